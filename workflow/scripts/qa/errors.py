@@ -1,0 +1,15 @@
+"""The one exception for what a user can put right."""
+
+
+class InputError(ValueError):
+    """Something the user gave, or the machine lacks, in one message: what is wrong, where, and what to do.
+
+    The stages print it without a traceback and exit non-zero. A bug raises anything else, and keeps its traceback.
+    """
+
+
+def some(items, limit: int = 5) -> str:
+    """Join the first `limit` of `items` (a sized collection) for a message, and say how many more there are."""
+    items = list(items)
+    shown = ", ".join(map(str, items[:limit]))
+    return f"{shown} and {len(items) - limit:,} more" if len(items) > limit else shown
