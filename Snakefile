@@ -1,0 +1,61 @@
+"""Fine-tune and evaluate extractive question answering models: download to scores, one rule a stage."""
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+# Only where none was given: --configfile replaces the default instead of being merged into it.
+if not workflow.overwrite_configfiles:
+
+    configfile: "config/config.yaml"
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/download.smk"
+include: "workflow/rules/records.smk"
+include: "workflow/rules/tokenize_and_label.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/predict.smk"
+include: "workflow/rules/postprocess.smk"
+include: "workflow/rules/score.smk"
+
+
+localrules:
+    all,
+    models,
+    predictions,
+    scores,
+
+
+rule all:
+    default_target: True
+    input:
+        every_answer(),
+        SUMMARY,
+
+
+rule models:
+    input:
+        every_model(),
+
+
+rule predictions:
+    input:
+        every_answer(),
+
+
+rule scores:
+    input:
+        every_metrics(),
+        SUMMARY,
+
+
+onsuccess:
+    print(closing_message())
+
+
+onerror:
+    print(failure_message())

@@ -1,0 +1,267 @@
+"""Training and prediction on a tiny model: resumed is the same as undisturbed, padding changes nothing it should not."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from qa import training
+from qa.batching import Padder
+from qa.checkpoints import COMPLETE, TrainingMemory
+from qa.errors import InputError
+from qa.files import sha256_of_folder
+from qa.inference import Place, best_spans, predict
+from qa.models import load_model
+from qa.spans import Spans
+from qa.squad import convert
+from qa.windows import load_tokenizer, load_windows, tokenize
+
+WINDOWS = {"max_length": 64, "overlap": 16, "max_question_length": 24, "long_contexts": "windows", "labels": "exact"}
+SETTINGS = {
+    "max_steps": 7,
+    "batch_size": 4,
+    "accumulation_steps": 1,
+    "learning_rate": 1e-3,
+    "schedule": "linear",
+    "warmup": 0.1,
+    "weight_decay": 0.01,
+    "max_gradient_norm": 1.0,
+    "precision": "fp32",
+    "padding": "longest",
+    "overrides": {},
+}
+RUNNING = {"every_steps": 3, "keep": 2, "keep_after_success": False, "log_every_steps": 2, "threads": 1}
+TEXTS = [p["context"] + p["qas"][0]["question"] for p in tiny.squad(30)["data"][0]["paragraphs"]]
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inputs")
+    tiny.save_model(folder / "model", TEXTS)
+    convert([tiny.write_squad(folder / "q.json", questions=30)], folder / "r.parquet")
+    tokenize(folder / "r.parquet", load_tokenizer(folder / "model"), WINDOWS, folder / "windows")
+    return {name: str(folder / name) for name in ("model", "windows")} | {"validation": str(folder / "windows")}
+
+
+class Killed(BaseException):
+    """Stands for a job that is gone without a chance to clean up."""
+
+
+def train(inputs, folder, killed_at=None, monkeypatch=None, settings=SETTINGS, code="abc", **running):
+    outputs = {"model": folder / "model", "history": folder / "training.csv", "manifest": folder / "manifest.json"}
+    outputs = {name: str(path) for name, path in outputs.items()} | {"checkpoints": str(folder / "checkpoints")}
+
+    def run():
+        training.train(
+            inputs, settings, 1, {**RUNNING, **running}, outputs, {"run": "r", "member": "seed-1", "code": code}
+        )
+
+    if killed_at is None:
+        run()
+        return folder
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == killed_at:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.MarkComplete, "on_step_end", on_step_end)
+        with pytest.raises(Killed):
+            run()
+    return folder
+
+
+def history(folder):
+    with open(folder / "training.csv", newline="") as stream:
+        return [
+            {key: value for key, value in row.items() if key != "samples_per_second"} for row in csv.DictReader(stream)
+        ]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(inputs, tmp_path_factory):
+    return train(inputs, tmp_path_factory.mktemp("undisturbed"))
+
+
+def test_a_killed_and_resumed_training_ends_with_the_same_bytes(inputs, undisturbed, tmp_path, monkeypatch):
+    for step in (2, 4, 5, 7):
+        train(inputs, tmp_path, killed_at=step, monkeypatch=monkeypatch)
+        assert not (tmp_path / "model").exists() and not (tmp_path / "training.csv").exists()
+    train(inputs, tmp_path)
+    assert sha256_of_folder(tmp_path / "model") == sha256_of_folder(undisturbed / "model")
+    assert history(tmp_path) == history(undisturbed)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert [attempt["resumed_at_step"] for attempt in manifest["attempts"]] == [0, 0, 3, 3, 6]
+
+
+def test_the_history_has_every_logged_step_once_and_a_validation_loss_each_epoch(undisturbed):
+    rows = history(undisturbed)
+    assert [int(row["step"]) for row in rows if row["loss"]] == [2, 3, 4, 6, 7]
+    assert [row["validation_loss"] != "" for row in rows].count(True) >= 1
+    assert all(row["learning_rate"] and row["gradient_norm"] for row in rows if row["loss"])
+
+
+def test_the_manifest_says_what_made_the_model(undisturbed, inputs):
+    manifest = json.loads((undisturbed / "manifest.json").read_text())
+    assert manifest["seed"] == 1 and manifest["settings"] == SETTINGS and manifest["steps"] == 7
+    assert manifest["inputs"]["model"] == sha256_of_folder(inputs["model"])
+    assert {"torch", "transformers", "python"} <= manifest["versions"].keys()
+    assert manifest["started"] <= manifest["ended"] and manifest["peak_memory_gib"] > 0
+    assert manifest["samples_per_second"] > 0 and len(manifest["attempts"]) == 1
+
+
+def test_the_model_folder_loads_with_from_pretrained_and_holds_no_pickle(undisturbed):
+    load_model(undisturbed / "model")
+    load_tokenizer(undisturbed / "model")
+    assert {path.suffix for path in (undisturbed / "model").iterdir()} <= {".json", ".safetensors", ".txt"}
+
+
+def test_checkpoints_go_when_training_has_succeeded_unless_told_to_stay(inputs, undisturbed, tmp_path):
+    assert not (undisturbed / "checkpoints").exists()
+    train(inputs, tmp_path, keep_after_success=True)
+    assert list((tmp_path / "checkpoints").glob("*/checkpoint-7"))
+
+
+@pytest.mark.parametrize("change", ["settings", "code"])
+def test_a_checkpoint_of_other_settings_or_code_is_never_resumed(change, inputs, tmp_path, monkeypatch):
+    train(inputs, tmp_path, killed_at=5, monkeypatch=monkeypatch)
+    other = {"settings": {**SETTINGS, "learning_rate": 2e-3}} if change == "settings" else {"code": "def"}
+    train(inputs, tmp_path, **other)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert [attempt["resumed_at_step"] for attempt in manifest["attempts"]] == [0]
+
+
+def test_other_checkpoint_and_logging_intervals_resume_all_the_same(inputs, tmp_path, monkeypatch):
+    train(inputs, tmp_path, killed_at=5, monkeypatch=monkeypatch)
+    train(inputs, tmp_path, every_steps=2)
+    assert json.loads((tmp_path / "manifest.json").read_text())["attempts"][-1]["resumed_at_step"] == 3
+
+
+@pytest.mark.parametrize("damage", ["marker", "file", "size"])
+def test_a_half_written_checkpoint_is_skipped_for_the_one_before(damage, tmp_path, caplog):
+    memory = TrainingMemory(tmp_path, {"a": 1})
+    for step in (3, 6):
+        checkpoint = memory.checkpoints / f"checkpoint-{step}"
+        checkpoint.mkdir(parents=True)
+        (checkpoint / "model.safetensors").write_bytes(b"12345")
+        (checkpoint / COMPLETE).write_text('{"model.safetensors": 5}')
+    newest = memory.checkpoints / "checkpoint-6"
+    if damage == "marker":
+        (newest / COMPLETE).unlink()
+    elif damage == "file":
+        (newest / "model.safetensors").unlink()
+    else:
+        (newest / "model.safetensors").write_bytes(b"123")
+    assert memory.begin() == memory.checkpoints / "checkpoint-3"
+    assert "half-written checkpoint skipped" in caplog.text and not newest.exists()
+
+
+def test_parts_of_a_batch_train_like_the_whole(inputs, tmp_path):
+    settings = {**SETTINGS, "padding": "max_length", "max_length": 64, "max_steps": 2}
+    quiet = tiny.save_model(tmp_path / "quiet", TEXTS, dropout=0.0)
+    losses = []
+    for parts in (1, 2):
+        train(
+            {**inputs, "model": str(quiet)}, tmp_path / str(parts), settings={**settings, "accumulation_steps": parts}
+        )
+        losses.append([float(row["loss"]) for row in history(tmp_path / str(parts)) if row["loss"]])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_a_precision_that_the_machine_lacks_is_refused(inputs, tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(InputError, match="precision fp16 needs a CUDA GPU"):
+        train(inputs, tmp_path, settings={**SETTINGS, "precision": "fp16"})
+
+
+PREDICTION = {"batch_size": 5, "candidates": 6, "precision": "fp32", "padding": "longest"}
+
+
+def test_predicted_spans_are_the_greatest_logits_of_each_context(inputs, tmp_path):
+    predict(inputs["model"], inputs["windows"], PREDICTION, 1, tmp_path / "s.parquet")
+    spans, model = Spans.read(tmp_path / "s.parquet"), load_model(inputs["model"]).eval()
+    for number, row in enumerate(load_windows(inputs["windows"])):
+        tensors = {name: torch.tensor([row[name]]) for name in ("input_ids", "token_type_ids")}
+        with torch.inference_mode():
+            output = model(**tensors)
+        for name, logits in (("start", output.start_logits[0].numpy()), ("end", output.end_logits[0].numpy())):
+            context = np.arange(row["context_start"], row["context_stop"])
+            best = context[np.argsort(-logits[context], kind="stable")][:6]
+            assert getattr(spans, f"{name}_index")[number].tolist() == best.tolist()
+            np.testing.assert_allclose(getattr(spans, f"{name}_logit")[number], logits[best], atol=2e-5)
+        assert spans.null_score[number] == pytest.approx(
+            float(output.start_logits[0, 0] + output.end_logits[0, 0]), abs=2e-5
+        )
+
+
+def test_rows_padded_on_either_side_or_to_any_width_give_the_same_spans(inputs, tmp_path):
+    plain = Spans.empty(0, 1)
+    for name, padding in {
+        "longest": {"padding": "longest"},
+        "fixed": {"padding": "max_length", "max_length": 96},
+    }.items():
+        predict(inputs["model"], inputs["windows"], {**PREDICTION, **padding}, 1, tmp_path / name)
+        spans = Spans.read(tmp_path / name)
+        if len(plain):
+            assert (spans.start_index == plain.start_index).all() and (spans.end_index == plain.end_index).all()
+            np.testing.assert_allclose(spans.null_score, plain.null_score, atol=2e-5)
+        plain = spans
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_left_padding_moves_labels_in_and_places_out(left):
+    rows = [
+        {"input_ids": [5, 6, 7], "start_positions": 1, "end_positions": 2},
+        {"input_ids": [5], "start_positions": 0, "end_positions": 0},
+    ]
+    padder = Padder(pad_id=9, pad_type=0, left=left, width=4)
+    batch = padder(rows)
+    assert batch["input_ids"].tolist() == ([[9, 5, 6, 7], [9, 9, 9, 5]] if left else [[5, 6, 7, 9], [5, 9, 9, 9]])
+    assert batch["attention_mask"].tolist() == ([[0, 1, 1, 1], [0, 0, 0, 1]] if left else [[1, 1, 1, 0], [1, 0, 0, 0]])
+    for row, moved in zip(rows, batch["start_positions"].tolist(), strict=True):
+        assert batch["input_ids"][rows.index(row), moved] == row["input_ids"][row["start_positions"]]
+    shifts = torch.tensor(padder.shifts(np.array([3, 1])))
+    logits = torch.arange(8.0).reshape(2, 4)
+    place = Place(shifts + torch.tensor([1, 0]), shifts + torch.tensor([3, 1]), shifts, shifts)
+    found = best_spans(logits, logits, place, 3)
+    assert found["start_index"].tolist() == [[2, 1, -1], [0, -1, -1]]
+    assert found["null_score"].tolist() == [2 * logits[0, shifts[0]], 2 * logits[1, shifts[1]]]
+    assert found["row_start_index"].tolist() == [int(3 - shifts[0]), int(3 - shifts[1])]
+
+
+def test_a_model_without_finite_logits_has_no_answers(inputs, tmp_path):
+    model = load_model(inputs["model"])
+    with torch.no_grad():
+        model.qa_outputs.bias.fill_(float("nan"))
+    model.save_pretrained(tmp_path / "nan")
+    load_tokenizer(inputs["model"]).save_pretrained(tmp_path / "nan")
+    with pytest.raises(InputError, match="logits are not finite"):
+        predict(tmp_path / "nan", inputs["windows"], PREDICTION, 1, tmp_path / "s")
+    assert not (tmp_path / "s").exists()
+
+
+def test_unusable_model_folders_are_named(inputs, tmp_path):
+    folder = tmp_path / "m"
+    shutil.copytree(inputs["model"], folder)
+    with pytest.raises(InputError, match="BertConfig .* has no num_layers_typo"):
+        load_model(folder, {"num_layers_typo": 1})
+    with pytest.raises(InputError, match="weights of the encoder are missing"):
+        load_model(folder, {"num_hidden_layers": 2})
+    (folder / "model.safetensors").write_bytes(b"\x08" + bytes(20))
+    with pytest.raises(InputError, match="m: "):
+        load_model(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(InputError, match="config.json"):
+        load_model(folder)
+    (folder / "config.json").write_text('{"model_type": "clip"}')
+    with pytest.raises(InputError, match="cannot be loaded for question answering"):
+        load_model(folder)
+
+
+def test_overrides_change_the_models_configuration(inputs):
+    assert load_model(inputs["model"], {"hidden_dropout_prob": 0.3}).config.hidden_dropout_prob == 0.3

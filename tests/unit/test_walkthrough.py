@@ -1,0 +1,111 @@
+"""The baseline repeats the published walkthrough: a plain reading of its text, computed apart from the library."""
+
+import json
+
+import numpy as np
+import pytest
+import tiny
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from qa.decoding import Rows, answer, walkthrough
+from qa.spans import Spans
+from qa.squad import convert
+from qa.windows import Windower, load_windows, tokenize
+
+TOKENIZERS = {name: make() for name, make in tiny.FAMILIES.items()}
+BASELINE = {"max_length": 48, "max_question_length": None, "long_contexts": "truncate", "labels": "walkthrough"}
+WORDS = ["the", "mill", "of", "Tarna0", "1412", "€40", "(Ada", "Venn),", "naïve", "river", "a", "in", "1300s"]
+
+
+def padded_pair(tokenizer, question, context):
+    """One question as the walkthrough tokenizes it: stripped, cut to max_length, padded to it."""
+    return tokenizer(
+        [question.strip()],
+        [context],
+        max_length=BASELINE["max_length"],
+        truncation="only_second",
+        return_offsets_mapping=True,
+        padding="max_length",
+    )
+
+
+def plain_label(encoding, start_char, end_char):
+    """Its labelling, told in other words: where the scans from both ends of the context stop."""
+    if start_char is None:
+        return 0, 0
+    offsets, parts = encoding["offset_mapping"][0], encoding.sequence_ids(0)
+    context = [place for place, part in enumerate(parts) if part == 1]
+    if offsets[context[0]][0] > end_char or offsets[context[-1]][1] < start_char:
+        return 0, 0
+    start = context[0]
+    for place in context:
+        if offsets[place][0] > start_char:
+            break
+        start = place + 1
+    end = context[-1]
+    for place in reversed(context):
+        if offsets[place][1] < end_char:
+            break
+        end = place - 1
+    return start - 1, end + 1
+
+
+def plain_answer(encoding, context, start_logits, end_logits):
+    """Its decoding: two argmaxes over the padded row, and the offsets of whatever stands there."""
+    offsets = encoding["offset_mapping"][0]
+    start, end = int(np.argmax(start_logits)), int(np.argmax(end_logits))
+    return context[offsets[start][0] : offsets[end][1]] if end > start else ""
+
+
+@pytest.mark.parametrize("family", ["byte-level BPE", "WordPiece"])
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(words=st.lists(st.sampled_from(WORDS), min_size=3, max_size=60), data=st.data())
+def test_labels_are_the_walkthroughs_to_the_letter(family, words, data):
+    tokenizer, context = TOKENIZERS[family], " ".join(words)
+    first = data.draw(st.integers(0, len(words) - 1))
+    last = data.draw(st.integers(first, min(first + 4, len(words) - 1)))
+    start = sum(len(word) + 1 for word in words[:first])
+    text = " ".join(words[first : last + 1])
+    record = {
+        "id": "q",
+        "question": "  When was it built? ",
+        "context": context,
+        "answers": {"text": [text], "answer_start": [start]},
+    }
+    (row,) = Windower(tokenizer, BASELINE).rows([record])
+    encoding = padded_pair(tokenizer, record["question"], context)
+    length = len(row["input_ids"])
+    assert encoding["input_ids"][0][:length] == row["input_ids"].tolist()
+    assert set(encoding["attention_mask"][0][length:]) <= {0}
+    expected = plain_label(encoding, start, start + len(text))
+    assert (row["start_positions"], row["end_positions"]) == expected
+
+
+def test_an_answer_that_the_truncation_cuts_ends_past_the_context():
+    tokenizer, context = TOKENIZERS["WordPiece"], " ".join(["mill"] * 100)
+    answers = {"text": [context[10:]], "answer_start": [10]}
+    (row,) = Windower(tokenizer, BASELINE).rows([{"id": "q", "question": "?", "context": context, "answers": answers}])
+    assert row["end_positions"] == row["context_stop"] and row["start_positions"] < row["context_stop"]
+
+
+@pytest.mark.parametrize("family", ["byte-level BPE", "WordPiece"])
+def test_answers_are_the_walkthroughs_to_the_letter(family, tmp_path):
+    tokenizer, rng = TOKENIZERS[family], np.random.default_rng(7)
+    source = tmp_path / "q.json"
+    source.write_text(json.dumps(tiny.squad(60)))
+    convert([source], tmp_path / "r.parquet")
+    tokenize(tmp_path / "r.parquet", tokenizer, BASELINE, tmp_path / "w")
+    asked = [(p["context"], q) for p in tiny.squad(60)["data"][0]["paragraphs"] for q in p["qas"]]
+    spans, expected, width = Spans.empty(60, 1), {}, BASELINE["max_length"]
+    for number, (context, question) in enumerate(asked):
+        start, end = rng.normal(size=width), rng.normal(size=width)
+        encoding = padded_pair(tokenizer, question["question"], context)
+        expected[question["id"]] = plain_answer(encoding, context, start, end)
+        spans.row_start_index[number], spans.row_end_index[number] = start.argmax(), end.argmax()
+        spans.row_start_logit[number], spans.row_end_logit[number] = start.max(), end.max()
+        spans.null_score[number] = start[0] + end[0]
+    found = walkthrough(spans, Rows.of(load_windows(tmp_path / "w")), 60)
+    texts = {r.id: r.answer for r in answer(found, ((q["id"], context) for context, q in asked), np.inf)}
+    assert texts == expected
+    assert 10 < sum(map(bool, texts.values())) < 50

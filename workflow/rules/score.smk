@@ -1,0 +1,57 @@
+"""Needs: answers and records. Makes: the official metrics of each, and the table of all runs. Runs on the login node."""
+
+
+rule score:
+    input:
+        answers=rules.postprocess.output.answers,
+        null_scores=rules.postprocess.output.null_scores,
+        nbest=rules.postprocess.output.nbest,
+        records=RECORDS,
+    output:
+        report(
+            ANSWERS + "/metrics.json",
+            caption="../report/metrics.rst",
+            category="Scores",
+            subcategory="{run}",
+            labels={"run": "{run}", "member": "{member}", "split": "{dataset}/{split}", "decoding": "{decoding}"},
+        ),
+    params:
+        code=code("score"),
+    log:
+        "logs/score/{run}/{member}/{dataset}/{split}/{decoding}.log",
+    benchmark:
+        "results/usage/score/{run}/{member}/{dataset}/{split}/{decoding}.tsv"
+    message:
+        "Scoring {wildcards.dataset}/{wildcards.split} for {wildcards.run}, {wildcards.member}, by {wildcards.decoding}"
+    localrule: True
+    conda:
+        "../../envs/qa.yaml"
+    script:
+        "../scripts/score.py"
+
+
+rule summarize:
+    input:
+        every_metrics(),
+    output:
+        report(
+            SUMMARY,
+            caption="../report/summary.rst",
+            category="Scores",
+            subcategory="all runs",
+            labels={"run": "all", "file": "summary"},
+        ),
+    params:
+        scored=list(settings.scored(CONFIG)),
+        code=code("summarize"),
+    log:
+        "logs/summarize.log",
+    benchmark:
+        "results/usage/summarize/summary.tsv"
+    message:
+        "Summarizing the scores of all runs"
+    localrule: True
+    conda:
+        "../../envs/qa.yaml"
+    script:
+        "../scripts/summarize.py"

@@ -1,0 +1,9 @@
+"""Adapter of the rule `download`: the only stage that may use the network."""
+
+from qa.stage import stage
+
+with stage("download", snakemake.log[0], network=True):
+    from qa import hub
+
+    fetch = hub.fetch_model if snakemake.wildcards.kind == "models" else hub.fetch_dataset
+    fetch(snakemake.params.source, snakemake.output[0])

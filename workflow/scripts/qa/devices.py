@@ -1,0 +1,62 @@
+"""Where the model runs and in which arithmetic."""
+
+import contextlib
+import os
+from typing import Any
+
+from qa.errors import InputError
+
+AUTOCAST = ("bf16", "fp16")
+
+
+def device() -> Any:
+    """The first GPU, else the CPU.
+
+    Unless the scheduler has chosen already, the other GPUs are hidden, lest the Trainer spread the batch over them and
+    make it larger than configured. Call it before anything else touches CUDA.
+    """
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
+    import torch
+
+    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def check_precision(precision: str) -> None:
+    """Raise InputError where this machine cannot compute in `precision`, naming what it can."""
+    import torch
+
+    if precision in ("tf32", "fp16") and not torch.cuda.is_available():
+        raise InputError(f"precision {precision} needs a CUDA GPU and none is visible; choose fp32 or bf16")
+    if precision == "tf32" and torch.cuda.get_device_capability()[0] < 8:
+        raise InputError(
+            f"precision tf32 needs an Ampere GPU or newer, not {torch.cuda.get_device_name()}; choose fp32"
+        )
+    if (
+        precision == "bf16"
+        and torch.cuda.is_available()
+        and not torch.cuda.is_bf16_supported(including_emulation=False)
+    ):
+        raise InputError(f"{torch.cuda.get_device_name()} has no bf16 arithmetic; choose fp16 or fp32")
+
+
+@contextlib.contextmanager
+def arithmetic(precision: str) -> Any:
+    """Compute in `precision` within the block: mixed precision by autocast, TF32 only where it is asked for."""
+    import torch
+
+    check_precision(precision)
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+    try:
+        with torch.autocast(device().type, dtype=dtype, enabled=precision in AUTOCAST):
+            yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def set_threads(threads: int) -> None:
+    """Use as many CPU threads as the job was given."""
+    import torch
+
+    torch.set_num_threads(max(1, threads))

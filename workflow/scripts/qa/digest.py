@@ -1,0 +1,61 @@
+"""A digest of the code behind a stage, for its params: Snakemake does not see the modules that a script imports."""
+
+import ast
+import hashlib
+from functools import cache
+from pathlib import Path
+
+LIBRARY = Path(__file__).parent
+
+
+@cache
+def code_digest(script: str | Path, library: str | Path = LIBRARY) -> str:
+    """Twelve hexadecimal digits over the syntax trees of a script and the `qa` modules that it reaches by imports.
+
+    Comments, docstrings, formatting and time stamps change nothing. Imports inside functions count.
+    """
+    library = Path(library)
+    digest = hashlib.sha256()
+    for path in sorted({Path(script), *_reached(Path(script), library)}, key=lambda path: path.name):
+        digest.update(f"{path.name}\n{_essence(path)}\n".encode())
+    return digest.hexdigest()[:12]
+
+
+def _reached(script: Path, library: Path) -> set[Path]:
+    reached: set[Path] = set()
+    waiting = [script]
+    while waiting:
+        for name in _imports(waiting.pop()):
+            path = library / f"{name}.py"
+            if path.is_file() and path not in reached:
+                reached.add(path)
+                waiting.append(path)
+    return reached
+
+
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+@cache
+def _imports(path: Path) -> frozenset[str]:
+    names: set[str] = set()
+    for node in ast.walk(_tree(path)):
+        if isinstance(node, ast.ImportFrom) and node.module == "qa":
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("qa."):
+            names.add(node.module.split(".")[1])
+        elif isinstance(node, ast.Import):
+            names.update(alias.name.split(".")[1] for alias in node.names if alias.name.startswith("qa."))
+    return frozenset(names)
+
+
+@cache
+def _essence(path: Path) -> str:
+    tree = _tree(path)
+    for node in ast.walk(tree):
+        bodied = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        if bodied and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.dump(tree)

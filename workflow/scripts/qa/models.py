@@ -1,0 +1,57 @@
+"""Models: loaded from local safetensors only, with a head for extractive question answering."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from qa.errors import InputError, some
+
+log = logging.getLogger(__name__)
+
+
+def load_model(path: str | Path, overrides: dict[str, Any] | None = None) -> Any:
+    """Load a folder's model with AutoModelForQuestionAnswering, fp32, from safetensors, without remote code.
+
+    `overrides` replace values of its configuration. The head is drawn from torch's random state where the folder has
+    none. Raises InputError when the architecture has no such head, a file is missing or broken, the configuration has
+    no such key, or weights of the encoder itself are missing or of another shape.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForQuestionAnswering
+
+    overrides = overrides or {}
+    try:
+        config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: its config.json cannot be used ({_first_line(error)})") from None
+    unknown = [key for key in overrides if not hasattr(config, key)]
+    if unknown:
+        raise InputError(f"models.overrides: {type(config).__name__} of {path} has no {some(unknown)}")
+    for key, value in overrides.items():
+        setattr(config, key, value)
+    try:
+        model, info = AutoModelForQuestionAnswering.from_pretrained(
+            path,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise InputError(f"{path}: cannot be loaded for question answering ({_first_line(error)})") from None
+    except Exception as error:
+        if type(error).__name__ != "SafetensorError":  # not exported where a base class could name it
+            raise
+        raise InputError(
+            f"{path}: its safetensors file is broken ({error}); remove the folder and download again"
+        ) from None
+    missing = sorted(key for key in info["missing_keys"] if key.startswith(f"{model.base_model_prefix}."))
+    if missing:
+        raise InputError(f"{path}: weights of the encoder are missing: {some(missing)}; are config and weights a pair?")
+    return model
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

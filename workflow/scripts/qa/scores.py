@@ -1,0 +1,102 @@
+"""Scores: the official metrics of one set of answers, and the table over all runs."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from qa.errors import InputError
+from qa.files import read_json, write_json, written_aside
+
+KEYS = ["run", "dataset", "split", "decoding"]
+HEADLINE = {"exact_mean": "EM", "f1_mean": "F1", "HasAns_f1_mean": "answerable F1", "NoAns_f1_mean": "unanswerable F1"}
+
+
+def score(records_file: str | Path, answers: dict[str, str], target: str | Path) -> dict[str, Any]:
+    """Write metrics.json of answers against a records file; `answers` are the paths `answers`, `null_scores`, `nbest`.
+
+    First the official keys, in the official order, with the best thresholds and average precisions where the null
+    scores rank anything; then `answered`, the share of questions with an answer, in percent. The best thresholds are
+    searched over each question's best text that is not the null answer. Raises InputError for missing or unknown ids.
+    """
+    from qa import metrics
+
+    golds = dict(_golds(records_file))
+    texts, scores = read_json(answers["answers"]), read_json(answers["null_scores"])
+    found = metrics.official_metrics(
+        golds,
+        texts,
+        null_scores=scores,
+        null_threshold=math.inf,  # the answers are thresholded already
+        best_texts=_best_texts(answers["nbest"]),
+        average_precision=True,
+    )
+    found["answered"] = 100.0 * sum(map(bool, texts.values())) / len(texts)
+    write_json(target, found)
+    return found
+
+
+def _golds(records_file: str | Path) -> Any:
+    import pyarrow.parquet as parquet
+
+    with parquet.ParquetFile(records_file) as file:
+        for batch in file.iter_batches(columns=["id", "answers"]):
+            for row in batch.to_pylist():
+                yield row["id"], row["answers"]["text"]
+
+
+def _best_texts(nbest_file: str | Path) -> dict[str, str]:
+    texts = {}
+    with open(nbest_file, encoding="utf-8") as stream:
+        for line in stream:
+            row = json.loads(line)
+            texts[row["id"]] = row["candidates"][0]["text"] if row["candidates"] else ""
+    return texts
+
+
+def summarize(scored: list[tuple[str, str, str, str]], files: list[str], target: str | Path) -> Any:
+    """Write summary.csv: a row a run, dataset, split and decoding, with mean and deviation of each metric over seeds.
+
+    `scored` are (run, member, dataset/split, decoding), one for each metrics.json in `files`. The deviation is the
+    sample's (n - 1), empty for a single seed.
+    """
+    import pandas as pd
+
+    rows = []
+    for (run, member, split, decoding), file in zip(scored, files, strict=True):
+        dataset, part = split.split("/")
+        rows.append(
+            {**dict(zip(KEYS, (run, dataset, part, decoding), strict=True)), "member": member, **read_json(file)}
+        )
+    frame = pd.DataFrame(rows)
+    metrics = [name for name in frame.columns if name not in (*KEYS, "member")]
+    groups = frame.groupby(KEYS, sort=False)
+    columns = {"seeds": groups["member"].count()}
+    for name in metrics:
+        columns[f"{name}_mean"], columns[f"{name}_std"] = groups[name].mean(), groups[name].std()
+    table = pd.DataFrame(columns).reset_index()
+    with written_aside(target) as aside:
+        table.to_csv(aside, index=False)
+    return table
+
+
+def as_text(summary_file: str | Path) -> str:
+    """The headline scores of summary.csv as a table for the terminal, in percent, with the deviation over seeds."""
+    import csv
+
+    with open(summary_file, newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    if not rows:
+        raise InputError(f"{summary_file}: no rows")
+    lines = [[*KEYS, "seeds", *HEADLINE.values()]]
+    for row in rows:
+        values = [_with_deviation(row[name], row[name.replace("_mean", "_std")]) for name in HEADLINE]
+        lines.append([*(row[key] for key in KEYS), row["seeds"], *values])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+
+
+def _with_deviation(mean: str, deviation: str) -> str:
+    if not mean:
+        return "-"
+    return f"{float(mean):.2f}" + (f" ± {float(deviation):.2f}" if deviation else "")

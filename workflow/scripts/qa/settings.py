@@ -1,0 +1,307 @@
+"""The configuration: checked against the schema, merged for each run, and cut into what each stage reads.
+
+A stage's part is exactly what it reads, since Snakemake reruns a job when its params change.
+"""
+
+import copy
+import difflib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+from qa.errors import InputError
+from qa.files import digest_of_json
+
+SCHEMA_FILE = Path(__file__).parents[2] / "schemas" / "config.schema.yaml"
+GROUPS = ("windows", "precision", "padding", "training", "prediction", "checkpoints")
+RESERVED_RUNS = ("records", "windows", "usage")  # folders of results/ that are no run
+LEAST_ROOM = 8  # tokens of a row left for special tokens and a step forward, beside question and overlap
+ONE_SOURCE = "needs one source: `repo` with `revision`, or `path`, or `package` with `directory`"
+
+
+@cache
+def schema() -> dict[str, Any]:
+    """The JSON schema of the configuration."""
+    return yaml.safe_load(SCHEMA_FILE.read_text(encoding="utf-8"))
+
+
+def resolve(config: dict[str, Any]) -> dict[str, Any]:
+    """Check a configuration and return it with every default filled in and every run merged.
+
+    The result has `models`, `datasets`, `decodings` and `runs`; a run holds all its settings, the schema's defaults
+    overridden by `defaults`, and those by the run's own. Raises InputError that names the key path, the value and
+    what is allowed.
+    """
+    config = with_numbers(copy.deepcopy(config), schema())
+    check_schema(config)
+    resolved = {
+        "models": {name: with_defaults(model, "model") for name, model in config["models"].items()},
+        "datasets": {name: with_defaults(dataset, "dataset") for name, dataset in config["datasets"].items()},
+        "decodings": {name: _decoding(decoding) for name, decoding in config["decodings"].items()},
+        "runs": {name: _merged_run(run, config.get("defaults", {})) for name, run in config["runs"].items()},
+    }
+    for name, run in resolved["runs"].items():
+        _check_run(name, run, resolved)
+    return resolved
+
+
+def check_schema(config: dict[str, Any]) -> None:
+    """Raise InputError with the first three faults of a configuration against the schema."""
+    validator = jsonschema.Draft202012Validator(schema())
+    faults = sorted(validator.iter_errors(config), key=lambda fault: list(map(str, fault.absolute_path)))
+    if faults:
+        raise InputError("\n".join(f"config: {_explain(fault)}" for fault in faults[:3]))
+
+
+def _explain(fault: jsonschema.ValidationError) -> str:
+    where = ".".join(map(str, fault.absolute_path)) or "top level"
+    if fault.validator == "additionalProperties":
+        known = list(fault.schema.get("properties", {}))
+        unknown = sorted(key for key in fault.instance if key not in known)
+        near = difflib.get_close_matches(unknown[0], known, n=1)
+        hint = f"did you mean `{near[0]}`?" if near else f"allowed: {', '.join(known)}"
+        return f"{where}: unknown key `{unknown[0]}`; {hint}"
+    if fault.validator == "oneOf" and "package" in fault.schema.get("properties", {}):
+        return f"{where}: {ONE_SOURCE}"
+    if fault.validator == "dependentRequired":
+        return f"{where}: `repo` and `revision` go together"
+    if fault.validator is None or fault.schema is False:
+        return f"{where}: method `walkthrough` takes no such key"
+    if fault.validator == "pattern":
+        return f"{where}: {fault.instance!r} is not allowed; {_pattern_meaning(fault)}"
+    return f"{where}: {fault.message}"
+
+
+def _pattern_meaning(fault: jsonschema.ValidationError) -> str:
+    meanings = {
+        schema()["$defs"]["revision"]["pattern"]: "a commit is 40 hexadecimal digits (a branch or tag can move)",
+        schema()["$defs"]["split"]["pattern"]: "a split is written `dataset/split`",
+        schema()["$defs"]["name"]["pattern"]: "a name has letters, digits, `.`, `_` and `-`, a letter or digit first",
+    }
+    return meanings.get(fault.validator_value, f"it must match {fault.validator_value}")
+
+
+def with_numbers(value: Any, node: dict[str, Any]) -> Any:
+    """Turn texts into numbers where the schema wants numbers: YAML reads `2e-5` as text."""
+    node = _dereferenced(node)
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            below = node.get("properties", {}).get(key, node.get("additionalProperties"))
+            if isinstance(below, dict):
+                value[key] = with_numbers(inner, below)
+    elif isinstance(value, str) and node.get("type") == "number":
+        try:
+            return float(value)
+        except ValueError:
+            return value  # the schema's check will name it
+    return value
+
+
+def with_defaults(values: dict[str, Any], definition: str) -> dict[str, Any]:
+    """`values` and, for each key left out, the default of the schema's `definition` where it has one."""
+    return _filled(values, schema()["$defs"][definition])
+
+
+def _filled(values: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+    filled = dict(values)
+    for key, below in _dereferenced(node).get("properties", {}).items():
+        below = _dereferenced(below)
+        if below.get("type") == "object" and "properties" in below:
+            filled[key] = _filled(values.get(key, {}), below)
+        elif "default" in below:
+            filled.setdefault(key, copy.deepcopy(below["default"]))
+    return filled
+
+
+def _dereferenced(node: dict[str, Any]) -> dict[str, Any]:
+    while "$ref" in node:
+        target: Any = schema()
+        for part in node["$ref"].removeprefix("#/").split("/"):
+            target = target[part]
+        node = {**target, **{key: value for key, value in node.items() if key != "$ref"}}
+    return node
+
+
+def _decoding(decoding: dict[str, Any]) -> dict[str, Any]:
+    return dict(decoding) if decoding["method"] == "walkthrough" else with_defaults(decoding, "decoding")
+
+
+def _merged_run(run: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(run)
+    for group in GROUPS:
+        own, general = run.get(group), defaults.get(group)
+        if isinstance(own, dict) or isinstance(general, dict):
+            merged[group] = {**(general or {}), **(own or {})}
+        elif own is not None or general is not None:
+            merged[group] = general if own is None else own
+    return with_defaults(merged, "run")
+
+
+def _check_run(name: str, run: dict[str, Any], resolved: dict[str, Any]) -> None:
+    if name in RESERVED_RUNS:
+        raise InputError(f"config: runs.{name}: the name is taken by the folder results/{name}; choose another")
+    _known(f"runs.{name}.model", run["model"], resolved["models"])
+    for decoding in run["decodings"]:
+        _known(f"runs.{name}.decodings", decoding, resolved["decodings"])
+    splits = [("train_on", run["train_on"]), ("validate_on", run["validate_on"])]
+    splits += [("evaluate_on", split) for split in run["evaluate_on"]]
+    for key, split in splits:
+        if split is not None:
+            dataset, part = split.split("/")
+            _known(f"runs.{name}.{key}", dataset, resolved["datasets"])
+            _known(f"runs.{name}.{key}", part, resolved["datasets"][dataset]["splits"])
+    windows, training = run["windows"], run["training"]
+    taken = (windows["max_question_length"] or 0) + LEAST_ROOM
+    if windows["long_contexts"] == "windows":
+        taken += windows["overlap"]
+    if taken > windows["max_length"]:
+        raise InputError(
+            f"config: runs.{name}.windows: max_length {windows['max_length']} leaves no room for max_question_length "
+            f"{windows['max_question_length']}, overlap {windows['overlap']} and special tokens; raise max_length or "
+            "lower the others"
+        )
+    if training["batch_size"] % training["accumulation_steps"]:
+        raise InputError(
+            f"config: runs.{name}.training.accumulation_steps: {training['accumulation_steps']} does not divide "
+            f"batch_size {training['batch_size']}"
+        )
+
+
+def _known(where: str, name: str, names: dict[str, Any]) -> None:
+    if name not in names:
+        raise InputError(f"config: {where}: no `{name}` among {', '.join(names)}")
+
+
+def members(run: dict[str, Any]) -> list[str]:
+    """Names of a run's trainings: `seed-42`, ..."""
+    return [f"seed-{seed}" for seed in run["seeds"]]
+
+
+def seed_of(member: str) -> int:
+    """The random seed of a member."""
+    return int(member.removeprefix("seed-"))
+
+
+def tokenization(run: dict[str, Any]) -> dict[str, Any]:
+    """What `tokenize_and_label` reads; a key without effect is left out, so that it separates no runs."""
+    windows = dict(run["windows"])
+    if windows["long_contexts"] == "truncate":
+        del windows["overlap"]
+    return {"model": run["model"], **windows}
+
+
+def windows_key(run: dict[str, Any]) -> str:
+    """Folder name of a run's windows, equal for runs whose tokenizations are equal: `{model}-{8 digits}`."""
+    return f"{run['model']}-{digest_of_json(tokenization(run))[:8]}"
+
+
+def training(run: dict[str, Any], models: dict[str, Any]) -> dict[str, Any]:
+    """What `train` reads; the seed is its own param."""
+    settings = dict(run["training"])
+    if settings["max_steps"] is not None:
+        del settings["epochs"]
+    return {**settings, **computing(run), "overrides": models[run["model"]]["overrides"]}
+
+
+def prediction(run: dict[str, Any]) -> dict[str, Any]:
+    """What `predict` reads."""
+    return {**run["prediction"], **computing(run)}
+
+
+def computing(run: dict[str, Any]) -> dict[str, Any]:
+    """What training and prediction both read: precision, padding and, where rows are padded to it, `max_length`."""
+    padded = {"max_length": run["windows"]["max_length"]} if run["padding"] == "max_length" else {}
+    return {"precision": run["precision"], "padding": run["padding"], **padded}
+
+
+def scored(resolved: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+    """Every (run, member, `dataset/split`, decoding) that the configuration asks for."""
+    for name, run in resolved["runs"].items():
+        for member in members(run):
+            for split in run["evaluate_on"]:
+                for decoding in run["decodings"]:
+                    yield name, member, split, decoding
+
+
+def local_files(source: dict[str, Any], where: str) -> list[str]:
+    """The user's own files behind a model or dataset, none for one from the hub or a package.
+
+    Raises InputError where one is missing; `where` is its place in the configuration.
+    """
+    if "path" in source:
+        if not Path(source["path"]).is_dir():
+            raise InputError(f"config: {where}.path: no such folder: {source['path']}")
+        return sorted(str(path) for path in Path(source["path"]).iterdir() if path.is_file())
+    if "splits" not in source or "repo" in source:
+        return []
+    named = [(split, file) for split, files in source["splits"].items() for file in listed(files)]
+    for split, file in named:
+        if not Path(file).is_file():
+            raise InputError(f"config: {where}.splits.{split}: no such file: {file}")
+    return list(dict.fromkeys(file for _, file in named))
+
+
+def listed(value: str | list[str]) -> list[str]:
+    """One text or a list of texts, as a list."""
+    return [value] if isinstance(value, str) else value
+
+
+def keys() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every key of the configuration as (path, schema node), names of the user's own written `*`."""
+    yield from _keys("", schema())
+
+
+def _keys(path: str, node: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, below in node.get("properties", {}).items():
+        below, where = _dereferenced(below), f"{path}{name}"
+        if path == "runs.*." and name in GROUPS:
+            continue  # the same as under `defaults`
+        yield where, below
+        inner = below.get("additionalProperties")
+        if isinstance(inner, dict) and "$ref" in inner:
+            yield from _keys(f"{where}.*.", _dereferenced(inner))
+        yield from _keys(f"{where}.", below)
+
+
+def reference() -> str:
+    """The keys of the configuration as a table in Markdown, for config/README.md."""
+    lines = ["| key | type | default | what it is | a change reruns |", "| --- | --- | --- | --- | --- |"]
+    for path, node in keys():
+        if node.get("type") == "object" and "x-reruns" not in node:
+            lines.append(f"| **`{path}`** | | | {node['description']} | |")
+            continue
+        default = f"`{_plain(node['default'])}`" if "default" in node else ""
+        what = node["description"] + (f" Unit: {node['x-unit']}." if "x-unit" in node else "")
+        lines.append(f"| `{path}` | {_kind(node)} | {default} | {what} | {RERUNS[node['x-reruns']]} |")
+    return "\n".join(lines)
+
+
+def _plain(value: Any) -> str:
+    return yaml.safe_dump(value, default_flow_style=True).removesuffix("\n...\n").strip()
+
+
+def _kind(node: dict[str, Any]) -> str:
+    if "enum" in node:
+        return ", ".join(f"`{value}`" for value in node["enum"])
+    kinds = [node["type"]] if isinstance(node.get("type"), str) else list(node.get("type", []))
+    kinds += [_kind(_dereferenced(choice)) for choice in node.get("oneOf", [])]
+    lists = "list of " if kinds == ["array"] else ""
+    return lists + (_kind(_dereferenced(node["items"])) if lists else " or ".join(map(str, kinds)))
+
+
+RERUNS = {
+    "nothing": "nothing",
+    "download": "download and all after it",
+    "records": "records and all after it",
+    "tokenize_and_label": "tokenize_and_label and all after it",
+    "train": "train and all after it",
+    "predict": "predict and all after it",
+    "postprocess": "postprocess, score, summarize",
+}
+
+if __name__ == "__main__":
+    print(reference())

@@ -1,0 +1,48 @@
+"""How a stage runs: log to file and terminal, a user's mistake in one line, the network only where it is allowed."""
+
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from qa.errors import InputError
+
+log = logging.getLogger("qa")
+
+
+@contextmanager
+def stage(name: str, log_file: str | Path, network: bool = False) -> Iterator[None]:
+    """Run a stage's work within the block, its log in `log_file` and on stderr.
+
+    Without `network` the Hugging Face libraries are told to stay offline. An InputError ends the process with exit
+    code 1 and its message; any other exception likewise, with its traceback in the log.
+    """
+    if not network:
+        os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
+    Path(log_file).parent.mkdir(parents=True, exist_ok=True)
+    _log_to(name, log_file)
+    try:
+        yield
+    except InputError as error:
+        log.error(f"{error}")
+        sys.exit(1)
+    except Exception as error:
+        log.error(f"{type(error).__name__}: {error} (traceback in {log_file})")
+        with open(log_file, "a", encoding="utf-8") as stream:
+            traceback.print_exc(file=stream)
+        sys.exit(1)
+
+
+def _log_to(name: str, log_file: str | Path) -> None:
+    root = logging.getLogger()
+    root.handlers.clear()
+    root.setLevel(logging.WARNING)
+    log.setLevel(logging.INFO)
+    shape = logging.Formatter(f"%(asctime)s {name}: %(levelname)s %(message)s", "%H:%M:%S")
+    for handler in (logging.FileHandler(log_file, mode="w", encoding="utf-8"), logging.StreamHandler()):
+        handler.setFormatter(shape)
+        root.addHandler(handler)
+    logging.captureWarnings(True)

@@ -1,0 +1,9 @@
+"""Adapter of the rule `records`."""
+
+from qa.stage import stage
+
+with stage("records", snakemake.log[0]):
+    from qa import squad
+
+    files = squad.split_files(snakemake.input[0], snakemake.wildcards.split)
+    squad.convert(files, snakemake.output[0], snakemake.params.misaligned)

@@ -1,0 +1,9 @@
+"""Adapter of the rule `score`."""
+
+from qa.stage import stage
+
+with stage("score", snakemake.log[0]):
+    from qa import scores
+
+    answers = {name: snakemake.input[name] for name in ("answers", "null_scores", "nbest")}
+    scores.score(snakemake.input.records, answers, snakemake.output[0])

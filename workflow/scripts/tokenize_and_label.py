@@ -1,0 +1,9 @@
+"""Adapter of the rule `tokenize_and_label`."""
+
+from qa.stage import stage
+
+with stage("tokenize_and_label", snakemake.log[0]):
+    from qa import windows
+
+    tokenizer = windows.load_tokenizer(snakemake.input.model)
+    windows.tokenize(snakemake.input.records, tokenizer, snakemake.params.settings, snakemake.output[0])

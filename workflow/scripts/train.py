@@ -1,0 +1,20 @@
+"""Adapter of the rule `train`."""
+
+from qa.stage import stage
+
+with stage("train", snakemake.log[0]):
+    from qa import training
+
+    training.train(
+        inputs=dict(snakemake.input.items()),
+        settings=snakemake.params.settings,
+        seed=snakemake.params.seed,
+        running={**snakemake.params.running, "threads": snakemake.threads},
+        outputs={**snakemake.output, "checkpoints": snakemake.params.checkpoints},
+        identity={
+            "run": snakemake.wildcards.run,
+            "member": snakemake.wildcards.member,
+            "code": snakemake.params.code,
+            "run_settings": snakemake.params.run_settings,
+        },
+    )
