@@ -34,7 +34,7 @@ rule all:
     default_target: True
     input:
         every_answer(),
-        SUMMARY,
+        "results/summary.csv",
 
 
 rule models:
@@ -50,12 +50,12 @@ rule predictions:
 rule scores:
     input:
         every_metrics(),
-        SUMMARY,
+        "results/summary.csv",
 
 
 onsuccess:
-    print(closing_message())
+    print(tables.closing_message("results/summary.csv"))
 
 
 onerror:
-    print(failure_message())
+    print(tables.FAILURE)

@@ -2,19 +2,21 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tiny
 from qa.decoding import Candidates, Rows, answer, n_best, postprocess, walkthrough
 from qa.errors import InputError
+from qa.files import read_json
 from qa.spans import Spans
 from qa.squad import convert
-from qa.windows import tokenize
+from qa.windows import load_windows, tokenize
 
 WINDOWS = {"max_length": 40, "overlap": 8, "max_question_length": 12, "long_contexts": "windows", "labels": "exact"}
 
@@ -146,7 +148,7 @@ def chain(tmp_path):
 
 def test_files_hold_every_question_in_order_and_texts_of_their_contexts(tmp_path):
     outputs, rng = chain(tmp_path), np.random.default_rng(1)
-    windows = len(Rows.of(__import__("qa.windows").windows.load_windows(tmp_path / "windows")).record)
+    windows = len(Rows.of(load_windows(tmp_path / "windows")).record)
     spans = Spans.empty(windows, 6)
     spans.start_index[:], spans.end_index[:] = rng.integers(12, 20, (windows, 6)), rng.integers(14, 24, (windows, 6))
     spans.start_logit[:], spans.end_logit[:] = rng.normal(size=(2, windows, 6))
@@ -155,13 +157,9 @@ def test_files_hold_every_question_in_order_and_texts_of_their_contexts(tmp_path
     decoding = {"method": "n_best", "n_best_size": 4, "max_answer_length": 9, "null_threshold": 0.0}
     postprocess(tmp_path / "spans.parquet", tmp_path / "windows", tmp_path / "records.parquet", decoding, outputs)
     records = pd.read_parquet(tmp_path / "records.parquet").set_index("id")
-    answers, lines = json.load(open(outputs["answers"])), [json.loads(x) for x in open(outputs["nbest"])]
-    assert (
-        list(answers)
-        == list(json.load(open(outputs["null_scores"])))
-        == [x["id"] for x in lines]
-        == list(records.index)
-    )
+    answers, null_scores = (read_json(outputs[name]) for name in ("answers", "null_scores"))
+    lines = [json.loads(line) for line in Path(outputs["nbest"]).read_text().splitlines()]
+    assert list(answers) == list(null_scores) == [line["id"] for line in lines] == list(records.index)
     assert any(answers.values())
     for line in lines:
         for found in line["candidates"]:

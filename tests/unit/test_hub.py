@@ -15,10 +15,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from stand_in_hub import StandInHub
 
 from qa.errors import InputError
 from qa.hub import fetch_dataset, fetch_model, matching_files, model_files
+from stand_in_hub import StandInHub
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
 

@@ -7,8 +7,8 @@ import shutil
 
 import pandas as pd
 import pytest
-import tiny
 
+import tiny
 from qa.errors import InputError
 from qa.squad import convert, read, split_files
 

@@ -1,4 +1,4 @@
-"""Training and prediction on a tiny model: resumed is the same as undisturbed, padding changes nothing it should not."""
+"""Training and prediction on a tiny model: resumed equals undisturbed, and padding changes nothing it should not."""
 
 import csv
 import json
@@ -6,9 +6,9 @@ import shutil
 
 import numpy as np
 import pytest
-import tiny
 import torch
 
+import tiny
 from qa import training
 from qa.batching import Padder
 from qa.checkpoints import COMPLETE, TrainingMemory

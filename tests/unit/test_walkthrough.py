@@ -4,10 +4,10 @@ import json
 
 import numpy as np
 import pytest
-import tiny
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import tiny
 from qa.decoding import Rows, answer, walkthrough
 from qa.spans import Spans
 from qa.squad import convert

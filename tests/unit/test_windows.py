@@ -1,15 +1,16 @@
 """Windows and labels, against plain computations and against the tokenizers' own overflow mechanism."""
 
+import itertools
 import json
 from typing import Any
 
 import numpy as np
 import pytest
-import tiny
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import processors
 
+import tiny
 from qa.errors import InputError
 from qa.squad import convert
 from qa.windows import Windower, encode, load_windows, tokenize, window_slices
@@ -244,7 +245,7 @@ def test_slices_step_by_room_less_overlap_and_end_with_the_context(tokens: int, 
     slices = window_slices(tokens, room, overlap)
     assert slices[0].start == 0 and slices[-1].stop == tokens
     assert all(part.stop - part.start <= room for part in slices)
-    for before, after in zip(slices, slices[1:], strict=False):
+    for before, after in itertools.pairwise(slices):
         assert before.stop - after.start == overlap and before.stop - before.start == room
 
 

@@ -5,7 +5,6 @@ that for what changes no result.
 """
 
 import sys
-import time
 from pathlib import Path
 
 SCRIPTS = Path(workflow.current_basedir) / ".." / "scripts"
@@ -14,15 +13,6 @@ sys.path.insert(0, str(SCRIPTS.resolve()))
 from qa import scores as tables, settings
 from qa.digest import code_digest
 from qa.errors import InputError
-
-MODEL = "resources/models/{model}"
-DATASET = "resources/datasets/{dataset}"
-RECORDS = "results/records/{dataset}/{split}.parquet"
-WINDOWS = "results/windows/{dataset}/{split}/{key}"
-MEMBER = "results/{run}/{member}"
-EVALUATION = MEMBER + "/{dataset}/{split}"
-ANSWERS = EVALUATION + "/{decoding}"
-SUMMARY = "results/summary.csv"
 
 
 wildcard_constraints:
@@ -57,8 +47,23 @@ def run_of(wildcards):
 
 def tokenization_of(wildcards):
     if wildcards.key not in TOKENIZATIONS:
-        raise WorkflowError(f"no run of the configuration has windows {wildcards.key}; there are {', '.join(TOKENIZATIONS)}")
+        raise WorkflowError(
+            f"no run of the configuration has windows {wildcards.key}; there are {', '.join(TOKENIZATIONS)}"
+        )
     return TOKENIZATIONS[wildcards.key]
+
+
+def decoding_of(wildcards):
+    if wildcards.decoding not in CONFIG["decodings"]:
+        raise WorkflowError(
+            f"no decoding `{wildcards.decoding}` in the configuration: {', '.join(CONFIG['decodings'])}"
+        )
+    return CONFIG["decodings"][wildcards.decoding]
+
+
+def tokenizer_of(wildcards):
+    model = tokenization_of(wildcards)["model"]
+    return f"resources/models/{model}"
 
 
 def code(stage):
@@ -71,14 +76,31 @@ def untracked(function):
     return lambda wildcards, threads: function(wildcards)
 
 
-def split_files(pattern, split, **names):
-    """A file of a split that is written `dataset/split` in the configuration."""
-    dataset, part = split.split("/")
-    return pattern.format(dataset=dataset, split=part, **names)
-
-
 def windows_of(wildcards, split):
-    return split_files(WINDOWS, split, key=settings.windows_key(run_of(wildcards)))
+    """The windows of a run for a split, which is written `dataset/split`."""
+    key = settings.windows_key(run_of(wildcards))
+    return f"results/windows/{split}/{key}"
+
+
+def train_inputs(wildcards):
+    run = run_of(wildcards)
+    model = run["model"]
+    inputs = {"model": f"resources/models/{model}", "windows": windows_of(wildcards, run["train_on"])}
+    if run["validate_on"]:
+        inputs["validation"] = windows_of(wildcards, run["validate_on"])
+    return inputs
+
+
+def source_of(wildcards):
+    known = CONFIG[wildcards.kind]
+    if wildcards.name not in known:
+        raise WorkflowError(f"no `{wildcards.name}` among {wildcards.kind} of the configuration: {', '.join(known)}")
+    return {key: value for key, value in known[wildcards.name].items() if key not in ("overrides", "misaligned")}
+
+
+def local_files(wildcards):
+    """The user's own files behind a model or dataset: when they change, they are taken anew."""
+    return checked(settings.local_files, source_of(wildcards), f"{wildcards.kind}.{wildcards.name}")
 
 
 def every_model():
@@ -88,8 +110,7 @@ def every_model():
 def every(file):
     """A file of each run, member, split and decoding that the configuration asks for."""
     return [
-        split_files(ANSWERS, split, run=run, member=member, decoding=decoding) + f"/{file}"
-        for run, member, split, decoding in settings.scored(CONFIG)
+        f"results/{run}/{member}/{split}/{decoding}/{file}" for run, member, split, decoding in settings.scored(CONFIG)
     ]
 
 
@@ -99,21 +120,3 @@ def every_answer():
 
 def every_metrics():
     return every("metrics.json")
-
-
-def closing_message():
-    if not Path(SUMMARY).exists():
-        return ""
-    written = time.strftime("%Y-%m-%d %H:%M", time.localtime(Path(SUMMARY).stat().st_mtime))
-    place = ANSWERS.replace("results/", "results/", 1)
-    return (
-        f"\nScores in percent ({SUMMARY}, written {written}):\n\n{tables.as_text(SUMMARY)}\n\n"
-        f"Models:  {MEMBER}/model\nAnswers: {place}/answers.json\nScores:  {place}/metrics.json\n"
-    )
-
-
-def failure_message():
-    return (
-        "\nA job failed. Its rule and its log are named above; the log's last lines say why.\n"
-        "What is finished stays: put the cause right and give the same command again.\n"
-    )

@@ -6,20 +6,20 @@ rule predict:
         model=rules.train.output.model,
         windows=lambda wildcards: windows_of(wildcards, f"{wildcards.dataset}/{wildcards.split}"),
     output:
-        EVALUATION + "/spans.parquet",
-    params:
-        settings=lambda wildcards: settings.prediction(run_of(wildcards)),
-        code=code("predict"),
+        "results/{run}/{member}/{dataset}/{split}/spans.parquet",
     log:
         "logs/predict/{run}/{member}/{dataset}/{split}.log",
     benchmark:
         "results/usage/predict/{run}/{member}/{dataset}/{split}.tsv"
-    message:
-        "Predicting {wildcards.dataset}/{wildcards.split} with {wildcards.run}, {wildcards.member}"
+    conda:
+        "../../envs/qa.yaml"
     threads: 4
     resources:
         gpu=1,
-    conda:
-        "../../envs/qa.yaml"
+    params:
+        settings=lambda wildcards: settings.prediction(run_of(wildcards)),
+        code=code("predict"),
+    message:
+        "Predicting {wildcards.dataset}/{wildcards.split} with {wildcards.run}, {wildcards.member}"
     script:
         "../scripts/predict.py"

@@ -3,21 +3,21 @@
 
 rule records:
     input:
-        DATASET,
+        "resources/datasets/{dataset}",
     output:
-        RECORDS,
-    params:
-        misaligned=lambda wildcards: CONFIG["datasets"][wildcards.dataset]["misaligned"],
-        files=lambda wildcards: CONFIG["datasets"][wildcards.dataset]["splits"][wildcards.split],
-        code=code("records"),
+        "results/records/{dataset}/{split}.parquet",
     log:
         "logs/records/{dataset}/{split}.log",
     benchmark:
         "results/usage/records/{dataset}/{split}.tsv"
-    message:
-        "Checking the questions of {wildcards.dataset}/{wildcards.split}"
     localrule: True
     conda:
         "../../envs/qa.yaml"
+    params:
+        misaligned=lambda wildcards: CONFIG["datasets"][wildcards.dataset]["misaligned"],
+        files=lambda wildcards: CONFIG["datasets"][wildcards.dataset]["splits"][wildcards.split],
+        code=code("records"),
+    message:
+        "Checking the questions of {wildcards.dataset}/{wildcards.split}"
     script:
         "../scripts/records.py"

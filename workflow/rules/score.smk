@@ -6,26 +6,26 @@ rule score:
         answers=rules.postprocess.output.answers,
         null_scores=rules.postprocess.output.null_scores,
         nbest=rules.postprocess.output.nbest,
-        records=RECORDS,
+        records="results/records/{dataset}/{split}.parquet",
     output:
         report(
-            ANSWERS + "/metrics.json",
+            "results/{run}/{member}/{dataset}/{split}/{decoding}/metrics.json",
             caption="../report/metrics.rst",
             category="Scores",
             subcategory="{run}",
             labels={"run": "{run}", "member": "{member}", "split": "{dataset}/{split}", "decoding": "{decoding}"},
         ),
-    params:
-        code=code("score"),
     log:
         "logs/score/{run}/{member}/{dataset}/{split}/{decoding}.log",
     benchmark:
         "results/usage/score/{run}/{member}/{dataset}/{split}/{decoding}.tsv"
-    message:
-        "Scoring {wildcards.dataset}/{wildcards.split} for {wildcards.run}, {wildcards.member}, by {wildcards.decoding}"
     localrule: True
     conda:
         "../../envs/qa.yaml"
+    params:
+        code=code("score"),
+    message:
+        "Scoring {wildcards.dataset}/{wildcards.split} for {wildcards.run}, {wildcards.member}, by {wildcards.decoding}"
     script:
         "../scripts/score.py"
 
@@ -35,23 +35,23 @@ rule summarize:
         every_metrics(),
     output:
         report(
-            SUMMARY,
+            "results/summary.csv",
             caption="../report/summary.rst",
             category="Scores",
             subcategory="all runs",
             labels={"run": "all", "file": "summary"},
         ),
-    params:
-        scored=list(settings.scored(CONFIG)),
-        code=code("summarize"),
     log:
         "logs/summarize.log",
     benchmark:
         "results/usage/summarize/summary.tsv"
-    message:
-        "Summarizing the scores of all runs"
     localrule: True
     conda:
         "../../envs/qa.yaml"
+    params:
+        scored=list(settings.scored(CONFIG)),
+        code=code("summarize"),
+    message:
+        "Summarizing the scores of all runs"
     script:
         "../scripts/summarize.py"

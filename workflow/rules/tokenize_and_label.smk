@@ -3,21 +3,21 @@
 
 rule tokenize_and_label:
     input:
-        records=RECORDS,
-        model=lambda wildcards: MODEL.format(model=tokenization_of(wildcards)["model"]),
+        records="results/records/{dataset}/{split}.parquet",
+        model=tokenizer_of,
     output:
-        directory(WINDOWS),
-    params:
-        settings=tokenization_of,
-        code=code("tokenize_and_label"),
+        directory("results/windows/{dataset}/{split}/{key}"),
     log:
         "logs/tokenize_and_label/{dataset}/{split}/{key}.log",
     benchmark:
         "results/usage/tokenize_and_label/{dataset}/{split}/{key}.tsv"
-    message:
-        "Tokenizing and labelling {wildcards.dataset}/{wildcards.split} for {wildcards.key}"
-    threads: 4
     conda:
         "../../envs/qa.yaml"
+    threads: 4
+    params:
+        settings=tokenization_of,
+        code=code("tokenize_and_label"),
+    message:
+        "Tokenizing and labelling {wildcards.dataset}/{wildcards.split} for {wildcards.key}"
     script:
         "../scripts/tokenize_and_label.py"

@@ -4,33 +4,34 @@ Checkpoints are no declared output, since Snakemake deletes those before each at
 """
 
 
-def train_inputs(wildcards):
-    run = run_of(wildcards)
-    inputs = {"model": MODEL.format(model=run["model"]), "windows": windows_of(wildcards, run["train_on"])}
-    if run["validate_on"]:
-        inputs["validation"] = windows_of(wildcards, run["validate_on"])
-    return inputs
-
-
 rule train:
     input:
         unpack(train_inputs),
     output:
-        model=directory(MEMBER + "/model"),
+        model=directory("results/{run}/{member}/model"),
         history=report(
-            MEMBER + "/training.csv",
+            "results/{run}/{member}/training.csv",
             caption="../report/training.rst",
             category="Training",
             subcategory="{run}",
             labels={"run": "{run}", "member": "{member}", "file": "history"},
         ),
         manifest=report(
-            MEMBER + "/manifest.json",
+            "results/{run}/{member}/manifest.json",
             caption="../report/manifest.rst",
             category="Training",
             subcategory="{run}",
             labels={"run": "{run}", "member": "{member}", "file": "manifest"},
         ),
+    log:
+        "logs/train/{run}/{member}.log",
+    benchmark:
+        "results/usage/train/{run}/{member}.tsv"
+    conda:
+        "../../envs/qa.yaml"
+    threads: 4
+    resources:
+        gpu=1,
     params:
         settings=lambda wildcards: settings.training(run_of(wildcards), CONFIG["models"]),
         seed=lambda wildcards: settings.seed_of(wildcards.member),
@@ -38,16 +39,7 @@ rule train:
         checkpoints="checkpoints/{run}/{member}",
         running=untracked(lambda wildcards: run_of(wildcards)["checkpoints"]),
         run_settings=untracked(run_of),
-    log:
-        "logs/train/{run}/{member}.log",
-    benchmark:
-        "results/usage/train/{run}/{member}.tsv"
     message:
         "Fine-tuning {wildcards.run}, {wildcards.member}"
-    threads: 4
-    resources:
-        gpu=1,
-    conda:
-        "../../envs/qa.yaml"
     script:
         "../scripts/train.py"

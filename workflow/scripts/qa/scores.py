@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,10 @@ from qa.errors import InputError
 from qa.files import read_json, write_json, written_aside
 
 KEYS = ["run", "dataset", "split", "decoding"]
+FAILURE = (
+    "\nA job failed. Its rule and its log are named above; the log's last lines say why.\n"
+    "What is finished stays: put the cause right and give the same command again.\n"
+)
 HEADLINE = {"exact_mean": "EM", "f1_mean": "F1", "HasAns_f1_mean": "answerable F1", "NoAns_f1_mean": "unanswerable F1"}
 
 
@@ -94,6 +99,20 @@ def as_text(summary_file: str | Path) -> str:
         lines.append([*(row[key] for key in KEYS), row["seeds"], *values])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+
+
+def closing_message(summary_file: str | Path) -> str:
+    """What the workflow says at its end: the table of scores, if there is one, and where things are."""
+    summary = Path(summary_file)
+    if not summary.exists():
+        return ""
+    written = time.strftime("%Y-%m-%d %H:%M", time.localtime(summary.stat().st_mtime))
+    return (
+        f"\nScores in percent ({summary}, written {written}):\n\n{as_text(summary)}\n\n"
+        "Models:  results/{run}/{member}/model\n"
+        "Answers: results/{run}/{member}/{dataset}/{split}/{decoding}/answers.json\n"
+        "Scores:  results/{run}/{member}/{dataset}/{split}/{decoding}/metrics.json\n"
+    )
 
 
 def _with_deviation(mean: str, deviation: str) -> str:

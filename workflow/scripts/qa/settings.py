@@ -87,7 +87,7 @@ def _pattern_meaning(fault: jsonschema.ValidationError) -> str:
 
 def with_numbers(value: Any, node: dict[str, Any]) -> Any:
     """Turn texts into numbers where the schema wants numbers: YAML reads `2e-5` as text."""
-    node = _dereferenced(node)
+    node = dereferenced(node)
     if isinstance(value, dict):
         for key, inner in value.items():
             below = node.get("properties", {}).get(key, node.get("additionalProperties"))
@@ -108,8 +108,8 @@ def with_defaults(values: dict[str, Any], definition: str) -> dict[str, Any]:
 
 def _filled(values: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
     filled = dict(values)
-    for key, below in _dereferenced(node).get("properties", {}).items():
-        below = _dereferenced(below)
+    for key, below in dereferenced(node).get("properties", {}).items():
+        below = dereferenced(below)
         if below.get("type") == "object" and "properties" in below:
             filled[key] = _filled(values.get(key, {}), below)
         elif "default" in below:
@@ -117,7 +117,8 @@ def _filled(values: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
     return filled
 
 
-def _dereferenced(node: dict[str, Any]) -> dict[str, Any]:
+def dereferenced(node: dict[str, Any]) -> dict[str, Any]:
+    """A schema node with what its `$ref` points to, its own keys first."""
     while "$ref" in node:
         target: Any = schema()
         for part in node["$ref"].removeprefix("#/").split("/"):
@@ -248,60 +249,3 @@ def local_files(source: dict[str, Any], where: str) -> list[str]:
 def listed(value: str | list[str]) -> list[str]:
     """One text or a list of texts, as a list."""
     return [value] if isinstance(value, str) else value
-
-
-def keys() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every key of the configuration as (path, schema node), names of the user's own written `*`."""
-    yield from _keys("", schema())
-
-
-def _keys(path: str, node: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    for name, below in node.get("properties", {}).items():
-        below, where = _dereferenced(below), f"{path}{name}"
-        if path == "runs.*." and name in GROUPS:
-            continue  # the same as under `defaults`
-        yield where, below
-        inner = below.get("additionalProperties")
-        if isinstance(inner, dict) and "$ref" in inner:
-            yield from _keys(f"{where}.*.", _dereferenced(inner))
-        yield from _keys(f"{where}.", below)
-
-
-def reference() -> str:
-    """The keys of the configuration as a table in Markdown, for config/README.md."""
-    lines = ["| key | type | default | what it is | a change reruns |", "| --- | --- | --- | --- | --- |"]
-    for path, node in keys():
-        if node.get("type") == "object" and "x-reruns" not in node:
-            lines.append(f"| **`{path}`** | | | {node['description']} | |")
-            continue
-        default = f"`{_plain(node['default'])}`" if "default" in node else ""
-        what = node["description"] + (f" Unit: {node['x-unit']}." if "x-unit" in node else "")
-        lines.append(f"| `{path}` | {_kind(node)} | {default} | {what} | {RERUNS[node['x-reruns']]} |")
-    return "\n".join(lines)
-
-
-def _plain(value: Any) -> str:
-    return yaml.safe_dump(value, default_flow_style=True).removesuffix("\n...\n").strip()
-
-
-def _kind(node: dict[str, Any]) -> str:
-    if "enum" in node:
-        return ", ".join(f"`{value}`" for value in node["enum"])
-    kinds = [node["type"]] if isinstance(node.get("type"), str) else list(node.get("type", []))
-    kinds += [_kind(_dereferenced(choice)) for choice in node.get("oneOf", [])]
-    lists = "list of " if kinds == ["array"] else ""
-    return lists + (_kind(_dereferenced(node["items"])) if lists else " or ".join(map(str, kinds)))
-
-
-RERUNS = {
-    "nothing": "nothing",
-    "download": "download and all after it",
-    "records": "records and all after it",
-    "tokenize_and_label": "tokenize_and_label and all after it",
-    "train": "train and all after it",
-    "predict": "predict and all after it",
-    "postprocess": "postprocess, score, summarize",
-}
-
-if __name__ == "__main__":
-    print(reference())

@@ -1,0 +1,107 @@
+"""The workflow copied to a folder of its own, with tiny data, and run there as a user runs it."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import tiny
+
+ROOT = Path(__file__).parents[1]
+PARTS = ["Snakefile", "workflow", "profiles", "config", "envs"]
+WITHOUT_NETWORK = ["unshare", "--user", "--map-root-user", "--net"]
+
+CONFIG = {
+    "models": {"one": {"path": "given/one"}, "two": {"path": "given/two"}},
+    "datasets": {"mills": {"splits": {name: f"given/{name}.json" for name in ("train", "validation", "extra")}}},
+    "decodings": {
+        "n_best": {"method": "n_best"},
+        "walkthrough": {"method": "walkthrough"},
+    },
+    "defaults": {
+        "windows": {"max_length": 96, "overlap": 16, "max_question_length": 24},
+        "training": {"max_steps": 2, "batch_size": 4},
+    },
+    "runs": {
+        "small": {
+            "model": "one",
+            "train_on": "mills/train",
+            "validate_on": "mills/validation",
+            "evaluate_on": ["mills/validation"],
+            "decodings": ["n_best", "walkthrough"],
+            "seeds": [1],
+        },
+        "other": {
+            "model": "two",
+            "train_on": "mills/extra",
+            "evaluate_on": ["mills/validation"],
+            "decodings": ["n_best"],
+            "seeds": [1],
+        },
+    },
+}
+
+
+@dataclass
+class Project:
+    """A working directory with the workflow in it."""
+
+    folder: Path
+    prefix: list[str] = field(default_factory=list)
+
+    def path(self, *parts: str) -> Path:
+        return self.folder.joinpath(*parts)
+
+    def configure(self, config: dict[str, Any], name: str = "tiny.yaml") -> str:
+        self.path(name).write_text(yaml.safe_dump(config))
+        return name
+
+    def snakemake(self, *arguments: str, config: str | None = "tiny.yaml", **environment: str) -> Any:
+        """Run Snakemake as a user does; the result has returncode, stdout and stderr in one text."""
+        command = [*self.prefix, sys.executable, "-m", "snakemake", "--profile", "profiles/local", *arguments]
+        if config:
+            command += ["--configfile", config]
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "PYTEST_", "COV_"))}
+        return subprocess.run(
+            command,
+            cwd=self.folder,
+            env={**kept, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=900,
+        )
+
+    def would_run(self, config: dict[str, Any] | None = None, *arguments: str) -> set[str]:
+        """Rules that a dry run would run; the target rule `all` left out."""
+        name = self.configure(config, "changed.yaml") if config else "tiny.yaml"
+        done = self.snakemake("-n", *arguments, config=name)
+        assert done.returncode == 0, done.stdout
+        if "Nothing to be done" in done.stdout:
+            return set()
+        table = done.stdout.split("Job stats:")[-1].split("total")[0]
+        return set(re.findall(r"^(\w+) +\d+$", table, re.M)) - {"all"}
+
+
+def copy_of(folder: Path) -> Project:
+    """The workflow's files and the tiny data in a new folder."""
+    for part in PARTS:
+        source = ROOT / part
+        if source.is_dir():
+            shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, folder)
+    texts = [p["context"] + p["qas"][0]["question"] for p in tiny.squad(30)["data"][0]["paragraphs"]]
+    for name in ("one", "two"):
+        tiny.save_model(folder / "given" / name, texts)
+    for name, questions in {"train": 14, "validation": 10, "extra": 8}.items():
+        tiny.write_squad(folder / "given" / f"{name}.json", questions=questions, prefix=name)
+    project = Project(folder)
+    project.configure(CONFIG)
+    return project

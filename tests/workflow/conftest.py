@@ -1,0 +1,36 @@
+"""The workflow with tiny data, run once from nothing; the tests look at it and dry-run changes of it."""
+
+import copy
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chain import CONFIG, WITHOUT_NETWORK, Project, copy_of
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The chain after a run from nothing; where the system allows, in a namespace without network."""
+    project = copy_of(tmp_path_factory.mktemp("project"))
+    if subprocess.run([*WITHOUT_NETWORK, "true"], capture_output=True).returncode == 0:
+        project.prefix = WITHOUT_NETWORK
+    done = project.snakemake()
+    assert done.returncode == 0, done.stdout
+    project.path("first-run.txt").write_text(done.stdout)
+    return project
+
+
+@pytest.fixture
+def changed() -> dict[str, Any]:
+    """The tiny configuration, free to change."""
+    return copy.deepcopy(CONFIG)
+
+
+@pytest.fixture
+def twin(finished: Project, tmp_path: Path) -> Project:
+    """A copy of the finished project, time stamps and Snakemake's memory included, free to change."""
+    shutil.copytree(finished.folder, tmp_path / "twin", symlinks=True, copy_function=shutil.copy2)
+    return Project(tmp_path / "twin", finished.prefix)

@@ -1,0 +1,231 @@
+"""The chain as users run it: all of it, single targets, the default configuration, and wrong input."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from transformers import AutoModelForQuestionAnswering, AutoTokenizer
+
+import tiny
+from chain import CONFIG, WITHOUT_NETWORK, Project, copy_of
+from qa import scores
+from qa.files import sha256_of_folder
+from stand_in_hub import StandInHub
+
+pytestmark = pytest.mark.xdist_group("workflow")
+SMALL = "results/small/seed-1"
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+
+
+def read(path: Path):
+    return json.loads(path.read_text())
+
+
+def test_the_chain_leaves_every_file_that_is_documented(finished):
+    key = next(finished.path("results/windows/mills/train").iterdir()).name
+    answers = f"{SMALL}/mills/validation/n_best"
+    expected = [
+        "resources/models/one/source.json",
+        "resources/datasets/mills/source.json",
+        "results/records/mills/train.parquet",
+        f"results/windows/mills/train/{key}/dataset_info.json",
+        f"{SMALL}/model/model.safetensors",
+        f"{SMALL}/training.csv",
+        f"{SMALL}/manifest.json",
+        f"{SMALL}/mills/validation/spans.parquet",
+        *(f"{answers}/{name}" for name in ("answers.json", "null_scores.json", "nbest.jsonl", "metrics.json")),
+        f"{SMALL}/mills/validation/walkthrough/metrics.json",
+        "results/summary.csv",
+        "results/usage/train/small/seed-1.tsv",
+        "logs/train/small/seed-1.log",
+    ]
+    assert not [name for name in expected if not finished.path(name).is_file()]
+    assert not [path for path in finished.folder.rglob("*.partial*") if ".snakemake" not in path.parts]
+    assert not finished.path("checkpoints/small").exists()
+
+
+def test_the_model_loads_with_plain_from_pretrained(finished):
+    folder = finished.path(SMALL, "model")
+    assert AutoModelForQuestionAnswering.from_pretrained(folder, local_files_only=True).config.hidden_size == 32
+    assert AutoTokenizer.from_pretrained(folder, local_files_only=True).is_fast
+
+
+def test_the_chain_needs_no_network(finished):
+    if finished.prefix != WITHOUT_NETWORK:
+        pytest.skip("this system allows no network namespace of one's own")
+    assert "steps (100%) done" in finished.path("first-run.txt").read_text()
+
+
+@pytest.mark.parametrize("decoding", ["n_best", "walkthrough"])
+def test_the_metrics_are_those_of_the_command_on_the_dataset_itself(decoding, finished):
+    folder = finished.path(SMALL, "mills/validation", decoding)
+    data = finished.path("given/validation.json")
+    command = [sys.executable, "-m", "qa.metrics", str(data), str(folder / "answers.json")]
+    environment = {**os.environ, "PYTHONPATH": str(finished.path("workflow/scripts"))}
+    printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    official = json.loads(printed)
+    metrics = read(folder / "metrics.json")
+    assert list(metrics)[: len(official)] == list(official) and metrics["total"] == 10
+    assert {key: metrics[key] for key in official} == official
+    assert {"best_exact", "best_f1_thresh", "pr_f1_ap", "answered"} <= metrics.keys()
+
+
+def test_the_summary_has_mean_and_deviation_over_seeds(tmp_path):
+    scored, files = [], []
+    for seed, (exact, f1) in {1: (50.0, 60.0), 2: (54.0, 61.0), 3: (58.0, 65.0)}.items():
+        path = tmp_path / f"{seed}.json"
+        path.write_text(json.dumps({"exact": exact, "f1": f1, "total": 7, "HasAns_f1": 1.0, "NoAns_f1": 2.0}))
+        scored.append(("r", f"seed-{seed}", "d/validation", "n_best"))
+        files.append(str(path))
+    scores.summarize([*scored, ("s", "seed-1", "d/validation", "n_best")], [*files, files[0]], tmp_path / "s.csv")
+    several, single = csv.DictReader((tmp_path / "s.csv").read_text().splitlines())
+    assert [several[key] for key in (*scores.KEYS, "seeds")] == ["r", "d", "validation", "n_best", "3"]
+    assert (float(several["exact_mean"]), float(several["exact_std"])) == (54.0, 4.0)
+    assert float(several["f1_std"]) == pytest.approx(7**0.5)
+    assert single["exact_mean"] == "50.0" and single["exact_std"] == ""
+    assert "54.00 ± 4.00" in scores.as_text(tmp_path / "s.csv")
+
+
+def test_the_closing_message_shows_the_scores_and_where_things_are(finished):
+    text = finished.path("first-run.txt").read_text()
+    assert "Scores in percent (results/summary.csv" in text and "answerable F1" in text
+    assert "results/{run}/{member}/model" in text
+
+
+@pytest.mark.parametrize(
+    ("target", "rules"),
+    [
+        ("models", {"train", "models"}),
+        ("predictions", {"train", "predict", "postprocess", "predictions"}),
+        ("scores", {"train", "predict", "postprocess", "score", "summarize", "scores"}),
+        (f"{SMALL}/mills/validation/n_best/metrics.json", {"train", "predict", "postprocess", "score"}),
+    ],
+)
+def test_single_targets_make_what_they_need_and_no_more(target, rules, finished, changed):
+    changed["defaults"]["training"]["learning_rate"] = 1e-3
+    assert finished.would_run(changed, target) == rules
+
+
+def test_a_forced_rerun_trains_anew_and_ends_with_the_same_bytes(twin):
+    before = sha256_of_folder(twin.path(SMALL, "model"))
+    started = read(twin.path(SMALL, "manifest.json"))["started"]
+    done = twin.snakemake("-R", "train", "--until", "train")
+    assert done.returncode == 0, done.stdout
+    manifest = read(twin.path(SMALL, "manifest.json"))
+    assert manifest["started"] > started
+    assert [attempt["resumed_at_step"] for attempt in manifest["attempts"]] == [0]
+    assert sha256_of_folder(twin.path(SMALL, "model")) == before
+
+
+def test_the_default_configuration_is_the_real_experiment(finished):
+    done = finished.snakemake("-n", config=None)
+    assert done.returncode == 0, done.stdout
+    assert "Fine-tuning baseline, seed-42" in done.stdout and "Fine-tuning roberta-base, seed-42" in done.stdout
+
+
+def test_a_config_file_replaces_the_default_one(finished):
+    done = finished.snakemake("-n", "--forceall")
+    assert "roberta" not in done.stdout and "Fine-tuning small" in done.stdout
+
+
+@pytest.mark.parametrize("picture", ["--dag", "--rulegraph"])
+def test_the_graph_can_be_drawn(picture, finished):
+    done = finished.snakemake(picture, "dot")
+    assert done.returncode == 0 and "digraph snakemake_dag" in done.stdout
+    assert all(rule in done.stdout for rule in ("download", "tokenize_and_label", "train", "postprocess"))
+
+
+def test_lint_finds_nothing(finished):
+    done = finished.snakemake("--lint")
+    assert done.returncode == 0, done.stdout
+    assert "Congratulations" in done.stdout
+
+
+def test_the_report_has_every_result_under_a_category_with_a_caption(finished):
+    done = finished.snakemake("--report", "report.html")
+    assert done.returncode == 0, done.stdout
+    page = finished.path("report.html").read_text()
+    for name in ("summary.csv", "training.csv", "manifest.json", "answers.json", "null_scores.json", "metrics.json"):
+        assert name in page
+    for text in ("Training", "Answers", "Null scores", "Scores", "Official SQuAD 2.0 metrics of small"):
+        assert text in page
+
+
+def test_a_mistake_in_the_configuration_ends_before_any_job(finished, changed):
+    changed["runs"]["small"]["training"] = {"lerning_rate": 1}
+    done = finished.snakemake(config=finished.configure(changed, "wrong.yaml"))
+    assert done.returncode != 0
+    assert "runs.small.training: unknown key `lerning_rate`; did you mean `learning_rate`?" in done.stdout
+    assert "Traceback" not in done.stdout and "Job stats" not in done.stdout
+
+
+def test_a_missing_file_of_the_users_own_is_named_before_any_job(finished, changed):
+    changed["datasets"]["mills"]["splits"]["train"] = "given/nowhere.json"
+    done = finished.snakemake(config=finished.configure(changed, "wrong.yaml"))
+    assert done.returncode != 0 and "splits.train: no such file: given/nowhere.json" in done.stdout
+
+
+def test_a_bad_question_ends_in_one_sentence_and_leaves_nothing_under_a_final_name(tmp_path):
+    project = copy_of(tmp_path)
+    path = project.path("given/train.json")
+    path.write_text(path.read_text().replace('"answer_start": ', '"answer_start": 1', 1))
+    done = project.snakemake("results/records/mills/train.parquet")
+    assert done.returncode != 0
+    assert "1 answers do not stand at their place" in done.stdout and "id 'train-0'" in done.stdout
+    assert "Traceback" not in project.path("logs/records/mills/train.log").read_text()
+    assert not project.path("results/records/mills/train.parquet").exists()
+
+
+def test_model_and_questions_come_from_a_hub_and_train(tmp_path, changed):
+    project = copy_of(tmp_path)
+    model = {path.name: path.read_bytes() for path in project.path("given/one").iterdir()}
+    rows = []
+    for paragraph in tiny.squad(14)["data"][0]["paragraphs"]:
+        for question in paragraph["qas"]:
+            answers = {key: [a[key] for a in question["answers"]] for key in ("text", "answer_start")}
+            row = {"id": question["id"], "title": "", "context": paragraph["context"], "question": question["question"]}
+            rows.append({**row, "answers": answers})
+    pd.DataFrame(rows).to_parquet(tmp_path / "rows.parquet")
+    changed["models"]["one"] = {"repo": "some/encoder", "revision": REVISION}
+    splits = {"train": "data/train-*.parquet", "validation": "data/train-*.parquet", "extra": "data/train-*.parquet"}
+    changed["datasets"]["mills"] = {"repo": "some/questions", "revision": REVISION, "splits": splits}
+    del changed["runs"]["other"]
+    with StandInHub() as hub:
+        hub.add_repo("model", "some/encoder", REVISION, {**model, "pytorch_model.bin": b"no"})
+        questions = {"data/train-0.parquet": (tmp_path / "rows.parquet").read_bytes()}
+        hub.add_repo("dataset", "some/questions", REVISION, questions)
+        config = project.configure(changed)
+        done = project.snakemake(f"{SMALL}/manifest.json", config=config, HF_ENDPOINT=hub.url)
+        assert done.returncode == 0, done.stdout
+        asked = len(hub.requests)
+        assert asked and not hub.asked("*pytorch_model.bin")
+        again = project.snakemake(f"{SMALL}/manifest.json", "-R", "train", config=config, HF_ENDPOINT=hub.url)
+        assert again.returncode == 0, again.stdout
+        assert len(hub.requests) == asked, "only download may use the network"
+    source = read(project.path("resources/models/one/source.json"))
+    assert (source["repo"], source["revision"]) == ("some/encoder", REVISION)
+
+
+def test_a_missing_repository_ends_in_one_sentence(tmp_path, changed):
+    project = copy_of(tmp_path)
+    changed["models"]["one"] = {"repo": "some/nothing", "revision": REVISION}
+    with StandInHub() as hub:
+        done = project.snakemake("resources/models/one", config=project.configure(changed), HF_ENDPOINT=hub.url)
+    assert done.returncode != 0 and "some/nothing" in done.stdout
+    assert not project.path("resources/models/one").exists()
+
+
+def test_the_chain_runs_from_another_working_directory(finished, tmp_path):
+    for name in ("config", "given"):
+        shutil.copytree(finished.path(name), tmp_path / name)
+    elsewhere = Project(tmp_path)
+    elsewhere.configure(CONFIG)
+    snakefile = str(finished.path("Snakefile"))
+    done = elsewhere.snakemake("-n", "--snakefile", snakefile, "--profile", str(finished.path("profiles/local")))
+    assert done.returncode == 0 and "Fine-tuning small" in done.stdout, done.stdout

@@ -1,0 +1,163 @@
+"""What reruns when: real dry runs after each change of a setting or of code, against the table that is documented."""
+
+import copy
+import os
+import re
+from typing import Any
+
+import pytest
+
+from qa import reference
+
+pytestmark = pytest.mark.xdist_group("workflow")
+
+SCORE = {"score", "summarize"}
+POSTPROCESS = {"postprocess", *SCORE}
+PREDICT = {"predict", *POSTPROCESS}
+TRAIN = {"train", *PREDICT}
+TOKENIZE = {"tokenize_and_label", *TRAIN}
+RECORDS = {"records", *TOKENIZE}
+NOTHING: set[str] = set()
+
+HEX = "0" * 40
+GIVEN = "given/train.json"
+
+# key of the schema -> (path in the tiny configuration, new value, rules that rerun)
+TABLE: dict[str, tuple[str, Any, set[str]]] = {
+    "models.*.repo": ("models.one", {"repo": "a/b", "revision": HEX}, {"download", *TOKENIZE}),
+    "models.*.revision": ("models.one", {"repo": "a/b", "revision": HEX}, {"download", *TOKENIZE}),
+    "models.*.path": ("models.one.path", "given/two", {"download", *TOKENIZE}),
+    "models.*.package": ("models.one", {"package": "p", "directory": "d"}, {"download", *TOKENIZE}),
+    "models.*.directory": ("models.one", {"package": "p", "directory": "d"}, {"download", *TOKENIZE}),
+    "models.*.overrides": ("models.one.overrides", {"hidden_dropout_prob": 0.2}, TRAIN),
+    "datasets.*.repo": ("datasets.mills.repo", "a/b", {"download", *RECORDS}),
+    "datasets.*.revision": ("datasets.mills.revision", HEX, {"download", *RECORDS}),
+    "datasets.*.splits": ("datasets.mills.splits.train", [GIVEN, "given/extra.json"], {"download", *RECORDS}),
+    "datasets.*.misaligned": ("datasets.mills.misaligned", "drop", RECORDS),
+    "decodings.*.method": ("decodings.n_best.method", "walkthrough", POSTPROCESS),
+    "decodings.*.n_best_size": ("decodings.n_best.n_best_size", 7, POSTPROCESS),
+    "decodings.*.max_answer_length": ("decodings.n_best.max_answer_length", 7, POSTPROCESS),
+    "decodings.*.null_threshold": ("decodings.n_best.null_threshold", -1.5, POSTPROCESS),
+    "defaults.windows.max_length": ("defaults.windows.max_length", 90, TOKENIZE),
+    "defaults.windows.overlap": ("defaults.windows.overlap", 8, TOKENIZE),
+    "defaults.windows.max_question_length": ("defaults.windows.max_question_length", None, TOKENIZE),
+    "defaults.windows.long_contexts": ("defaults.windows.long_contexts", "truncate", TOKENIZE),
+    "defaults.windows.labels": ("defaults.windows.labels", "walkthrough", TOKENIZE),
+    "defaults.precision": ("defaults.precision", "bf16", TRAIN),
+    "defaults.padding": ("defaults.padding", "max_length", TRAIN),
+    "defaults.training.epochs": ("defaults.training", {"epochs": 1, "batch_size": 4}, TRAIN),
+    "defaults.training.max_steps": ("defaults.training.max_steps", 3, TRAIN),
+    "defaults.training.batch_size": ("defaults.training.batch_size", 2, TRAIN),
+    "defaults.training.accumulation_steps": ("defaults.training.accumulation_steps", 2, TRAIN),
+    "defaults.training.learning_rate": ("defaults.training.learning_rate", 1e-5, TRAIN),
+    "defaults.training.schedule": ("defaults.training.schedule", "cosine", TRAIN),
+    "defaults.training.warmup": ("defaults.training.warmup", 0.5, TRAIN),
+    "defaults.training.weight_decay": ("defaults.training.weight_decay", 0.1, TRAIN),
+    "defaults.training.max_gradient_norm": ("defaults.training.max_gradient_norm", 0.5, TRAIN),
+    "defaults.prediction.batch_size": ("defaults.prediction.batch_size", 8, PREDICT),
+    "defaults.prediction.candidates": ("defaults.prediction.candidates", 8, PREDICT),
+    "defaults.checkpoints.every_steps": ("defaults.checkpoints", {"every_steps": 1}, NOTHING),
+    "defaults.checkpoints.keep": ("defaults.checkpoints", {"keep": 1}, NOTHING),
+    "defaults.checkpoints.keep_after_success": ("defaults.checkpoints", {"keep_after_success": True}, NOTHING),
+    "defaults.checkpoints.log_every_steps": ("defaults.checkpoints", {"log_every_steps": 1}, NOTHING),
+    "runs.*.model": ("runs.small.model", "two", TOKENIZE),
+    "runs.*.train_on": ("runs.small.train_on", "mills/extra", TOKENIZE),
+    "runs.*.validate_on": ("runs.small.validate_on", None, TRAIN),
+    "runs.*.evaluate_on": ("runs.small.evaluate_on", ["mills/validation", "mills/train"], PREDICT),
+    "runs.*.decodings": ("runs.other.decodings", ["n_best", "walkthrough"], POSTPROCESS),
+    "runs.*.seeds": ("runs.small.seeds", [1, 2], TRAIN),
+}
+
+# module or adapter -> rules that rerun when its code changes
+CODE: dict[str, set[str]] = {
+    "qa/hub.py": {"download", *RECORDS},
+    "qa/squad.py": RECORDS,
+    "qa/windows.py": TOKENIZE,
+    "qa/training.py": TRAIN,
+    "qa/checkpoints.py": TRAIN,
+    "qa/batching.py": TRAIN,
+    "qa/inference.py": PREDICT,
+    "qa/spans.py": PREDICT,
+    "qa/decoding.py": POSTPROCESS,
+    "qa/metrics.py": SCORE,
+    "qa/files.py": {"download", *RECORDS},
+    "qa/settings.py": NOTHING,
+    "train.py": TRAIN,
+    "postprocess.py": POSTPROCESS,
+    "summarize.py": {"summarize"},
+}
+
+
+def put(config, path, value):
+    *parents, last = path.split(".")
+    for key in parents:
+        config = config.setdefault(key, {})
+    config[last] = value
+
+
+@pytest.mark.parametrize("key", TABLE)
+def test_a_changed_setting_reruns_exactly_the_stages_that_read_it(key, finished, changed):
+    path, value, rules = TABLE[key]
+    put(changed, path, value)
+    if key.startswith("datasets.*.re"):  # both or none
+        changed["datasets"]["mills"] |= {"repo": "a/b", "revision": HEX}
+    assert finished.would_run(changed) == rules
+
+
+def test_the_table_covers_every_key_and_agrees_with_what_the_schema_documents():
+    order = ["download", "records", "tokenize_and_label", "train", "predict", "postprocess"]
+    documented = {name: node["x-reruns"] for name, node in reference.every_key() if "x-reruns" in node}
+    shown = {name: next((rule for rule in order if rule in rules), "nothing") for name, (_, _, rules) in TABLE.items()}
+    assert shown == documented
+
+
+@pytest.mark.parametrize("module", CODE)
+def test_changed_code_reruns_exactly_the_stages_that_use_it(module, finished):
+    path = finished.path("workflow", "scripts", module)
+    before = path.read_text()
+    try:
+        path.write_text(before + "\n\nADDED = 1\n")
+        assert finished.would_run() == CODE[module]
+    finally:
+        path.write_text(before)
+
+
+def reformatted(text: str) -> str:
+    return text.replace("    ", "\t").replace("\n\n\n", "\n\n\n\n")
+
+
+COSMETIC = {
+    "a comment": lambda text: text + "\n# why\n",
+    "formatting": reformatted,
+    "a docstring": lambda text: re.sub(r'\A"""', '"""Told anew. ', text),
+    "a touch": lambda text: text,
+}
+
+
+@pytest.mark.parametrize("change", COSMETIC)
+def test_comments_docstrings_formatting_and_touches_rerun_nothing(change, finished):
+    paths = sorted(finished.path("workflow", "scripts").rglob("*.py"))
+    before = {path: path.read_text() for path in paths}
+    try:
+        for path, text in before.items():
+            path.write_text(COSMETIC[change](text))
+            os.utime(path)
+        assert any(path.read_text() != before[path] for path in paths) or change == "a touch"
+        assert finished.would_run() == NOTHING
+    finally:
+        for path, text in before.items():
+            path.write_text(text)
+
+
+def test_a_finished_chain_has_nothing_to_do(finished):
+    assert finished.would_run() == NOTHING
+
+
+def test_a_changed_file_of_the_users_own_is_taken_anew(twin):
+    path = twin.path("given", "validation.json")
+    path.write_text(path.read_text().replace("ground oats", "ground wheat"))
+    assert twin.would_run() == {"download", *RECORDS}
+
+
+def test_a_setting_changed_back_reruns_nothing(finished, changed):
+    assert finished.would_run(copy.deepcopy(changed)) == NOTHING

@@ -1,0 +1,65 @@
+"""The reference of the configuration, from its schema: `python -m qa.reference` prints config/README.md's table."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+from qa import settings
+
+RERUNS = {
+    "nothing": "nothing",
+    "download": "download and all after it",
+    "records": "records and all after it",
+    "tokenize_and_label": "tokenize_and_label and all after it",
+    "train": "train and all after it",
+    "predict": "predict and all after it",
+    "postprocess": "postprocess, score, summarize",
+}
+
+
+def every_key() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every key of the configuration as (path, schema node), names of the user's own written `*`."""
+    yield from _keys("", settings.schema())
+
+
+def _keys(path: str, node: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, below in node.get("properties", {}).items():
+        below, where = settings.dereferenced(below), f"{path}{name}"
+        if path == "runs.*." and name in settings.GROUPS:
+            continue  # the same as under `defaults`
+        yield where, below
+        inner = below.get("additionalProperties")
+        if isinstance(inner, dict) and "$ref" in inner:
+            yield from _keys(f"{where}.*.", settings.dereferenced(inner))
+        yield from _keys(f"{where}.", below)
+
+
+def reference() -> str:
+    """The keys of the configuration as a table in Markdown, for config/README.md."""
+    lines = ["| key | type | default | what it is | a change reruns |", "| --- | --- | --- | --- | --- |"]
+    for path, node in every_key():
+        if node.get("type") == "object" and "x-reruns" not in node:
+            lines.append(f"| **`{path}`** | | | {node['description']} | |")
+            continue
+        default = f"`{_plain(node['default'])}`" if "default" in node else ""
+        what = node["description"] + (f" Unit: {node['x-unit']}." if "x-unit" in node else "")
+        lines.append(f"| `{path}` | {_kind(node)} | {default} | {what} | {RERUNS[node['x-reruns']]} |")
+    return "\n".join(lines)
+
+
+def _plain(value: Any) -> str:
+    return yaml.safe_dump(value, default_flow_style=True).removesuffix("\n...\n").strip()
+
+
+def _kind(node: dict[str, Any]) -> str:
+    if "enum" in node:
+        return ", ".join(f"`{value}`" for value in node["enum"])
+    kinds = [node["type"]] if isinstance(node.get("type"), str) else list(node.get("type", []))
+    kinds += [_kind(settings.dereferenced(choice)) for choice in node.get("oneOf", [])]
+    lists = "list of " if kinds == ["array"] else ""
+    return lists + (_kind(settings.dereferenced(node["items"])) if lists else " or ".join(map(str, kinds)))
+
+
+if __name__ == "__main__":
+    print(reference())
