@@ -54,6 +54,7 @@ class Project:
 
     folder: Path
     prefix: list[str] = field(default_factory=list)
+    profile: str = "profiles/local"
 
     def path(self, *parts: str) -> Path:
         return self.folder.joinpath(*parts)
@@ -64,7 +65,7 @@ class Project:
 
     def snakemake(self, *arguments: str, config: str | None = "tiny.yaml", **environment: str) -> Any:
         """Run Snakemake as a user does; the result has returncode, stdout and stderr in one text."""
-        command = [*self.prefix, sys.executable, "-m", "snakemake", "--profile", "profiles/local", *arguments]
+        command = [*self.prefix, sys.executable, "-m", "snakemake", "--profile", self.profile, *arguments]
         if config:
             command += ["--configfile", config]
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "PYTEST_", "COV_"))}

@@ -47,7 +47,7 @@ def test_the_chain_leaves_every_file_that_is_documented(finished):
     ]
     assert not [name for name in expected if not finished.path(name).is_file()]
     assert not [path for path in finished.folder.rglob("*.partial*") if ".snakemake" not in path.parts]
-    assert not finished.path("checkpoints/small").exists()
+    assert not finished.path("checkpoints/small/seed-1").exists()
 
 
 def test_the_model_loads_with_plain_from_pretrained(finished):
@@ -224,8 +224,7 @@ def test_a_missing_repository_ends_in_one_sentence(tmp_path, changed):
 def test_the_chain_runs_from_another_working_directory(finished, tmp_path):
     for name in ("config", "given"):
         shutil.copytree(finished.path(name), tmp_path / name)
-    elsewhere = Project(tmp_path)
+    elsewhere = Project(tmp_path, profile=str(finished.path("profiles/local")))
     elsewhere.configure(CONFIG)
-    snakefile = str(finished.path("Snakefile"))
-    done = elsewhere.snakemake("-n", "--snakefile", snakefile, "--profile", str(finished.path("profiles/local")))
+    done = elsewhere.snakemake("-n", "--snakefile", str(finished.path("Snakefile")))
     assert done.returncode == 0 and "Fine-tuning small" in done.stdout, done.stdout

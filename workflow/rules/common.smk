@@ -36,6 +36,12 @@ def checked(function, *arguments):
 
 CONFIG = checked(settings.resolve, config)
 RUNS = CONFIG["runs"]
+# Here, since Snakemake forgives an input function that fails where the output is there already.
+OWN_FILES = {
+    (kind, name): checked(settings.local_files, source, f"{kind}.{name}")
+    for kind in ("models", "datasets")
+    for name, source in CONFIG[kind].items()
+}
 TOKENIZATIONS = {settings.windows_key(run): settings.tokenization(run) for run in RUNS.values()}
 
 
@@ -100,7 +106,7 @@ def source_of(wildcards):
 
 def local_files(wildcards):
     """The user's own files behind a model or dataset: when they change, they are taken anew."""
-    return checked(settings.local_files, source_of(wildcards), f"{wildcards.kind}.{wildcards.name}")
+    return OWN_FILES.get((wildcards.kind, wildcards.name), [])
 
 
 def every_model():
