@@ -1,8 +1,10 @@
 """The chain as users run it: all of it, single targets, the default configuration, and wrong input."""
 
 import csv
+import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +15,7 @@ import pytest
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
 import tiny
-from chain import CONFIG, WITHOUT_NETWORK, Project, copy_of
+from chain import CONFIG, ROOT, WITHOUT_NETWORK, Project, copy_of
 from qa import scores
 from qa.files import sha256_of_folder
 from stand_in_hub import StandInHub
@@ -139,6 +141,15 @@ def test_the_graph_can_be_drawn(picture, finished):
     done = finished.snakemake(picture, "dot")
     assert done.returncode == 0 and "digraph snakemake_dag" in done.stdout
     assert all(rule in done.stdout for rule in ("download", "tokenize_and_label", "train", "postprocess"))
+
+
+def test_the_picture_in_the_readme_is_the_rule_graph(finished):
+    drawn = finished.snakemake("--rulegraph", "mermaid-js").stdout
+    names = dict(re.findall(r"(id\d+)\[(\w+)\]", drawn))
+    real = {(names[a], names[b]) for a, b in re.findall(r"(id\d+) --> (id\d+)", drawn) if names[b] != "all"}
+    picture = re.search(r"```mermaid\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[1]
+    chains = [line.split(" --> ") for line in map(str.strip, picture.splitlines()) if " --> " in line]
+    assert {edge for chain in chains for edge in itertools.pairwise(chain)} == real
 
 
 def test_lint_finds_nothing(finished):

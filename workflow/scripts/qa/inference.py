@@ -12,13 +12,13 @@ from qa import devices
 from qa.batching import Padder
 from qa.errors import InputError
 from qa.files import written_aside
-from qa.models import load_model
+from qa.models import inputs_of, load_model
 from qa.progress import Progress
 from qa.spans import Spans
 from qa.windows import load_tokenizer, load_windows
 
 log = logging.getLogger(__name__)
-COLUMNS = ["input_ids", "token_type_ids", "context_start", "context_stop", "null_position"]
+PLACES = ["context_start", "context_stop", "null_position"]
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,10 @@ def predict(
     device = devices.device()
     devices.set_threads(threads)
     tokenizer, windows = load_tokenizer(model_folder), load_windows(windows_folder)
-    windows = windows.select_columns([name for name in COLUMNS if name in windows.column_names])
     padder = Padder.of(tokenizer, settings)
     model = load_model(model_folder).to(device).eval()
+    columns = [*inputs_of(model, ["input_ids", "token_type_ids"]), *PLACES]
+    windows = windows.select_columns([name for name in columns if name in windows.column_names])
     lengths = row_lengths(windows)
     order = np.argsort(-lengths, kind="stable")
     spans = Spans.empty(len(windows), settings["candidates"])

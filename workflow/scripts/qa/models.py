@@ -1,12 +1,10 @@
 """Models: loaded from local safetensors only, with a head for extractive question answering."""
 
-import logging
+import inspect
 from pathlib import Path
 from typing import Any
 
 from qa.errors import InputError, some
-
-log = logging.getLogger(__name__)
 
 
 def load_model(path: str | Path, overrides: dict[str, Any] | None = None) -> Any:
@@ -18,7 +16,9 @@ def load_model(path: str | Path, overrides: dict[str, Any] | None = None) -> Any
     """
     import torch
     from transformers import AutoConfig, AutoModelForQuestionAnswering
+    from transformers.utils import logging as transformers_logging
 
+    transformers_logging.disable_progress_bar()
     overrides = overrides or {}
     try:
         config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
@@ -51,6 +51,12 @@ def load_model(path: str | Path, overrides: dict[str, Any] | None = None) -> Any
     if missing:
         raise InputError(f"{path}: weights of the encoder are missing: {some(missing)}; are config and weights a pair?")
     return model
+
+
+def inputs_of(model: Any, names: list[str]) -> list[str]:
+    """Those of `names` that the model's forward takes: DistilBERT and ModernBERT have no token types, say."""
+    taken = inspect.signature(model.forward).parameters
+    return [name for name in names if name in taken]
 
 
 def _first_line(error: Exception) -> str:

@@ -15,7 +15,7 @@ from qa import devices, manifest
 from qa.batching import Padder
 from qa.checkpoints import MarkComplete, TrainingMemory
 from qa.files import write_json, written_aside
-from qa.models import load_model
+from qa.models import inputs_of, load_model
 from qa.progress import Progress
 from qa.windows import load_tokenizer, load_windows
 
@@ -142,11 +142,11 @@ def train(
     )
     resume = memory.begin()
     tokenizer = load_tokenizer(inputs["model"])
-    train_windows, validation = (
-        _columns(inputs[name]) if inputs.get(name) else None for name in ("windows", "validation")
-    )
     transformers.set_seed(seed)
     model = load_model(inputs["model"], settings["overrides"])
+    train_windows, validation = (
+        _columns(inputs[name], model) if inputs.get(name) else None for name in ("windows", "validation")
+    )
     arguments = training_arguments(settings, seed, running, memory.checkpoints, validation is not None)
     trainer = Trainer(
         model=model,
@@ -186,9 +186,9 @@ def train(
         memory.forget()
 
 
-def _columns(path: str) -> Any:
+def _columns(path: str, model: Any) -> Any:
     windows = load_windows(path)
-    return windows.select_columns([name for name in MODEL_COLUMNS if name in windows.column_names])
+    return windows.select_columns([name for name in inputs_of(model, MODEL_COLUMNS) if name in windows.column_names])
 
 
 def _write_history(path: str | Path, history: list[dict[str, Any]]) -> None:

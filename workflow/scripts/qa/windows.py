@@ -84,6 +84,8 @@ def load_tokenizer(path: str | Path) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise InputError(f"{path}: its tokenizer cannot be loaded ({str(error).splitlines()[0]})") from None
+    if len(tokenizer) <= len(tokenizer.all_special_ids):  # a missing vocabulary is no error to transformers
+        raise InputError(f"{path}: its tokenizer has no vocabulary; are all of the tokenizer's files there?")
     if not tokenizer.is_fast:
         raise InputError(
             f"{path}: {type(tokenizer).__name__} is a slow tokenizer without offsets; a fast one is needed"
