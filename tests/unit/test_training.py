@@ -133,6 +133,15 @@ def test_a_checkpoint_of_other_settings_or_code_is_never_resumed(change, inputs,
     train(inputs, tmp_path, **other)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert [attempt["resumed_at_step"] for attempt in manifest["attempts"]] == [0]
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_settings_changed_back_before_the_end_resume_where_they_were(inputs, tmp_path, monkeypatch):
+    other = {**SETTINGS, "learning_rate": 2e-3}
+    train(inputs, tmp_path, killed_at=5, monkeypatch=monkeypatch)
+    train(inputs, tmp_path, killed_at=2, monkeypatch=monkeypatch, settings=other)
+    train(inputs, tmp_path)
+    assert json.loads((tmp_path / "manifest.json").read_text())["attempts"][-1]["resumed_at_step"] == 3
 
 
 def test_other_checkpoint_and_logging_intervals_resume_all_the_same(inputs, tmp_path, monkeypatch):

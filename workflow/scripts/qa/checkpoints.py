@@ -29,13 +29,13 @@ class TrainingMemory:
     def begin(self) -> Path | None:
         """Note a new attempt; return the newest whole checkpoint to resume from, or None to start afresh.
 
-        Checkpoints of other settings, inputs, code or library versions are removed: they will not be used again.
+        Checkpoints of other settings, inputs, code or library versions are not used. They stay until this training has
+        succeeded, for whoever changes a setting back.
         """
-        for other in self.folder.glob("*/") if self.folder.is_dir() else ():
-            if other.name != self.fingerprint:
-                log.info(f"checkpoints of other settings, inputs or code are removed: {other}")
-                remove(other)
         self.checkpoints.mkdir(parents=True, exist_ok=True)
+        for other in sorted(self.folder.iterdir()):
+            if other.name != self.fingerprint:
+                log.info(f"not resumed, since made by other settings, inputs, code or versions: {other}")
         newest = self._newest_whole()
         step = int(newest.name.removeprefix("checkpoint-")) if newest else 0
         started = datetime.now(UTC).isoformat(timespec="seconds")

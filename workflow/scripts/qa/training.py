@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import statistics
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -158,7 +159,7 @@ def train(
     )
     trainer.remove_callback(PrinterCallback)  # Watch prints
     log.info(f"training on {len(train_windows):,} windows on {arguments.device}, {settings['precision']}, seed {seed}")
-    result = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     _write_history(outputs["history"], trainer.state.log_history)
     with written_aside(outputs["model"], directory=True) as aside:
         model.save_pretrained(aside)
@@ -177,7 +178,7 @@ def train(
             "ended": datetime.now(UTC).isoformat(timespec="seconds"),
             "steps": trainer.state.global_step,
             "training_windows": len(train_windows),
-            "samples_per_second": result.metrics["train_samples_per_second"] if not resume else None,
+            "samples_per_second": _usual_rate(trainer.state.log_history),
             **manifest.peak_memory(),
             "attempts": memory.attempts(),
         },
@@ -189,6 +190,12 @@ def train(
 def _columns(path: str, model: Any) -> Any:
     windows = load_windows(path)
     return windows.select_columns([name for name in inputs_of(model, MODEL_COLUMNS) if name in windows.column_names])
+
+
+def _usual_rate(history: list[dict[str, Any]]) -> float | None:
+    """Median of the logged samples/s, over all attempts; None where nothing was logged."""
+    rates = [row["samples_per_second"] for row in history if "samples_per_second" in row]
+    return statistics.median(rates) if rates else None
 
 
 def _write_history(path: str | Path, history: list[dict[str, Any]]) -> None:

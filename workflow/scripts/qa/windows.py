@@ -113,10 +113,11 @@ def row_template(tokenizer: Any) -> RowTemplate:
     return RowTemplate(before, between, after, tuple(kinds), null_from)
 
 
-def encode(tokenizer: Any, texts: list[str]) -> list[Encoded]:
-    """Encode texts without special tokens; offsets count characters of each text, white space at their ends left out.
+def encode(tokenizer: Any, texts: list[str], trim: bool = True) -> list[Encoded]:
+    """Encode texts without special tokens; offsets count characters of each text.
 
-    SentencePiece tokenizers count the space before a word as the word's; RoBERTa's leave it out by themselves.
+    `trim` leaves white space at their ends out: SentencePiece tokenizers count the space before a word as the word's,
+    RoBERTa's leave it out by themselves.
     """
     if not texts:
         return []
@@ -125,7 +126,8 @@ def encode(tokenizer: Any, texts: list[str]) -> list[Encoded]:
     encoded = []
     for text, ids, offsets in zip(texts, batch["input_ids"], batch["offset_mapping"], strict=True):
         spans = np.array(offsets, np.int32).reshape(-1, 2)
-        encoded.append(Encoded(np.array(ids, np.int32), *trimmed(text, spans[:, 0], spans[:, 1])))
+        start, stop = trimmed(text, *spans.T) if trim else spans.T
+        encoded.append(Encoded(np.array(ids, np.int32), start, stop))
     return encoded
 
 
@@ -201,9 +203,10 @@ class Windower:
         number of its first token within the whole context), null_position, start_positions and end_positions (the
         label; the null position where the row holds no answer).
         """
+        trim = self.settings["labels"] == "exact"  # the walkthrough takes the tokenizer's offsets as they are
         contexts = list(dict.fromkeys(record["context"] for record in records))
-        context_tokens = dict(zip(contexts, encode(self.tokenizer, contexts), strict=True))
-        questions = encode(self.tokenizer, [record["question"].strip() for record in records])
+        context_tokens = dict(zip(contexts, encode(self.tokenizer, contexts, trim), strict=True))
+        questions = encode(self.tokenizer, [record["question"].strip() for record in records], trim)
         for number, (record, question) in enumerate(zip(records, questions, strict=True), first):
             yield from self._rows_of(number, record, question, context_tokens[record["context"]])
 
