@@ -19,6 +19,7 @@ def load_model(path: str | Path, overrides: dict[str, Any] | None = None) -> Any
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()  # lest it warn of a new head, or of the pooler that is not needed
     overrides = overrides or {}
     try:
         config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)

@@ -79,7 +79,9 @@ class Tally:
 def load_tokenizer(path: str | Path) -> Any:
     """The tokenizer of a model folder, local files only; raises InputError for one that is missing, broken or slow."""
     from transformers import AutoTokenizer
+    from transformers.utils import logging as transformers_logging
 
+    transformers_logging.set_verbosity_error()  # lest it warn of contexts that are longer than a row: they will be cut
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, ImportError, KeyError) as error:
