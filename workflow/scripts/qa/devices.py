@@ -45,14 +45,14 @@ def arithmetic(precision: str) -> Any:
     import torch
 
     check_precision(precision)
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    before = torch.backends.fp32_precision  # allow_tf32 is the older interface: torch refuses a mix of the two
+    torch.backends.fp32_precision = "tf32" if precision == "tf32" else "ieee"
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
     try:
         with torch.autocast(device().type, dtype=dtype, enabled=precision in AUTOCAST):
             yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
+        torch.backends.fp32_precision = before
 
 
 def set_threads(threads: int) -> None:
