@@ -159,5 +159,11 @@ def test_a_changed_file_of_the_users_own_is_taken_anew(twin):
     assert twin.would_run() == {"download", *RECORDS}
 
 
+def test_a_comment_in_the_conda_environment_reruns_nothing(twin):
+    path = twin.path("envs", "qa.yaml")
+    path.write_text(f"# why\n{path.read_text()}")
+    assert twin.would_run() == NOTHING
+
+
 def test_a_setting_changed_back_reruns_nothing(finished, changed):
     assert finished.would_run(copy.deepcopy(changed)) == NOTHING
