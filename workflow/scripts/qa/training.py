@@ -130,61 +130,64 @@ def train(
     devices.device()
     devices.check_precision(settings["precision"])
     devices.set_threads(running["threads"])
-    hashes = manifest.input_hashes(inputs)
-    memory = TrainingMemory(
-        outputs["checkpoints"],
-        {
-            "settings": settings,
-            "seed": seed,
-            "inputs": hashes,
-            "code": identity["code"],
-            "versions": manifest.versions(),
-        },
-    )
+    hashes, versions = manifest.input_hashes(inputs), manifest.versions()
+    determinants = {
+        "settings": settings,
+        "seed": seed,
+        "inputs": hashes,
+        "code": identity["code"],
+        "versions": versions,
+    }
+    memory = TrainingMemory(outputs["checkpoints"], determinants)
     resume = memory.begin()
+    trainer = _trainer(inputs, settings, seed, running, memory.checkpoints)
+    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    _write_history(outputs["history"], trainer.state.log_history)
+    with written_aside(outputs["model"], directory=True) as aside:
+        trainer.model.save_pretrained(aside)
+        trainer.processing_class.save_pretrained(aside)
+    made = {
+        **manifest.code_state(),
+        **identity,
+        "seed": seed,
+        "settings": settings,
+        "inputs": hashes,
+        "versions": versions,
+        "machine": manifest.machine(),
+        "started": started.isoformat(timespec="seconds"),
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        "steps": trainer.state.global_step,
+        "training_windows": len(trainer.train_dataset),
+        "samples_per_second": _usual_rate(trainer.state.log_history),
+        **manifest.peak_memory(),
+        "attempts": memory.attempts(),
+    }
+    write_json(outputs["manifest"], made)
+    if not running["keep_after_success"]:
+        memory.forget()
+
+
+def _trainer(
+    inputs: dict[str, str], settings: dict[str, Any], seed: int, running: dict[str, Any], checkpoints: Path
+) -> Trainer:
     tokenizer = load_tokenizer(inputs["model"])
-    transformers.set_seed(seed)
+    transformers.set_seed(seed)  # before the model: its new head is drawn at random
     model = load_model(inputs["model"], settings["overrides"])
-    train_windows, validation = (
-        _columns(inputs[name], model) if inputs.get(name) else None for name in ("windows", "validation")
-    )
-    arguments = training_arguments(settings, seed, running, memory.checkpoints, validation is not None)
+    windows = _columns(inputs["windows"], model)
+    validation = _columns(inputs["validation"], model) if "validation" in inputs else None
+    arguments = training_arguments(settings, seed, running, checkpoints, validation is not None)
     trainer = Trainer(
         model=model,
         args=arguments,
         data_collator=Padder.of(tokenizer, settings),
-        train_dataset=train_windows,
+        train_dataset=windows,
         eval_dataset=validation,
-        callbacks=[Watch(len(train_windows)), MarkComplete()],
+        processing_class=tokenizer,
+        callbacks=[Watch(len(windows)), MarkComplete()],
     )
     trainer.remove_callback(PrinterCallback)  # Watch prints
-    log.info(f"training on {len(train_windows):,} windows on {arguments.device}, {settings['precision']}, seed {seed}")
-    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    _write_history(outputs["history"], trainer.state.log_history)
-    with written_aside(outputs["model"], directory=True) as aside:
-        model.save_pretrained(aside)
-        tokenizer.save_pretrained(aside)
-    write_json(
-        outputs["manifest"],
-        {
-            **manifest.code_state(),
-            **identity,
-            "seed": seed,
-            "settings": settings,
-            "inputs": hashes,
-            "versions": manifest.versions(),
-            "machine": manifest.machine(),
-            "started": started.isoformat(timespec="seconds"),
-            "ended": datetime.now(UTC).isoformat(timespec="seconds"),
-            "steps": trainer.state.global_step,
-            "training_windows": len(train_windows),
-            "samples_per_second": _usual_rate(trainer.state.log_history),
-            **manifest.peak_memory(),
-            "attempts": memory.attempts(),
-        },
-    )
-    if not running["keep_after_success"]:
-        memory.forget()
+    log.info(f"training on {len(windows):,} windows on {arguments.device}, {settings['precision']}, seed {seed}")
+    return trainer
 
 
 def _columns(path: str, model: Any) -> Any:
