@@ -2,7 +2,7 @@
 
 from snakemake.utils import min_version
 
-min_version("9.0")
+min_version("9.16")
 
 # Only where none was given: --configfile replaces the default instead of being merged into it.
 if not workflow.overwrite_configfiles:

@@ -73,6 +73,24 @@ def test_a_family_of_encoders_trains_and_predicts(family, tmp_path):
     assert inside.all()
 
 
+def test_a_tokenizer_that_pads_on_the_left_gives_the_same_spans(tmp_path):
+    make_tokenizer, options = FAMILIES["roberta"]
+    config = transformers.AutoConfig.for_model("roberta", vocab_size=len(make_tokenizer()), **options)
+    model = transformers.AutoModelForQuestionAnswering.from_config(config)
+    convert([tiny.write_squad(tmp_path / "q.json", questions=8)], tmp_path / "r.parquet")
+    tokenize(tmp_path / "r.parquet", make_tokenizer(), WINDOWS, tmp_path / "windows")
+    prediction = {"batch_size": 50, "candidates": 4, "precision": "fp32", "padding": "max_length", "max_length": 80}
+    found = {}
+    for side in ("left", "right"):
+        model.save_pretrained(tmp_path / side)
+        make_tokenizer(padding_side=side).save_pretrained(tmp_path / side)
+        predict(tmp_path / side, tmp_path / "windows", prediction, 1, tmp_path / f"{side}.parquet")
+        found[side] = Spans.read(tmp_path / f"{side}.parquet")
+    assert (found["left"].start_index == found["right"].start_index).all()
+    assert (found["left"].end_index == found["right"].end_index).all()
+    np.testing.assert_allclose(found["left"].null_score, found["right"].null_score, atol=1e-5)
+
+
 def test_a_tokenizer_that_is_a_sentencepiece_model_only_is_read(tmp_path):
     (tmp_path / "text.txt").write_text("\n".join(tiny.TEXT * 20))
     sentencepiece.SentencePieceTrainer.train(

@@ -78,7 +78,7 @@ def test_the_n_best_are_those_of_a_loop_over_every_span(seed, size, longest):
 def test_parts_of_the_windows_give_what_all_at_once_gives(monkeypatch):
     rows, spans = made_rows(np.random.default_rng(3), records=40)
     whole = n_best(spans, rows, 40, 5, 6)
-    monkeypatch.setattr("qa.decoding.CHUNK", 7)
+    monkeypatch.setattr("qa.decoding.PAIRS", 7 * spans.candidates**2)
     parts = n_best(spans, rows, 40, 5, 6)
     assert all((getattr(whole, name) == getattr(parts, name)).all() for name in ("record", "start", "stop", "score"))
 

@@ -1,8 +1,12 @@
 """The code digest: changed by what code does, by nothing else, through imports of any form."""
 
+import shutil
+import subprocess
+from pathlib import Path
+
 import pytest
 
-from qa.digest import _essence, _imports, _tree, code_digest
+from qa.digest import LIBRARY, _essence, _imports, _tree, code_digest
 
 MODULES = {
     "a": '"""A."""\nfrom qa import b\n\n\ndef f(x):\n    """Twice x."""\n    return 2 * x\n',
@@ -46,6 +50,19 @@ def test_code_changes_it_however_far_down_the_imports(name, old, new, digest_wit
     before = digest_with()
     assert digest_with(**{name: MODULES[name].replace(old, new)}) != before
     assert digest_with() == before
+
+
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13", "3.14"])
+def test_it_is_the_same_under_every_version_of_python(version):
+    below_home = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python"))
+    python = next(map(str, below_home), None) or shutil.which(f"python{version}")
+    if python is None:
+        pytest.skip(f"no Python {version} here")
+    names = ("decoding.py", "hub.py", "squad.py", "settings.py")
+    code = f"from qa.digest import code_digest, LIBRARY; print([code_digest(LIBRARY / name) for name in {names}])"
+    environment = {"PYTHONPATH": str(LIBRARY.parent)}
+    done = subprocess.run([python, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str([code_digest(LIBRARY / name) for name in names])
 
 
 def test_a_text_that_is_no_docstring_counts(digest_with):

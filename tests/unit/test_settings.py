@@ -84,6 +84,21 @@ WRONG = {
     "odd parts": ("defaults.training.accumulation_steps", 3, r"accumulation_steps: 3 does not divide batch_size 16"),
     "walkthrough with a threshold": ("decodings.walkthrough.null_threshold", 1, r"walkthrough.*takes no such key"),
     "seed twice": ("runs.baseline.seeds", [1, 1], r"runs\.baseline\.seeds: \[1, 1\] has non-unique"),
+    "a split without a dataset": ("runs.baseline.validate_on", "squad_v2", r"validate_on: .* written `dataset/split`"),
+    "no files": ("datasets.squad_v2.splits.train", [], r"squad_v2\.splits\.train: \[\] should be non-empty"),
+    "a directory beside a repository": (
+        "models.roberta-base.directory",
+        "x",
+        r"models\.roberta-base: needs one source",
+    ),
+    "a number as key": ("runs.baseline.training", {5: 1}, r"runs\.baseline\.training: the key 5 is no text"),
+    "not a number": ("defaults.training.learning_rate", float("nan"), r"training\.learning_rate: nan is no finite"),
+    "half a seed": ("runs.baseline.seeds", [1.5], r"runs\.baseline\.seeds\.0: 1\.5 is not of type 'integer'"),
+    "a dataset's reserved name": (
+        "datasets.model",
+        CONFIG["datasets"]["squad_v2"],
+        r"datasets\.model: the name is taken",
+    ),
     "no runs": ("runs", {}, r"runs: \{\} should be non-empty"),
 }
 
@@ -99,6 +114,26 @@ def test_learning_rates_as_people_write_them_are_numbers():
     config = changed("defaults.training.learning_rate", yaml.safe_load("3e-5"))
     assert config["defaults"]["training"]["learning_rate"] == "3e-5"
     assert settings.resolve(config)["runs"]["roberta-base"]["training"]["learning_rate"] == 3e-5
+
+
+def test_whole_numbers_written_as_decimals_are_whole():
+    config = changed("runs.baseline.seeds", [1.0])
+    config["defaults"]["training"]["batch_size"] = 16.0
+    run = settings.resolve(config)["runs"]["baseline"]
+    assert settings.members(run) == ["seed-1"] and repr(run["training"]["batch_size"]) == "16"
+
+
+def test_overrides_as_people_write_them_are_numbers():
+    models = settings.resolve(changed("models.roberta-base.overrides", {"hidden_dropout_prob": "1e-1"}))["models"]
+    assert models["roberta-base"]["overrides"] == {"hidden_dropout_prob": 0.1}
+
+
+def test_paths_below_home_are_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "config.json").write_text("{}")
+    assert settings.local_files({"path": "~/m"}, "models.x") == [str(tmp_path / "m" / "config.json")]
+    assert settings.local_files({"splits": {"a": "~/m/config.json"}}, "d") == [str(tmp_path / "m" / "config.json")]
 
 
 def test_windows_are_shared_by_runs_of_equal_settings_and_no_others():

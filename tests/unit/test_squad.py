@@ -124,9 +124,10 @@ def one_question(tmp_path, **changes):
 
 
 FAULTS = {
-    "id missing": ({"id": None}, "row 1 has no `id`"),
+    "id missing": ({"id": None}, "line 1 has no `id`"),
     "question missing": ({"question": ...}, "id 'q1': `question` is missing"),
     "context a number": ({"context": 7}, "id 'q1': `context` is int, not text"),
+    "half a character": ({"context": "a\ud800"}, "id 'q1': `context` holds half a surrogate pair"),
     "question blank": ({"question": " "}, "id 'q1': `question` is empty"),
     "answers missing": ({"answers": ...}, "id 'q1': `answers` is missing"),
     "starts missing": ({"answers": {"text": ["aa"]}}, "needs the lists `text` and `answer_start`"),
@@ -163,6 +164,9 @@ BROKEN = {
     "plain.json.gz": b"not gzip",
     "cut.parquet": b"PAR1",
     "nested.json": b'{"data": [{"title": "t", "paragraphs": [{"context": "c"}]}]}',
+    "empty.csv": b"",
+    "half.jsonl": b'{"id": "a"}\n{"id": ',
+    "number.jsonl": b'{"id": "a", "context": "c", "question": "?", "answers": []}\n5\n',
     "notes.txt": b"",
 }
 
@@ -216,6 +220,24 @@ def test_drop_leaves_out_misaligned_answers_and_questions_without_any(tmp_path):
     assert list(rows["id"]) == ["right", "one of two"]
     assert [list(answers["text"]) for answers in rows["answers"]] == [["bb"], ["bb"]]
     assert (tally.dropped_answers, tally.dropped_questions, tally.unanswerable) == (3, 2, 0)
+
+
+def test_json_rows_are_never_taken_for_dates(tmp_path):
+    path = tmp_path / "d.jsonl"
+    dates = {"text": ["1412-05-01"], "answer_start": [3]}
+    row = {"id": "1412-05-02", "title": None, "context": "on 1412-05-01", "question": "?", "answers": dates}
+    path.write_text(json.dumps(row) + "\n\n")
+    (record,) = read(path)
+    assert (record.id, record.title, record.answers[0].text) == ("1412-05-02", "", "1412-05-01")
+
+
+def test_the_first_ten_megabytes_may_be_unanswerable(tmp_path):
+    path = tmp_path / "long.jsonl"
+    row = {"context": "x" * 1000, "question": "?", "answers": {"text": [], "answer_start": []}}
+    rows = [json.dumps({"id": str(number), **row}) for number in range(11_000)]
+    last = {"id": "last", **row, "answers": {"text": ["x"], "answer_start": [0]}}
+    path.write_text("\n".join([*rows, json.dumps(last)]))
+    assert convert([path], tmp_path / "r.parquet").unanswerable == 11_000
 
 
 def test_cells_of_a_csv_stay_what_they_are(tmp_path):

@@ -4,14 +4,18 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import tiny
-from qa.decoding import Rows, answer, walkthrough
+from qa.decoding import Rows, answer, postprocess, walkthrough
+from qa.files import read_json
+from qa.inference import predict
+from qa.models import load_model
 from qa.spans import Spans
 from qa.squad import convert
-from qa.windows import Windower, load_windows, tokenize
+from qa.windows import Windower, load_tokenizer, load_windows, tokenize
 
 TOKENIZERS = {name: make() for name, make in tiny.FAMILIES.items()}
 BASELINE = {"max_length": 48, "max_question_length": None, "long_contexts": "truncate", "labels": "walkthrough"}
@@ -110,3 +114,30 @@ def test_answers_are_the_walkthroughs_to_the_letter(family, tmp_path):
     texts = {r.id: r.answer for r in answer(found, ((q["id"], context) for context, q in asked), np.inf)}
     assert texts == expected
     assert 10 < sum(map(bool, texts.values())) < 50
+
+
+def test_a_trained_models_answers_are_the_walkthroughs_from_logits_to_text(tmp_path):
+    tiny.save_model(tmp_path / "model", tiny.TEXT)
+    (tmp_path / "q.json").write_text(json.dumps(tiny.squad(30)))
+    convert([tmp_path / "q.json"], tmp_path / "r.parquet")
+    tokenizer, model = load_tokenizer(tmp_path / "model"), load_model(tmp_path / "model").eval()
+    with torch.no_grad():
+        model.qa_outputs.weight.mul_(50)  # so that no two logits are nearly equal
+    model.save_pretrained(tmp_path / "model")
+    tokenize(tmp_path / "r.parquet", tokenizer, BASELINE, tmp_path / "w")
+    settings = {"batch_size": 7, "candidates": 2, "precision": "fp32", "padding": "max_length", "max_length": 48}
+    predict(tmp_path / "model", tmp_path / "w", settings, 1, tmp_path / "s.parquet")
+    outputs = {name: str(tmp_path / name) for name in ("answers", "null_scores", "nbest")}
+    decoding = {"method": "walkthrough"}
+    postprocess(tmp_path / "s.parquet", tmp_path / "w", tmp_path / "r.parquet", decoding, outputs)
+    expected = {}
+    for paragraph in tiny.squad(30)["data"][0]["paragraphs"]:
+        (question,) = paragraph["qas"]
+        encoding = padded_pair(tokenizer, question["question"], paragraph["context"])
+        tensors = {name: torch.tensor(encoding[name]) for name in tokenizer.model_input_names}
+        with torch.inference_mode():
+            logits = model(**tensors)
+        starts, ends = logits.start_logits[0].numpy(), logits.end_logits[0].numpy()
+        expected[question["id"]] = plain_answer(encoding, paragraph["context"], starts, ends)
+    assert read_json(outputs["answers"]) == expected
+    assert any(expected.values()) and not all(expected.values())

@@ -59,6 +59,13 @@ def tokenization_of(wildcards):
     return TOKENIZATIONS[wildcards.key]
 
 
+def dataset_of(wildcards):
+    dataset = CONFIG["datasets"].get(wildcards.dataset, {"splits": {}})
+    if wildcards.split not in dataset["splits"]:
+        raise WorkflowError(f"no split `{wildcards.dataset}/{wildcards.split}` in the configuration")
+    return dataset
+
+
 def decoding_of(wildcards):
     if wildcards.decoding not in CONFIG["decodings"]:
         raise WorkflowError(

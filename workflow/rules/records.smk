@@ -14,8 +14,8 @@ rule records:
     conda:
         "../../envs/qa.yaml"
     params:
-        misaligned=lambda wildcards: CONFIG["datasets"][wildcards.dataset]["misaligned"],
-        files=lambda wildcards: CONFIG["datasets"][wildcards.dataset]["splits"][wildcards.split],
+        misaligned=lambda wildcards: dataset_of(wildcards)["misaligned"],
+        files=lambda wildcards: dataset_of(wildcards)["splits"][wildcards.split],
         code=code("records"),
     message:
         "Checking the questions of {wildcards.dataset}/{wildcards.split}"

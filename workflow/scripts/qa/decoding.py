@@ -14,7 +14,7 @@ from qa.files import write_json, written_aside
 from qa.spans import Spans
 from qa.windows import load_windows
 
-CHUNK = 4_096  # windows whose joint scores are in memory at once
+PAIRS = 1_600_000  # starts by ends whose joint scores are in memory at once
 NO_SPAN = -1.0e6  # stands for the best score of a question without any span, in place of -inf, which JSON lacks
 
 log = logging.getLogger(__name__)
@@ -88,9 +88,10 @@ def n_best(spans: Spans, rows: Rows, records: int, size: int, max_answer_length:
     A span that several windows show counts once, with its best score; spans without characters are left out. At most
     `size` a record. After the n-best decoding of BERT's run_squad.py (Devlin et al. 2019), vectorised.
     """
+    step = max(1, PAIRS // spans.candidates**2)  # windows
     found = [
-        _chunk_spans(spans, rows, slice(first, first + CHUNK), size, max_answer_length)
-        for first in range(0, len(spans), CHUNK)
+        _chunk_spans(spans, rows, slice(first, first + step), size, max_answer_length)
+        for first in range(0, len(spans), step)
     ]
     record, start, stop, score = (np.concatenate(parts) for parts in zip(*found, strict=True))
     order = np.lexsort((-score, stop, start, record))

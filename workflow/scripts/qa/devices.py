@@ -12,10 +12,10 @@ AUTOCAST = ("bf16", "fp16")
 def device() -> Any:
     """The first GPU, else the CPU.
 
-    Unless the scheduler has chosen already, the other GPUs are hidden, lest the Trainer spread the batch over them and
-    make it larger than configured. Call it before anything else touches CUDA.
+    Other GPUs are hidden, lest the Trainer spread the batch over them and make it larger than configured. Call it
+    before anything else touches CUDA.
     """
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
+    os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
     import torch
 
     return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")

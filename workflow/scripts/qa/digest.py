@@ -58,4 +58,16 @@ def _essence(path: Path) -> str:
         bodied = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
         if bodied and ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:] or [ast.Pass()]
-    return ast.dump(tree)
+    return _told(tree)
+
+
+def _told(node: object) -> str:
+    """A syntax tree as text. Empty fields are left out: Python versions differ in those, and `ast.dump` shows them."""
+    if isinstance(node, ast.AST):
+        if isinstance(node, ast.Constant):
+            return repr(node.value)
+        fields = [(name, value) for name, value in ast.iter_fields(node) if value is not None and value != []]
+        return f"{type(node).__name__}({','.join(f'{name}={_told(value)}' for name, value in fields)})"
+    if isinstance(node, list):
+        return f"[{','.join(map(_told, node))}]"
+    return repr(node)

@@ -48,6 +48,9 @@ def load_model(path: str | Path, overrides: dict[str, Any] | None = None) -> Any
         raise InputError(
             f"{path}: its safetensors file is broken ({error}); remove the folder and download again"
         ) from None
+    # Weights are saved under the names that the modules have: transformers 5.5 saves BERT's norms under their historic
+    # names, and its Trainer then leaves them out, in silence, when it resumes from such a checkpoint.
+    model._weight_conversions = []
     missing = sorted(key for key in info["missing_keys"] if key.startswith(f"{model.base_model_prefix}."))
     if missing:
         raise InputError(f"{path}: weights of the encoder are missing: {some(missing)}; are config and weights a pair?")

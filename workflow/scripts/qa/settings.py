@@ -5,6 +5,8 @@ A stage's part is exactly what it reads, since Snakemake reruns a job when its p
 
 import copy
 import difflib
+import math
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -19,7 +21,9 @@ from qa.files import digest_of_json
 SCHEMA_FILE = Path(__file__).parents[2] / "schemas" / "config.schema.yaml"
 GROUPS = ("windows", "precision", "padding", "training", "prediction", "checkpoints")
 RESERVED_RUNS = ("records", "windows", "usage")  # folders of results/ that are no run
+RESERVED_DATASETS = ("model",)  # a folder of each member that is no dataset
 LEAST_ROOM = 8  # tokens of a row left for special tokens and a step forward, beside question and overlap
+SCIENTIFIC = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
 ONE_SOURCE = "needs one source: `repo` with `revision`, or `path`, or `package` with `directory`"
 
 
@@ -37,6 +41,7 @@ def resolve(config: dict[str, Any]) -> dict[str, Any]:
     what is allowed.
     """
     config = with_numbers(copy.deepcopy(config), schema())
+    _check_plain(config, "")
     check_schema(config)
     resolved = {
         "models": {name: with_defaults(model, "model") for name, model in config["models"].items()},
@@ -44,9 +49,26 @@ def resolve(config: dict[str, Any]) -> dict[str, Any]:
         "decodings": {name: _decoding(decoding) for name, decoding in config["decodings"].items()},
         "runs": {name: _merged_run(run, config.get("defaults", {})) for name, run in config["runs"].items()},
     }
+    for name in RESERVED_DATASETS:
+        if name in resolved["datasets"]:
+            raise InputError(f"config: datasets.{name}: the name is taken by a folder of each run; choose another")
     for name, run in resolved["runs"].items():
         _check_run(name, run, resolved)
     return resolved
+
+
+def _check_plain(value: Any, where: str) -> None:
+    """Refuse what JSON does not know and a schema cannot check: keys that are no text, numbers that are not finite."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise InputError(f"config: {where or 'top level'}: the key {key!r} is no text; put it in quotes")
+            _check_plain(inner, f"{where}.{key}" if where else key)
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            _check_plain(inner, f"{where}.{number}")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"config: {where}: {value} is no finite number")
 
 
 def check_schema(config: dict[str, Any]) -> None:
@@ -65,8 +87,11 @@ def _explain(fault: jsonschema.ValidationError) -> str:
         near = difflib.get_close_matches(unknown[0], known, n=1)
         hint = f"did you mean `{near[0]}`?" if near else f"allowed: {', '.join(known)}"
         return f"{where}: unknown key `{unknown[0]}`; {hint}"
-    if fault.validator == "oneOf" and "package" in fault.schema.get("properties", {}):
-        return f"{where}: {ONE_SOURCE}"
+    if fault.validator == "oneOf":
+        if "package" in fault.schema.get("properties", {}):
+            return f"{where}: {ONE_SOURCE}"
+        closest = [choice for choice in fault.context if choice.validator != "type"]
+        return _explain(closest[0] if closest else fault.context[0])
     if fault.validator == "dependentRequired":
         return f"{where}: `repo` and `revision` go together"
     if fault.validator is None or fault.schema is False:
@@ -86,18 +111,20 @@ def _pattern_meaning(fault: jsonschema.ValidationError) -> str:
 
 
 def with_numbers(value: Any, node: dict[str, Any]) -> Any:
-    """Turn texts into numbers where the schema wants numbers: YAML reads `2e-5` as text."""
+    """Make numbers what the schema wants: YAML reads `2e-5` as text, and 16.0 is a whole number all the same."""
     node = dereferenced(node)
+    kinds = node.get("type", [])
     if isinstance(value, dict):
         for key, inner in value.items():
             below = node.get("properties", {}).get(key, node.get("additionalProperties"))
             if isinstance(below, dict):
                 value[key] = with_numbers(inner, below)
-    elif isinstance(value, str) and node.get("type") == "number":
-        try:
-            return float(value)
-        except ValueError:
-            return value  # the schema's check will name it
+    elif isinstance(value, list):
+        return [with_numbers(inner, node.get("items", {})) for inner in value]
+    elif isinstance(value, str) and "number" in kinds and SCIENTIFIC.fullmatch(value):
+        return float(value)
+    elif isinstance(value, float) and "integer" in kinds and value.is_integer():
+        return int(value)
     return value
 
 
@@ -234,16 +261,17 @@ def local_files(source: dict[str, Any], where: str) -> list[str]:
     Raises InputError where one is missing; `where` is its place in the configuration.
     """
     if "path" in source:
-        if not Path(source["path"]).is_dir():
+        folder = Path(source["path"]).expanduser()
+        if not folder.is_dir():
             raise InputError(f"config: {where}.path: no such folder: {source['path']}")
-        return sorted(str(path) for path in Path(source["path"]).iterdir() if path.is_file())
+        return sorted(str(path) for path in folder.iterdir() if path.is_file())
     if "splits" not in source or "repo" in source:
         return []
-    named = [(split, file) for split, files in source["splits"].items() for file in listed(files)]
+    named = [(split, Path(file).expanduser()) for split, files in source["splits"].items() for file in listed(files)]
     for split, file in named:
-        if not Path(file).is_file():
+        if not file.is_file():
             raise InputError(f"config: {where}.splits.{split}: no such file: {file}")
-    return list(dict.fromkeys(file for _, file in named))
+    return list(dict.fromkeys(str(file) for _, file in named))
 
 
 def listed(value: str | list[str]) -> list[str]:

@@ -170,9 +170,7 @@ def read(path: str | Path) -> Iterator[Record]:
         raise InputError(f"{path}: unknown kind of file; known: {', '.join(FORMATS)}, each also with .gz")
     with tempfile.TemporaryDirectory() as scratch:
         plain = _unzipped(path, Path(scratch))
-        nested = _nested_json(plain, path) if kind == "json" else None
-        rows = _nested_rows(nested, path) if nested is not None else _flat_rows(plain, kind, path, scratch)
-        for where, row in rows:
+        for where, row in _json_rows(plain, path) if kind == "json" else _flat_rows(plain, kind, path, scratch):
             yield _record(row, path, where)
 
 
@@ -188,24 +186,47 @@ def _unzipped(path: Path, scratch: Path) -> Path:
     return plain
 
 
-def _nested_json(plain: Path, path: Path) -> dict[str, Any] | None:
-    """SQuAD's nested JSON, or None where the file holds one JSON object a line."""
+def _json_rows(plain: Path, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Questions of a JSON file of any shape.
+
+    Read by the standard library: a reader that guesses one type for a column refuses files that are right, such as
+    one whose first ten megabytes are unanswerable.
+    """
     try:
         text = plain.read_text(encoding="utf-8-sig")
         value = json.loads(text)
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
     except json.JSONDecodeError as error:
-        if error.msg == "Extra data":  # several values: JSON lines
-            return None
-        raise InputError(f"{path}: not JSON ({error.msg} at line {error.lineno}, column {error.colno})") from None
+        if error.msg != "Extra data":  # several values: one a line
+            raise InputError(f"{path}: not JSON ({error.msg} at line {error.lineno}, column {error.colno})") from None
+        yield from _json_lines(text, path)
+        return
     if isinstance(value, dict) and isinstance(value.get("data"), list):
-        return value
-    if isinstance(value, list) or (
-        isinstance(value, dict) and value.keys() & ROW_KEYS
-    ):  # rows in a list, or a single line
-        return None
-    raise InputError(f"{path}: neither SQuAD JSON (an object with a list `data`) nor JSON lines of questions")
+        yield from _nested_rows(value, path)
+    elif isinstance(value, dict) and value.keys() & ROW_KEYS:
+        yield "line 1", value
+    elif isinstance(value, list):
+        for number, row in enumerate(value, 1):
+            yield f"row {number}", _object(row, path, f"row {number}")
+    else:
+        raise InputError(f"{path}: neither SQuAD JSON (an object with a list `data`) nor JSON lines of questions")
+
+
+def _json_lines(text: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise InputError(f"{path}: line {number} is not JSON ({error.msg}, column {error.colno})") from None
+            yield f"line {number}", _object(row, path, f"line {number}")
+
+
+def _object(row: Any, path: Path, where: str) -> dict[str, Any]:
+    if not isinstance(row, dict):
+        raise InputError(f"{path}: {where} is no object with `id`, `question`, `context` and `answers`")
+    return row
 
 
 def _nested_rows(squad: dict[str, Any], path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -214,10 +235,8 @@ def _nested_rows(squad: dict[str, Any], path: Path) -> Iterator[tuple[str, dict[
         for p, paragraph in enumerate(paragraphs):
             where = f"data[{a}].paragraphs[{p}]"
             for q, question in enumerate(_listed(paragraph, "qas", path, where)):
-                if not isinstance(question, dict):
-                    raise InputError(f"{path}: {where}.qas[{q}] is no object")
                 shared = {"title": article.get("title", ""), "context": paragraph.get("context")}
-                yield f"{where}.qas[{q}]", {**question, **shared}
+                yield f"{where}.qas[{q}]", {**_object(question, path, f"{where}.qas[{q}]"), **shared}
 
 
 def _listed(value: Any, key: str, path: Path, where: str) -> list[Any]:
@@ -245,7 +264,9 @@ def _all_text(table: Path) -> dict[str, Any]:
     import datasets
 
     with open(table, newline="", encoding="utf-8-sig") as stream:
-        header = next(csv.reader(stream))
+        header = next(csv.reader(stream), [])
+    if not header:
+        raise ValueError("its first line names no columns")
     return {
         "features": datasets.Features({name: datasets.Value("string") for name in header}),
         "keep_default_na": False,
@@ -256,19 +277,30 @@ def _record(row: dict[str, Any], path: Path, where: str) -> Record:
     identity = row.get("id")
     if isinstance(identity, int) and not isinstance(identity, bool):
         identity = str(identity)
-    if not isinstance(identity, str) or not identity:
+    if not isinstance(identity, str) or not identity or not _encodes(identity):
         raise InputError(f"{path}: {where} has no `id` (a text that is not empty)")
     for key in ("question", "context"):
         if not isinstance(row.get(key), str):
             fault = "is missing" if row.get(key) is None else f"is {type(row[key]).__name__}, not text"
             raise InputError(f"{path}: id {identity!r}: `{key}` {fault}")
+        if not _encodes(row[key]):
+            raise InputError(f"{path}: id {identity!r}: `{key}` holds half a surrogate pair, which is no character")
     if not row["question"].strip():
         raise InputError(f"{path}: id {identity!r}: `question` is empty")
     title = row.get("title")
     answers = tuple(_answers(row, f"{path}: id {identity!r}"))
     if row.get("is_impossible") is True and answers:
         raise InputError(f"{path}: id {identity!r}: `is_impossible` is true, yet there are answers")
-    return Record(identity, title if isinstance(title, str) else "", row["context"], row["question"], answers)
+    title = title if isinstance(title, str) and _encodes(title) else ""
+    return Record(identity, title, row["context"], row["question"], answers)
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _answers(row: dict[str, Any], where: str) -> Iterator[Answer]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 
 from qa import devices, manifest
 from qa.batching import Padder
@@ -39,13 +39,15 @@ class Watch(TrainerCallback):
     """A progress line every few seconds, samples/s in each logged row, and a row at each checkpoint.
 
     The row makes a resumed run log the same losses as an undisturbed one: a row's loss is the mean since the row
-    before, and the sum that leads there is in no checkpoint.
+    before, and the sum that leads there is in no checkpoint. A checkpoint at the end of an epoch, or of training, waits
+    for the evaluation there, which a resumed run would skip otherwise.
     """
 
     def __init__(self, windows: int):
         self.windows = windows
         self.progress: Progress | None = None
         self.logged_at = (0.0, 0.0)
+        self.save_waits = False
 
     def _samples(self, state: Any) -> float:
         return (state.epoch or 0.0) * self.windows
@@ -59,10 +61,17 @@ class Watch(TrainerCallback):
         """Called by the Trainer after each optimizer step."""
         if control.should_save:
             control.should_log = True
+            self.save_waits = float(state.epoch).is_integer() or state.global_step >= state.max_steps
+            control.should_save = not self.save_waits
         rate = self.progress.rate * self._samples(state) / max(state.global_step, 1)
         losses = [row["loss"] for row in state.log_history[-3:] if "loss" in row]
         loss = f", loss {losses[-1]:.3f}" if losses else ""
         self.progress.reach(state.global_step, f", {rate:.1f} samples/s{loss}")
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Called by the Trainer at the end of an epoch or of training, before it evaluates and saves."""
+        control.should_save |= self.save_waits
+        self.save_waits = False
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Called by the Trainer after it has added a row to the history."""
@@ -140,12 +149,15 @@ def train(
     }
     memory = TrainingMemory(outputs["checkpoints"], determinants)
     resume = memory.begin()
-    trainer = _trainer(inputs, settings, seed, running, memory.checkpoints)
-    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    _write_history(outputs["history"], trainer.state.log_history)
+    model, state = finished(resume)
+    if model is None:
+        trainer = _trainer(inputs, settings, seed, running, memory.checkpoints)
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        model, state = trainer.model, trainer.state
+    _write_history(outputs["history"], state.log_history)
     with written_aside(outputs["model"], directory=True) as aside:
-        trainer.model.save_pretrained(aside)
-        trainer.processing_class.save_pretrained(aside)
+        model.save_pretrained(aside)
+        load_tokenizer(inputs["model"]).save_pretrained(aside)
     made = {
         **manifest.code_state(),
         **identity,
@@ -156,15 +168,29 @@ def train(
         "machine": manifest.machine(),
         "started": started.isoformat(timespec="seconds"),
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
-        "steps": trainer.state.global_step,
-        "training_windows": len(trainer.train_dataset),
-        "samples_per_second": _usual_rate(trainer.state.log_history),
+        "steps": state.global_step,
+        "training_windows": len(load_windows(inputs["windows"])),
+        "samples_per_second": _usual_rate(state.log_history),
         **manifest.peak_memory(),
         "attempts": memory.attempts(),
     }
     write_json(outputs["manifest"], made)
     if not running["keep_after_success"]:
         memory.forget()
+
+
+def finished(checkpoint: Path | None) -> tuple[Any, TrainerState | None]:
+    """Model and state of a checkpoint that is training's last, else (None, None).
+
+    The Trainer, resumed there, would take one more step.
+    """
+    if checkpoint is None:
+        return None, None
+    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    if state.global_step < state.max_steps:
+        return None, None
+    log.info(f"all {state.max_steps:,} steps were done by an earlier attempt; taking its last checkpoint")
+    return load_model(checkpoint), state
 
 
 def _trainer(
@@ -182,7 +208,6 @@ def _trainer(
         data_collator=Padder.of(tokenizer, settings),
         train_dataset=windows,
         eval_dataset=validation,
-        processing_class=tokenizer,
         callbacks=[Watch(len(windows)), MarkComplete()],
     )
     trainer.remove_callback(PrinterCallback)  # Watch prints
