@@ -26,7 +26,7 @@ def changed(path, value):
     return config
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "demo.yaml"])
+@pytest.mark.parametrize("name", ["config.yaml", "demo.yaml", "trial.yaml"])
 def test_the_shipped_configurations_are_right(name):
     assert settings.resolve(yaml.safe_load((ROOT / "config" / name).read_text()))["runs"]
 
