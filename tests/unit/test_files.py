@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -110,6 +111,7 @@ def test_code_outside_a_checkout_has_no_commit(tmp_path):
     assert manifest.code_state(tmp_path) == {"git_commit": None, "git_dirty": None}
 
 
+@pytest.mark.skipif(shutil.which("git") is None, reason="no git here")
 def test_the_git_state_tells_commit_and_changes(tmp_path):
     git = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@example.org"]
     (tmp_path / "a").write_text("1")
