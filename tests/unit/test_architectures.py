@@ -27,7 +27,11 @@ FAMILIES = {
         {**SMALL, "relative_attention": True, "pos_att_type": ["c2p", "p2c"], "type_vocab_size": 0},
     ),
     "electra": (tiny.word_piece, {**SMALL, "embedding_size": 16}),
-    "modernbert": (tiny.byte_level_bpe, {**SMALL, "global_attn_every_n_layers": 1, "pad_token_id": 1}),
+    # one layer of each of its two kinds of attention, as transformers 5.5 requires
+    "modernbert": (
+        tiny.byte_level_bpe,
+        {**SMALL, "num_hidden_layers": 2, "global_attn_every_n_layers": 2, "pad_token_id": 1},
+    ),
     "distilbert": (tiny.word_piece, {"dim": 32, "n_layers": 1, "n_heads": 2, "hidden_dim": 48}),
 }
 WINDOWS = {"max_length": 64, "overlap": 16, "max_question_length": 24, "long_contexts": "windows", "labels": "exact"}
@@ -35,6 +39,7 @@ SETTINGS = {
     "max_steps": 2,
     "batch_size": 4,
     "accumulation_steps": 1,
+    "length_groups": 2,
     "learning_rate": 1e-3,
     "schedule": "cosine",
     "warmup": 1,
@@ -45,6 +50,7 @@ SETTINGS = {
     "overrides": {},
 }
 RUNNING = {"every_steps": 9, "keep": 1, "keep_after_success": False, "log_every_steps": 1, "threads": 1}
+RUNNING |= {"gpus": 1, "nodes": 1, "walltime_minutes": None}
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -49,6 +49,7 @@ def test_the_baseline_is_the_walkthroughs():
     }
     expected = {"epochs": 3, "max_steps": None, "batch_size": 16, "accumulation_steps": 1, "learning_rate": 2e-5}
     expected |= {"schedule": "linear", "warmup": 0, "weight_decay": 0.01, "max_gradient_norm": 1.0}
+    expected |= {"length_groups": 1, "gpus": 1, "nodes": 1}
     assert run["training"] == expected
     assert (run["precision"], run["padding"], run["decodings"][0]) == ("fp32", "max_length", "walkthrough")
     assert run["validate_on"] == "squad_v2/validation" and run["checkpoints"]["every_steps"] == 500
@@ -81,7 +82,11 @@ WRONG = {
     "no split": ("runs.baseline.train_on", "squad_v2", r"train_on: 'squad_v2' is not allowed; a split is written"),
     "no such decoding": ("runs.baseline.decodings", ["best"], r"baseline\.decodings: no `best` among"),
     "no room": ("runs.roberta-base.windows", {"overlap": 320}, r"roberta-base\.windows: max_length 384 leaves no room"),
-    "odd parts": ("defaults.training.accumulation_steps", 3, r"accumulation_steps: 3 does not divide batch_size 16"),
+    "odd parts": (
+        "defaults.training.accumulation_steps",
+        3,
+        r"accumulation_steps 3 x gpus 1 x nodes 1 does not divide batch_size 16",
+    ),
     "walkthrough with a threshold": ("decodings.walkthrough.null_threshold", 1, r"walkthrough.*takes no such key"),
     "seed twice": ("runs.baseline.seeds", [1, 1], r"runs\.baseline\.seeds: \[1, 1\] has non-unique"),
     "a split without a dataset": ("runs.baseline.validate_on", "squad_v2", r"validate_on: .* written `dataset/split`"),

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import tiny
-from qa import training
+from qa import trainer, training
 from qa.batching import Padder
 from qa.checkpoints import COMPLETE, TrainingMemory
 from qa.errors import InputError
@@ -25,6 +25,7 @@ SETTINGS = {
     "max_steps": 7,
     "batch_size": 4,
     "accumulation_steps": 1,
+    "length_groups": 3,
     "learning_rate": 1e-3,
     "schedule": "linear",
     "warmup": 0.1,
@@ -34,7 +35,16 @@ SETTINGS = {
     "padding": "longest",
     "overrides": {},
 }
-RUNNING = {"every_steps": 3, "keep": 2, "keep_after_success": False, "log_every_steps": 2, "threads": 1}
+RUNNING = {
+    "every_steps": 3,
+    "keep": 2,
+    "keep_after_success": False,
+    "log_every_steps": 2,
+    "threads": 2,
+    "gpus": 1,
+    "nodes": 1,
+    "walltime_minutes": None,
+}
 TEXTS = [p["context"] + p["qas"][0]["question"] for p in tiny.squad(30)["data"][0]["paragraphs"]]
 
 
@@ -54,7 +64,8 @@ class Killed(BaseException):
 def train(inputs, folder, killed_at=None, monkeypatch=None, settings=SETTINGS, code="abc", **running):
     folder.mkdir(exist_ok=True)
     outputs = {"model": folder / "model", "history": folder / "training.csv", "manifest": folder / "manifest.json"}
-    outputs = {name: str(path) for name, path in outputs.items()} | {"checkpoints": str(folder / "checkpoints")}
+    outputs["checkpoints"] = folder / "checkpoints" / "r" / "seed-1"
+    outputs = {name: str(path) for name, path in outputs.items()}
 
     def run():
         training.train(
@@ -70,7 +81,7 @@ def train(inputs, folder, killed_at=None, monkeypatch=None, settings=SETTINGS, c
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(training.MarkComplete, "on_step_end", on_step_end)
+        patch.setattr(trainer.Order, "on_step_end", on_step_end)
         with pytest.raises(Killed):
             run()
     return folder
@@ -129,7 +140,7 @@ def test_killed_around_the_ends_of_epochs_and_of_training_ends_with_the_same_byt
 
 def test_the_history_has_every_logged_step_once(undisturbed):
     rows = history(undisturbed)
-    assert [int(row["step"]) for row in rows if row["loss"]] == [2, 3, 4, 6, 7]
+    assert [int(row["step"]) for row in rows if row["loss"]] == [2, 4, 6, 7]
     assert [int(row["step"]) for row in rows if row["validation_loss"]] == [7]
     assert all(row["learning_rate"] and row["gradient_norm"] for row in rows if row["loss"])
 
@@ -150,9 +161,9 @@ def test_the_model_folder_loads_with_from_pretrained_and_holds_no_pickle(undistu
 
 
 def test_checkpoints_go_when_training_has_succeeded_unless_told_to_stay(inputs, undisturbed, tmp_path):
-    assert not (undisturbed / "checkpoints").exists()
+    assert not list((undisturbed / "checkpoints").glob("r/seed-1/*/checkpoint-*"))
     train(inputs, tmp_path, keep_after_success=True)
-    assert list((tmp_path / "checkpoints").glob("*/checkpoint-7"))
+    assert list((tmp_path / "checkpoints").glob("r/seed-1/*/checkpoint-7"))
 
 
 @pytest.mark.parametrize("change", ["settings", "code"])
@@ -162,7 +173,7 @@ def test_a_checkpoint_of_other_settings_or_code_is_never_resumed(change, inputs,
     train(inputs, tmp_path, **other)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert [attempt["resumed_at_step"] for attempt in manifest["attempts"]] == [0]
-    assert not (tmp_path / "checkpoints").exists()
+    assert not list((tmp_path / "checkpoints").glob("r/seed-1/*/checkpoint-*"))
 
 
 def test_settings_changed_back_before_the_end_resume_where_they_were(inputs, tmp_path, monkeypatch):

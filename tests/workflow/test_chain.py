@@ -45,6 +45,7 @@ def test_the_chain_leaves_every_file_that_is_documented(finished):
         *(f"{answers}/{name}" for name in ("answers.json", "null_scores.json", "nbest.jsonl", "metrics.json")),
         f"{SMALL}/mills/validation/walkthrough/metrics.json",
         "results/summary.csv",
+        "results/resources.csv",
         "results/usage/train/small/seed-1.tsv",
         "logs/train/small/seed-1.log",
     ]
@@ -106,7 +107,7 @@ def test_the_closing_message_shows_the_scores_and_where_things_are(finished):
     [
         ("models", {"train", "models"}),
         ("predictions", {"train", "predict", "postprocess", "predictions"}),
-        ("scores", {"train", "predict", "postprocess", "score", "summarize", "scores"}),
+        ("scores", {"train", "predict", "postprocess", "score", "summarize", "resources", "scores"}),
         (f"{SMALL}/mills/validation/n_best/metrics.json", {"train", "predict", "postprocess", "score"}),
     ],
 )
@@ -163,7 +164,15 @@ def test_the_report_has_every_result_under_a_category_with_a_caption(finished):
     done = finished.snakemake("--report", "report.html")
     assert done.returncode == 0, done.stdout
     page = finished.path("report.html").read_text()
-    for name in ("summary.csv", "training.csv", "manifest.json", "answers.json", "null_scores.json", "metrics.json"):
+    for name in (
+        "summary.csv",
+        "resources.csv",
+        "training.csv",
+        "manifest.json",
+        "answers.json",
+        "null_scores.json",
+        "metrics.json",
+    ):
         assert name in page
     for text in ("Training", "Answers", "Null scores", "Scores", "Official SQuAD 2.0 metrics of small"):
         assert text in page

@@ -11,7 +11,7 @@ from qa import reference
 
 pytestmark = pytest.mark.xdist_group("workflow")
 
-SCORE = {"score", "summarize"}
+SCORE = {"score", "summarize", "resources"}
 POSTPROCESS = {"postprocess", *SCORE}
 PREDICT = {"predict", *POSTPROCESS}
 TRAIN = {"train", *PREDICT}
@@ -49,6 +49,9 @@ TABLE: dict[str, tuple[str, Any, set[str]]] = {
     "defaults.training.max_steps": ("defaults.training.max_steps", 3, TRAIN),
     "defaults.training.batch_size": ("defaults.training.batch_size", 2, TRAIN),
     "defaults.training.accumulation_steps": ("defaults.training.accumulation_steps", 2, TRAIN),
+    "defaults.training.length_groups": ("defaults.training.length_groups", 1, TRAIN),
+    "defaults.training.gpus": ("defaults.training.gpus", 2, NOTHING),
+    "defaults.training.nodes": ("defaults.training.nodes", 2, NOTHING),
     "defaults.training.learning_rate": ("defaults.training.learning_rate", 1e-5, TRAIN),
     "defaults.training.schedule": ("defaults.training.schedule", "cosine", TRAIN),
     "defaults.training.warmup": ("defaults.training.warmup", 0.5, TRAIN),
@@ -74,6 +77,11 @@ CODE: dict[str, set[str]] = {
     "qa/squad.py": RECORDS,
     "qa/windows.py": TOKENIZE,
     "qa/training.py": TRAIN,
+    "qa/trainer.py": TRAIN,
+    "qa/distributed.py": TRAIN,
+    "qa/interruption.py": TRAIN,
+    "qa/slurm.py": TRAIN,
+    "qa/worker.py": NOTHING,
     "qa/checkpoints.py": TRAIN,
     "qa/batching.py": TRAIN,
     "qa/inference.py": PREDICT,
@@ -92,6 +100,13 @@ CODE: dict[str, set[str]] = {
     "qa/settings.py": NOTHING,
     "qa/reference.py": NOTHING,
     "qa/digest.py": NOTHING,
+    "qa/usage.py": {"resources"},
+    "qa/jobs.py": {"resources"},
+    "qa/accounting.py": {"resources"},
+    "qa/failures.py": NOTHING,
+    "qa/preflight.py": NOTHING,
+    "qa/cluster.py": NOTHING,
+    "qa/findings.py": NOTHING,
     "download.py": {"download", *RECORDS},
     "records.py": RECORDS,
     "tokenize_and_label.py": TOKENIZE,
@@ -99,7 +114,11 @@ CODE: dict[str, set[str]] = {
     "predict.py": PREDICT,
     "postprocess.py": POSTPROCESS,
     "score.py": SCORE,
-    "summarize.py": {"summarize"},
+    "summarize.py": {"summarize", "resources"},
+    "resources.py": {"resources"},
+    "latest_checkpoint.py": NOTHING,
+    "preflight.py": NOTHING,
+    "orphans.py": NOTHING,
 }
 
 

@@ -10,16 +10,18 @@ from pathlib import Path
 SCRIPTS = Path(workflow.current_basedir) / ".." / "scripts"
 sys.path.insert(0, str(SCRIPTS.resolve()))
 
-from qa import scores as tables, settings
+from qa import failures, interruption, scores as tables, settings, usage
 from qa.digest import code_digest
 from qa.errors import InputError
+
+interruption.pass_on_signals(".snakemake/scripts")
 
 
 wildcard_constraints:
     kind="models|datasets",
     name="[^/]+",
     run="[^/]+",
-    member=r"seed-\d+",
+    member=r"seed-\d+(-latest)?",
     dataset="[^/]+",
     split="[^/]+",
     key="[^/]+",
@@ -89,6 +91,11 @@ def untracked(function):
     return lambda wildcards, threads: function(wildcards)
 
 
+def on_login(rule):
+    """Whether a light rule runs beside Snakemake, as it does unless the profile gives it a walltime, as to jobs."""
+    return "runtime" not in workflow.resource_settings.overwrite_resources.get(rule, {})
+
+
 def windows_of(wildcards, split):
     """The windows of a run for a split, which is written `dataset/split`."""
     key = settings.windows_key(run_of(wildcards))
@@ -133,3 +140,20 @@ def every_answer():
 
 def every_metrics():
     return every("metrics.json")
+
+
+def every_job():
+    """Sets of wildcards: each job that the configuration asks for has its wildcards among those of one of them."""
+    names = ("run", "member", "dataset", "split", "decoding")
+    sources = [{"kind": kind, "name": name} for kind in ("models", "datasets") for name in CONFIG[kind]]
+    trainings = [{"run": name, "member": member} for name, run in RUNS.items() for member in settings.members(run)]
+    windows = [
+        dict(zip(("dataset", "split", "key"), (*split.split("/"), settings.windows_key(run))))
+        for run in RUNS.values()
+        for split in filter(None, (run["train_on"], run["validate_on"], *run["evaluate_on"]))
+    ]
+    results = [
+        dict(zip(names, (run, member, *split.split("/"), decoding)))
+        for run, member, split, decoding in settings.scored(CONFIG)
+    ]
+    return sources + trainings + windows + results

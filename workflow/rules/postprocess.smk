@@ -26,7 +26,7 @@ rule postprocess:
         "logs/postprocess/{run}/{member}/{dataset}/{split}/{decoding}.log",
     benchmark:
         "results/usage/postprocess/{run}/{member}/{dataset}/{split}/{decoding}.tsv"
-    localrule: True
+    localrule: on_login("postprocess")
     conda:
         "../../envs/qa.yaml"
     params:

@@ -10,7 +10,7 @@ rule records:
         "logs/records/{dataset}/{split}.log",
     benchmark:
         "results/usage/records/{dataset}/{split}.tsv"
-    localrule: True
+    localrule: on_login("records")
     conda:
         "../../envs/qa.yaml"
     params:

@@ -19,7 +19,7 @@ rule score:
         "logs/score/{run}/{member}/{dataset}/{split}/{decoding}.log",
     benchmark:
         "results/usage/score/{run}/{member}/{dataset}/{split}/{decoding}.tsv"
-    localrule: True
+    localrule: on_login("score")
     conda:
         "../../envs/qa.yaml"
     params:
@@ -45,7 +45,7 @@ rule summarize:
         "logs/summarize.log",
     benchmark:
         "results/usage/summarize/summary.tsv"
-    localrule: True
+    localrule: on_login("summarize")
     conda:
         "../../envs/qa.yaml"
     params:

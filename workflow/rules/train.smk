@@ -1,7 +1,10 @@
 """Needs: a pretrained model and labelled windows. Makes: the fine-tuned model, its history and manifest. Runs on a GPU.
 
-Checkpoints are no declared output, since Snakemake deletes those before each attempt.
+Checkpoints are no declared output, since Snakemake deletes those before each attempt. The latest one of an unfinished
+training can be evaluated as the member `seed-{n}-latest`.
 """
+
+from qa.checkpoints import forget_results, latest_of
 
 
 rule train:
@@ -27,19 +30,45 @@ rule train:
         "logs/train/{run}/{member}.log",
     benchmark:
         "results/usage/train/{run}/{member}.tsv"
+    wildcard_constraints:
+        member=r"seed-\d+",
     conda:
         "../../envs/qa.yaml"
-    threads: 4
+    threads: lambda wildcards: 4 * run_of(wildcards)["training"]["gpus"]
     resources:
-        gpu=1,
+        gpu=lambda wildcards: run_of(wildcards)["training"]["gpus"] * run_of(wildcards)["training"]["nodes"],
+        nodes=lambda wildcards: run_of(wildcards)["training"]["nodes"],
     params:
         settings=lambda wildcards: settings.training(run_of(wildcards), CONFIG["models"]),
         seed=lambda wildcards: settings.seed_of(wildcards.member),
         code=code("train"),
         checkpoints="checkpoints/{run}/{member}",
-        running=untracked(lambda wildcards: run_of(wildcards)["checkpoints"]),
+        running=untracked(lambda wildcards: settings.running(run_of(wildcards))),
         run_settings=untracked(run_of),
     message:
         "Fine-tuning {wildcards.run}, {wildcards.member}"
     script:
         "../scripts/train.py"
+
+
+rule latest_checkpoint:
+    input:
+        model=lambda wildcards: "resources/models/{model}".format(model=run_of(wildcards)["model"]),
+    output:
+        model=directory("results/{run}/{member}/model"),
+    log:
+        "logs/latest_checkpoint/{run}/{member}.log",
+    benchmark:
+        "results/usage/latest_checkpoint/{run}/{member}.tsv"
+    wildcard_constraints:
+        member=r"seed-\d+-latest",
+    localrule: True
+    conda:
+        "../../envs/qa.yaml"
+    params:
+        checkpoint=lambda wildcards: checked(latest_of, wildcards.run, wildcards.member),
+        code=code("latest_checkpoint"),
+    message:
+        "Taking the model out of {params.checkpoint}"
+    script:
+        "../scripts/latest_checkpoint.py"

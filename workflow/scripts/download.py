@@ -2,7 +2,8 @@
 
 from qa.stage import stage
 
-with stage("download", snakemake.log[0], network=True):
+job = {"wildcards": {**snakemake.wildcards}, "threads": snakemake.threads, **snakemake.resources}
+with stage("download", snakemake.log[0], job, network=True):
     from qa import hub
 
     fetch = hub.fetch_model if snakemake.wildcards.kind == "models" else hub.fetch_dataset

@@ -2,7 +2,8 @@
 
 from qa.stage import stage
 
-with stage("postprocess", snakemake.log[0]):
+job = {"wildcards": {**snakemake.wildcards}, "threads": snakemake.threads, **snakemake.resources}
+with stage("postprocess", snakemake.log[0], job):
     from qa import decoding
 
     decoding.postprocess(

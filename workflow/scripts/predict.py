@@ -2,7 +2,9 @@
 
 from qa.stage import stage
 
-with stage("predict", snakemake.log[0]):
+job = {"wildcards": {**snakemake.wildcards}, "threads": snakemake.threads, **snakemake.resources}
+job["params"] = {**snakemake.params}
+with stage("predict", snakemake.log[0], job):
     from qa import inference
 
     inference.predict(

@@ -2,7 +2,8 @@
 
 from qa.stage import stage
 
-with stage("records", snakemake.log[0]):
+job = {"wildcards": {**snakemake.wildcards}, "threads": snakemake.threads, **snakemake.resources}
+with stage("records", snakemake.log[0], job):
     from qa import squad
 
     files = squad.split_files(snakemake.input[0], snakemake.wildcards.split)

@@ -2,7 +2,8 @@
 
 from qa.stage import stage
 
-with stage("score", snakemake.log[0]):
+job = {"wildcards": {**snakemake.wildcards}, "threads": snakemake.threads, **snakemake.resources}
+with stage("score", snakemake.log[0], job):
     from qa import scores
 
     answers = {name: snakemake.input[name] for name in ("answers", "null_scores", "nbest")}

@@ -2,7 +2,8 @@
 
 from qa.stage import stage
 
-with stage("summarize", snakemake.log[0]):
+job = {"wildcards": {**snakemake.wildcards}, "threads": snakemake.threads, **snakemake.resources}
+with stage("summarize", snakemake.log[0], job):
     from qa import scores
 
     scores.summarize(snakemake.params.scored, snakemake.input, snakemake.output[0])

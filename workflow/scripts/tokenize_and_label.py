@@ -2,7 +2,9 @@
 
 from qa.stage import stage
 
-with stage("tokenize_and_label", snakemake.log[0]):
+job = {"wildcards": {**snakemake.wildcards}, "threads": snakemake.threads, **snakemake.resources}
+job["params"] = {**snakemake.params}
+with stage("tokenize_and_label", snakemake.log[0], job):
     from qa import windows
 
     tokenizer = windows.load_tokenizer(snakemake.input.model)

@@ -2,14 +2,20 @@
 
 from qa.stage import stage
 
-with stage("train", snakemake.log[0]):
+job = {"wildcards": {**snakemake.wildcards}, "threads": snakemake.threads, **snakemake.resources}
+job["params"] = {**snakemake.params}
+with stage("train", snakemake.log[0], job):
     from qa import training
 
     training.train(
         inputs=dict(snakemake.input.items()),
         settings=snakemake.params.settings,
         seed=snakemake.params.seed,
-        running={**snakemake.params.running, "threads": snakemake.threads},
+        running={
+            **snakemake.params.running,
+            "threads": snakemake.threads,
+            "walltime_minutes": snakemake.resources.get("runtime"),
+        },
         outputs={**snakemake.output, "checkpoints": snakemake.params.checkpoints},
         identity={
             "run": snakemake.wildcards.run,

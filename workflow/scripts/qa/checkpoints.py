@@ -1,47 +1,82 @@
 """Training's memory: checkpoints under a fingerprint of all that determines the result, and a list of attempts.
 
-The folder is no declared output: Snakemake deletes those before each attempt.
+The folder is no declared output: Snakemake deletes those before each attempt. In it:
+
+    {fingerprint}/checkpoint-{step}/    what the Trainer saves, and `complete.json`, written last
+    {fingerprint}/attempts.json         when each attempt started, where, from which step, how far, how it ended
+    {fingerprint}/result/               the finished training's files (hard links) until Snakemake has noted them
 """
 
 import json
 import logging
+import os
+import platform
+import shutil
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback
+from qa import slurm
+from qa.errors import InputError
+from qa.files import digest_of_json, read_json, readable_seconds, remove, write_json, written_aside
 
-from qa.files import digest_of_json, read_json, remove, write_json
-
-COMPLETE = "complete.json"  # written after all else of a checkpoint; a killed save lacks it
+COMPLETE = "complete.json"
+SILENCE = 600.0  # seconds without a sign of life after which a job that cannot be asked for counts as dead
 
 log = logging.getLogger(__name__)
 
 
 class TrainingMemory:
-    """The checkpoints and attempts of one training: `folder/{fingerprint}/checkpoint-{step}` and `attempts.json`."""
+    """The checkpoints, attempts and result of one training.
 
-    def __init__(self, folder: str | Path, determinants: dict[str, Any]):
+    `determinants` is all that determines the result, or the fingerprint made of it by an earlier call.
+    """
+
+    def __init__(self, folder: str | Path, determinants: dict[str, Any] | str):
         self.folder = Path(folder)
-        self.fingerprint = digest_of_json(determinants)[:16]
+        known = isinstance(determinants, str)
+        self.fingerprint = determinants if known else digest_of_json(determinants)[:16]
         self.checkpoints = self.folder / self.fingerprint
 
     def begin(self) -> Path | None:
         """Note a new attempt; return the newest whole checkpoint to resume from, or None to start afresh.
 
-        Checkpoints of other settings, inputs, code or library versions are not used. They stay until this training has
-        succeeded, for whoever changes a setting back.
+        Checkpoints of other settings, inputs, code, library versions or numbers of GPUs are not used. They stay until
+        this training has succeeded, for whoever changes a setting back. Raises InputError while another job is at work
+        on this very training.
         """
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         for other in sorted(self.folder.iterdir()):
             if other.name != self.fingerprint:
-                log.info(f"not resumed, since made by other settings, inputs, code or versions: {other}")
-        newest = self._newest_whole()
-        step = int(newest.name.removeprefix("checkpoint-")) if newest else 0
-        started = datetime.now(UTC).isoformat(timespec="seconds")
-        write_json(self._attempts_file, [*self.attempts(), {"started": started, "resumed_at_step": step}])
+                log.info(f"not resumed, since made by other settings, inputs, code, versions or GPUs: {other}")
+        attempts = self.attempts()
+        if attempts and is_alive(attempts[-1]):
+            raise InputError(
+                f"{self.checkpoints}: {_who(attempts[-1])} is still training this, at step {attempts[-1]['step']:,}; "
+                "wait for it, or cancel it (scancel) and start again"
+            )
+        for earlier in attempts:
+            if earlier["outcome"] == "running":
+                earlier["outcome"] = "killed"
+        newest = self.newest_whole()
+        step = step_of(newest) if newest else 0
+        now = _now()
+        attempts.append(
+            {
+                "started": now,
+                "seen": now,
+                "resumed_at_step": step,
+                "step": step,
+                "outcome": "running",
+                "slurm_job_id": slurm.job_id(),
+                "node": platform.node(),
+                "pid": os.getpid(),
+            }
+        )
+        write_json(self._attempts_file, attempts)
         if newest:
-            log.info(f"attempt {len(self.attempts())} resumes at step {step} from {newest}")
+            log.info(f"attempt {len(attempts)} resumes at step {step:,} from {newest}; so far: {self.summary()}")
         return newest
 
     @property
@@ -49,37 +84,180 @@ class TrainingMemory:
         return self.checkpoints / "attempts.json"
 
     def attempts(self) -> list[dict[str, Any]]:
-        """Every attempt so far: when it started, and at which step."""
+        """Every attempt so far, the oldest first."""
         return read_json(self._attempts_file) if self._attempts_file.exists() else []
 
-    def _newest_whole(self) -> Path | None:
-        found = [p for p in self.checkpoints.glob("checkpoint-*") if p.name.removeprefix("checkpoint-").isdigit()]
-        for checkpoint in sorted(found, key=lambda p: int(p.name.removeprefix("checkpoint-")), reverse=True):
-            if _is_whole(checkpoint):
+    def note(self, step: int, outcome: str = "running") -> None:
+        """Note how far the attempt at work is, and how it ended. A full disk is no reason to stop here."""
+        attempts = self.attempts()
+        attempts[-1] |= {"seen": _now(), "step": step, "outcome": outcome}
+        try:
+            write_json(self._attempts_file, attempts)
+        except OSError as error:
+            log.warning(f"{self._attempts_file}: not updated ({error.strerror})")
+
+    def summary(self) -> str:
+        """Number of attempts and their time, for people: `3 attempts, 5 h 3 min`."""
+        attempts = self.attempts()
+        return f"{len(attempts)} attempt{'s'[: len(attempts) != 1]}, {readable_seconds(seconds_of(attempts))}"
+
+    def newest_whole(self) -> Path | None:
+        """The newest checkpoint that is whole; newer ones, half-written, are removed."""
+        for checkpoint in checkpoints_in(self.checkpoints):
+            if is_whole(checkpoint):
                 return checkpoint
             log.warning(f"half-written checkpoint skipped and removed: {checkpoint}")
             remove(checkpoint)
         return None
 
-    def forget(self) -> None:
-        """Remove all checkpoints: training has succeeded, and a forced rerun shall train anew."""
-        remove(self.folder)
+    def keep_result(self, files: dict[str, str | Path], checkpoints: bool) -> None:
+        """Keep the result's files by name, in case nobody is there any more to take note of them.
+
+        They are hard links, so they take no space; the checkpoints go, unless `checkpoints` says to keep them.
+        """
+        for entry in self.folder.iterdir():
+            if entry != self.checkpoints and not checkpoints:
+                remove(entry)
+        for checkpoint in checkpoints_in(self.checkpoints):
+            if not checkpoints:
+                remove(checkpoint)
+        try:
+            with written_aside(self.checkpoints / "result", directory=True) as aside:
+                for name, path in files.items():
+                    _link(Path(path), aside / name)
+        except OSError as error:  # no hard links here: a result that nobody took note of is then trained again
+            log.debug(f"{self.checkpoints}: {error}")
+
+    def take_result(self, files: dict[str, str | Path]) -> bool:
+        """Put the files of a finished training back in their places, if Snakemake was gone before it took note."""
+        result = self.checkpoints / "result"
+        if not all((result / name).exists() for name in files):
+            return False
+        for name, path in files.items():
+            with written_aside(path, directory=(result / name).is_dir()) as aside:
+                _link(result / name, aside)
+        log.info(f"training was finished by {_who(self.attempts()[-1])} after Snakemake had gone: its result is taken")
+        return True
 
 
-def _is_whole(checkpoint: Path) -> bool:
-    marker = checkpoint / COMPLETE
+def forget_results(folder: str | Path) -> None:
+    """Remove the results that were kept under a checkpoints folder: Snakemake has taken note of them.
+
+    A forced rerun then trains anew.
+    """
+    for result in Path(folder).glob("*/*/*/result"):
+        remove(result)
+        if not checkpoints_in(result.parent):
+            remove(result.parent)
+        for parent in (result.parent.parent, result.parent.parent.parent, Path(folder)):
+            if parent.is_dir() and not any(parent.iterdir()):
+                parent.rmdir()
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """The checkpoints of a folder, the newest first; a folder that is not there has none."""
+    found = [p for p in folder.glob("checkpoint-*") if p.name.removeprefix("checkpoint-").isdigit()]
+    return sorted(found, key=step_of, reverse=True)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The optimizer step after which a checkpoint was saved, from its name."""
+    return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
+def mark_complete(checkpoint: Path, keep: int) -> None:
+    """Mark a checkpoint as whole, with the sizes of its files; only then remove all but the `keep` newest."""
+    sizes = {p.name: p.stat().st_size for p in sorted(checkpoint.iterdir()) if p.is_file() and p.name != COMPLETE}
+    write_json(checkpoint / COMPLETE, sizes)
+    for old in checkpoints_in(checkpoint.parent)[keep:]:
+        remove(old)
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether a checkpoint was marked as complete and its files still have their sizes."""
     try:
-        sizes = json.loads(marker.read_text())
+        sizes = json.loads((checkpoint / COMPLETE).read_text())
     except (OSError, ValueError):
         return False
     return all((checkpoint / name).is_file() and (checkpoint / name).stat().st_size == sizes[name] for name in sizes)
 
 
-class MarkComplete(TrainerCallback):
-    """Marks a checkpoint as whole, with the sizes of its files, once the Trainer has written all of it."""
+def latest_of(run: str, member: str, root: str | Path = "checkpoints") -> str:
+    """The checkpoint of `seed-{n}-latest`, or `seed-{n}`, of a run that was saved last, under any fingerprint.
 
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Called by the Trainer after each checkpoint."""
-        checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        sizes = {p.name: p.stat().st_size for p in sorted(checkpoint.iterdir()) if p.is_file() and p.name != COMPLETE}
-        write_json(checkpoint / COMPLETE, sizes)
+    Raises InputError where there is no whole one.
+    """
+    folder = Path(root) / run / member.removesuffix("-latest")
+    found = [checkpoint for checkpoint in folder.glob("*/checkpoint-*") if is_whole(checkpoint)]
+    if not found:
+        raise InputError(
+            f"{folder}: no whole checkpoint there; training has not saved one yet (checkpoints.every_steps), or has "
+            "ended and removed them (its model is in results/)"
+        )
+    return str(max(found, key=lambda checkpoint: (checkpoint / COMPLETE).stat().st_mtime_ns))
+
+
+def at_work(folder: str | Path) -> list[tuple[str, dict[str, Any]]]:
+    """Trainings under a checkpoints folder that a job is at work on: each one's folder and its last attempt."""
+    found = []
+    for file in sorted(Path(folder).glob("*/*/*/attempts.json")):
+        attempts = read_json(file)
+        if attempts and is_alive(attempts[-1]):
+            found.append((file.parent.parent.as_posix(), attempts[-1]))
+    return found
+
+
+def wait_for(folders: set[str], root: str | Path = "checkpoints", pause: float = 60.0) -> None:
+    """Wait until no job is at work any more on any of these trainings (`checkpoints/{run}/{member}`), and say so."""
+    said = None
+    while others := [(folder, attempt) for folder, attempt in at_work(root) if folder in folders]:
+        told = [f"{folder}: {_who(attempt)} is at step {attempt['step']:,}" for folder, attempt in others]
+        if told != said:
+            said = told
+            log.info("A job of an earlier call is still at work; waiting for its result. " + "; ".join(told))
+        time.sleep(pause)
+
+
+def is_alive(attempt: dict[str, Any]) -> bool:
+    """Whether the job of an attempt is still at work, as SLURM, the process table or its last sign of life tells."""
+    if attempt["outcome"] != "running":
+        return False
+    here = attempt["node"] == platform.node()
+    if attempt["slurm_job_id"]:
+        if attempt["slurm_job_id"] == slurm.job_id():
+            return False  # this job itself, requeued
+        state = slurm.state_of(attempt["slurm_job_id"])
+        if state is not None:
+            return state in slurm.ALIVE
+    elif here:
+        return attempt["pid"] != os.getpid() and _trains(attempt["pid"])
+    return time.time() - datetime.fromisoformat(attempt["seen"]).timestamp() < SILENCE
+
+
+def seconds_of(attempts: list[dict[str, Any]]) -> float:
+    """Time of all attempts together, each until its last sign of life; seconds."""
+    spans = ((datetime.fromisoformat(a["started"]), datetime.fromisoformat(a["seen"])) for a in attempts)
+    return sum((seen - started).total_seconds() for started, seen in spans)
+
+
+def _trains(process: int) -> bool:
+    try:
+        return b"train" in Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def _who(attempt: dict[str, Any]) -> str:
+    job = f"SLURM job {attempt['slurm_job_id']}" if attempt["slurm_job_id"] else f"process {attempt['pid']}"
+    return f"{job} on {attempt['node']}"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _link(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target, copy_function=os.link, dirs_exist_ok=True)
+    else:
+        os.link(source, target)

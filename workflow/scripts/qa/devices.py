@@ -10,15 +10,24 @@ AUTOCAST = ("bf16", "fp16")
 
 
 def device() -> Any:
-    """The first GPU, else the CPU.
+    """The first GPU, else the CPU; in one of several processes that torchrun started, the GPU of its rank.
 
-    Other GPUs are hidden, lest the Trainer spread the batch over them and make it larger than configured. Call it
-    before anything else touches CUDA.
+    Other GPUs are hidden from a single process, lest the Trainer spread the batch over them and make it larger than
+    configured. Call it before anything else touches CUDA. Raises InputError where processes outnumber the GPUs.
     """
-    os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    rank = os.environ.get("LOCAL_RANK")
+    if rank is None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
     import torch
 
-    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    if int(rank or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"training.gpus is {os.environ['LOCAL_WORLD_SIZE']}, but {torch.cuda.device_count()} can be seen here; the "
+            "job must ask for as many (profiles/)"
+        )
+    return torch.device("cuda", int(rank or 0))
 
 
 def check_precision(precision: str) -> None:

@@ -13,3 +13,10 @@ def some(items, limit: int = 5) -> str:
     items = list(items)
     shown = ", ".join(map(str, items[:limit]))
     return f"{shown} and {len(items) - limit:,} more" if len(items) > limit else shown
+
+
+class Interrupted(Exception):  # noqa: N818, it is no error
+    """Work that stopped itself, and can go on: before the job's walltime, or because it was told to.
+
+    The stages print it without a traceback and exit non-zero, so that the job is submitted again.
+    """

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from qa.errors import InputError, some
+from qa.files import written_aside
 
 
 def load_model(path: str | Path, overrides: dict[str, Any] | None = None) -> Any:
@@ -55,6 +56,23 @@ def load_model(path: str | Path, overrides: dict[str, Any] | None = None) -> Any
     if missing:
         raise InputError(f"{path}: weights of the encoder are missing: {some(missing)}; are config and weights a pair?")
     return model
+
+
+def export(checkpoint: str | Path, pretrained: str | Path, folder: str | Path) -> None:
+    """Write a training checkpoint's model, with the tokenizer of its pretrained one, as a folder for from_pretrained.
+
+    Raises InputError where the checkpoint cannot be loaded.
+    """
+    save_model(load_model(checkpoint), pretrained, folder)
+
+
+def save_model(model: Any, pretrained: str | Path, folder: str | Path) -> None:
+    """Write a model and the tokenizer of the pretrained one as a folder for from_pretrained."""
+    from qa.windows import load_tokenizer
+
+    with written_aside(folder, directory=True) as aside:
+        model.save_pretrained(aside)
+        load_tokenizer(pretrained).save_pretrained(aside)
 
 
 def inputs_of(model: Any, names: list[str]) -> list[str]:

@@ -10,10 +10,6 @@ from qa.errors import InputError
 from qa.files import read_json, write_json, written_aside
 
 KEYS = ["run", "dataset", "split", "decoding"]
-FAILURE = (
-    "\nA job failed. Its rule and its log are named above; the log's last lines say why.\n"
-    "What is finished stays: put the cause right and give the same command again.\n"
-)
 HEADLINE = {"exact_mean": "EM", "f1_mean": "F1", "HasAns_f1_mean": "answerable F1", "NoAns_f1_mean": "unanswerable F1"}
 
 

@@ -23,6 +23,7 @@ GROUPS = ("windows", "precision", "padding", "training", "prediction", "checkpoi
 RESERVED_RUNS = ("records", "windows", "usage")  # folders of results/ that are no run
 RESERVED_DATASETS = ("model",)  # a folder of each member that is no dataset
 LEAST_ROOM = 8  # tokens of a row left for special tokens and a step forward, beside question and overlap
+PROCESSES = ("gpus", "nodes")  # settings of training that change no result but for rounding
 SCIENTIFIC = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
 ONE_SOURCE = "needs one source: `repo` with `revision`, or `path`, or `package` with `directory`"
 
@@ -192,10 +193,11 @@ def _check_run(name: str, run: dict[str, Any], resolved: dict[str, Any]) -> None
             f"{windows['max_question_length']}, overlap {windows['overlap']} and special tokens; raise max_length or "
             "lower the others"
         )
-    if training["batch_size"] % training["accumulation_steps"]:
+    parts = training["accumulation_steps"] * training["gpus"] * training["nodes"]
+    if training["batch_size"] % parts:
         raise InputError(
-            f"config: runs.{name}.training.accumulation_steps: {training['accumulation_steps']} does not divide "
-            f"batch_size {training['batch_size']}"
+            f"config: runs.{name}.training: accumulation_steps {training['accumulation_steps']} x gpus "
+            f"{training['gpus']} x nodes {training['nodes']} does not divide batch_size {training['batch_size']}"
         )
 
 
@@ -228,11 +230,16 @@ def windows_key(run: dict[str, Any]) -> str:
 
 
 def training(run: dict[str, Any], models: dict[str, Any]) -> dict[str, Any]:
-    """What `train` reads; the seed is its own param."""
-    settings = dict(run["training"])
+    """What `train` reads and what changes its result; the seed is its own param."""
+    settings = {key: value for key, value in run["training"].items() if key not in PROCESSES}
     if settings["max_steps"] is not None:
         del settings["epochs"]
     return {**settings, **computing(run), "overrides": models[run["model"]]["overrides"]}
+
+
+def running(run: dict[str, Any]) -> dict[str, Any]:
+    """What `train` reads and what changes no result: checkpoint and logging intervals, numbers of GPUs and nodes."""
+    return {**run["checkpoints"], **{key: run["training"][key] for key in PROCESSES}}
 
 
 def prediction(run: dict[str, Any]) -> dict[str, Any]:

@@ -1,33 +1,42 @@
 """How a stage runs: log to file and terminal, a user's mistake in one line, the network only where it is allowed."""
 
+import importlib
 import logging
 import os
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
-from qa.errors import InputError
+from qa.errors import InputError, Interrupted
 
 log = logging.getLogger("qa")
 
 
 @contextmanager
-def stage(name: str, log_file: str | Path, network: bool = False) -> Iterator[None]:
+def stage(name: str, log_file: str | Path, job: dict[str, Any] | None = None, network: bool = False) -> Iterator[None]:
     """Run a stage's work within the block, its log in `log_file` and on stderr.
 
-    Without `network` the Hugging Face libraries are told to stay offline. An InputError ends the process with exit
-    code 1 and its message; any other exception likewise, with its traceback in the log.
+    Of a `job` (its wildcards, threads and resources, see jobs.recorded) a record is kept. Without `network` the Hugging
+    Face libraries are told to stay offline. An InputError or Interrupted ends the process with exit code 1 and its
+    message; any other exception likewise, with its traceback in the log.
     """
     if not network:
         os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
     Path(log_file).parent.mkdir(parents=True, exist_ok=True)
     _log_to(name, log_file)
+    # imported by name, so that what merely watches a job is no part of its code's digest and reruns nothing
+    record = nullcontext() if job is None else importlib.import_module("qa.jobs").recorded(name, log_file, job)
     try:
-        yield
+        with record:
+            yield
     except InputError as error:
         log.error(f"{error}")
+        sys.exit(1)
+    except Interrupted as error:
+        log.warning(f"{error}")
         sys.exit(1)
     except Exception as error:
         log.error(f"{type(error).__name__}: {error} (traceback in {log_file})")

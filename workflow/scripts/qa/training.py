@@ -3,21 +3,24 @@
 import csv
 import logging
 import statistics
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow.compute as pc
 import torch
 import transformers
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerState, TrainingArguments
 
-from qa import devices, manifest
-from qa.batching import Padder
-from qa.checkpoints import MarkComplete, TrainingMemory
+from qa import devices, distributed, manifest
+from qa.batching import EpochBatches, Padder
+from qa.checkpoints import TrainingMemory, seconds_of
+from qa.errors import Interrupted
 from qa.files import write_json, written_aside
-from qa.models import inputs_of, load_model
-from qa.progress import Progress
+from qa.interruption import Requests, Walltime, requests_noted
+from qa.models import inputs_of, load_model, save_model
+from qa.trainer import Order, Saving, Watch, WindowTrainer
 from qa.windows import load_tokenizer, load_windows
 
 MODEL_COLUMNS = ["input_ids", "token_type_ids", "start_positions", "end_positions"]
@@ -35,63 +38,18 @@ SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_
 log = logging.getLogger(__name__)
 
 
-class Watch(TrainerCallback):
-    """A progress line every few seconds, samples/s in each logged row, and a row at each checkpoint.
-
-    The row makes a resumed run log the same losses as an undisturbed one: a row's loss is the mean since the row
-    before, and the sum that leads there is in no checkpoint. A checkpoint at the end of an epoch, or of training, waits
-    for the evaluation there, which a resumed run would skip otherwise.
-    """
-
-    def __init__(self, windows: int):
-        self.windows = windows
-        self.progress: Progress | None = None
-        self.logged_at = (0.0, 0.0)
-        self.save_waits = False
-
-    def _samples(self, state: Any) -> float:
-        return (state.epoch or 0.0) * self.windows
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Called by the Trainer before the first step."""
-        self.progress = Progress("train", state.max_steps, "steps", state.global_step)
-        self.logged_at = (time.monotonic(), self._samples(state))
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Called by the Trainer after each optimizer step."""
-        if control.should_save:
-            control.should_log = True
-            self.save_waits = float(state.epoch).is_integer() or state.global_step >= state.max_steps
-            control.should_save = not self.save_waits
-        rate = self.progress.rate * self._samples(state) / max(state.global_step, 1)
-        losses = [row["loss"] for row in state.log_history[-3:] if "loss" in row]
-        loss = f", loss {losses[-1]:.3f}" if losses else ""
-        self.progress.reach(state.global_step, f", {rate:.1f} samples/s{loss}")
-
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Called by the Trainer at the end of an epoch or of training, before it evaluates and saves."""
-        control.should_save |= self.save_waits
-        self.save_waits = False
-
-    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Called by the Trainer after it has added a row to the history."""
-        if "loss" in state.log_history[-1]:
-            (before, samples), now = self.logged_at, time.monotonic()
-            rate = (self._samples(state) - samples) / max(now - before, 1e-9)
-            state.log_history[-1]["samples_per_second"] = round(rate, 2)
-            self.logged_at = (now, self._samples(state))
-
-
 def training_arguments(
     settings: dict[str, Any], seed: int, running: dict[str, Any], folder: Path, validate: bool
 ) -> TrainingArguments:
     """The Trainer's arguments for a run's settings; `running` holds the settings that change no result."""
     precision = settings["precision"]
+    processes = running["gpus"] * running["nodes"]
+    part = settings["batch_size"] // settings["accumulation_steps"] // processes
     return TrainingArguments(
         output_dir=str(folder),
         seed=seed,
-        per_device_train_batch_size=settings["batch_size"] // settings["accumulation_steps"],
-        per_device_eval_batch_size=settings["batch_size"] // settings["accumulation_steps"],
+        per_device_train_batch_size=part,
+        per_device_eval_batch_size=part,
         gradient_accumulation_steps=settings["accumulation_steps"],
         num_train_epochs=settings.get("epochs", 1),
         max_steps=settings["max_steps"] or -1,
@@ -104,12 +62,13 @@ def training_arguments(
         fp16=precision == "fp16",
         tf32=precision == "tf32",
         use_cpu=not torch.cuda.is_available(),
+        ddp_backend=None if processes == 1 or torch.cuda.is_available() else "gloo",
+        ddp_find_unused_parameters=False,
         eval_strategy="epoch" if validate else "no",
         prediction_loss_only=True,
         logging_steps=running["log_every_steps"],
         logging_nan_inf_filter=False,
         save_steps=running["every_steps"],
-        save_total_limit=running["keep"],
         report_to="none",
         disable_tqdm=True,
         remove_unused_columns=False,
@@ -129,16 +88,16 @@ def train(
     """Fine-tune a model and write its folder, the history of its training and its manifest.
 
     `inputs` are the folders `model`, `windows` and, where a loss is wanted after each epoch, `validation`; `settings`
-    what determines the result; `running` the checkpoint and logging intervals and the number of CPU threads; `outputs`
-    the folders `model` and `checkpoints` and the files `history` and `manifest`; `identity` what else the manifest
-    says, with the digest `code` that the checkpoints' fingerprint needs. On a CPU, a training that was killed and
-    resumed ends with the same bytes as one that was not. Raises InputError for a model that cannot be loaded or a
-    precision that this machine lacks.
+    what determines the result; `running` the checkpoint and logging intervals, the numbers of CPU `threads`, `gpus` and
+    `nodes`, and `walltime_minutes`, which the job was given; `outputs` the folders `model` and `checkpoints` and the
+    files `history` and `manifest`; `identity` what else the manifest says, with the digest `code` that the checkpoints'
+    fingerprint needs. On a CPU, a training that was killed and resumed ends with the same bytes as one that was not.
+
+    Raises Interrupted when it stopped and saved before the end of its walltime, or on SIGTERM or SIGUSR1; InputError
+    for a model that cannot be loaded, a precision or number of GPUs that this machine lacks, a full disk, or while
+    another job is at work on the same training.
     """
     started = datetime.now(UTC)
-    devices.device()
-    devices.check_precision(settings["precision"])
-    devices.set_threads(running["threads"])
     hashes, versions = manifest.input_hashes(inputs), manifest.versions()
     determinants = {
         "settings": settings,
@@ -146,18 +105,24 @@ def train(
         "inputs": hashes,
         "code": identity["code"],
         "versions": versions,
+        "processes": running["gpus"] * running["nodes"],
     }
     memory = TrainingMemory(outputs["checkpoints"], determinants)
-    resume = memory.begin()
-    model, state = finished(resume)
-    if model is None:
-        trainer = _trainer(inputs, settings, seed, running, memory.checkpoints)
-        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-        model, state = trainer.model, trainer.state
+    files = {"model": outputs["model"], "training.csv": outputs["history"], "manifest.json": outputs["manifest"]}
+    with requests_noted() as requests:
+        resume = memory.begin()
+        if memory.take_result(files):
+            return
+        try:
+            model, state, used = _trained(inputs, settings, seed, running, memory, resume, requests)
+        except Interrupted:
+            raise
+        except Exception:
+            memory.note(memory.attempts()[-1]["step"], "failed")
+            raise
+    memory.note(state.global_step, "completed")
     _write_history(outputs["history"], state.log_history)
-    with written_aside(outputs["model"], directory=True) as aside:
-        model.save_pretrained(aside)
-        load_tokenizer(inputs["model"]).save_pretrained(aside)
+    save_model(model, inputs["model"], outputs["model"])
     made = {
         **manifest.code_state(),
         **identity,
@@ -166,17 +131,66 @@ def train(
         "inputs": hashes,
         "versions": versions,
         "machine": manifest.machine(),
+        "gpus": running["gpus"] * running["nodes"],
         "started": started.isoformat(timespec="seconds"),
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         "steps": state.global_step,
         "training_windows": len(load_windows(inputs["windows"])),
         "samples_per_second": _usual_rate(state.log_history),
-        **manifest.peak_memory(),
+        **used,
         "attempts": memory.attempts(),
+        "attempts_seconds": round(seconds_of(memory.attempts())),
     }
     write_json(outputs["manifest"], made)
-    if not running["keep_after_success"]:
-        memory.forget()
+    log.info(f"trained in {memory.summary()}")
+    memory.keep_result(files, checkpoints=running["keep_after_success"])
+
+
+def _trained(
+    inputs: dict[str, str],
+    settings: dict[str, Any],
+    seed: int,
+    running: dict[str, Any],
+    memory: TrainingMemory,
+    resume: Path | None,
+    requests: Requests,
+) -> tuple[Any, TrainerState, dict[str, float]]:
+    """The fine-tuned model, the Trainer's state and the peak memory, from here or from processes of their own."""
+    model, state = finished(resume)
+    if model is not None:
+        return model, state, manifest.peak_memory()
+    if running["gpus"] * running["nodes"] == 1:
+        trainer = fit(inputs, settings, seed, running, memory, resume, requests)
+        return trainer.model, trainer.state, manifest.peak_memory()
+    work = {"inputs": inputs, "settings": settings, "seed": seed, "running": running}
+    used = distributed.launch(work, memory, resume, requests)
+    model, state = finished(memory.newest_whole())
+    if model is None:
+        raise RuntimeError(f"{memory.checkpoints}: all processes ended well, but the last checkpoint is not there")
+    return model, state, used
+
+
+def fit(
+    inputs: dict[str, str],
+    settings: dict[str, Any],
+    seed: int,
+    running: dict[str, Any],
+    memory: TrainingMemory,
+    resume: Path | None,
+    requests: Requests,
+) -> Trainer:
+    """Train in this process, alone or as one of several that torchrun started, from a checkpoint or from the start.
+
+    Returns the Trainer after the last step. For the arguments and what is raised see `train`.
+    """
+    devices.device()
+    devices.check_precision(settings["precision"])
+    devices.set_threads(running["threads"] // running["gpus"])
+    trainer = _trainer(inputs, settings, seed, running, memory, requests)
+    if resume:
+        trainer.load_unlogged(resume)
+    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    return trainer
 
 
 def finished(checkpoint: Path | None) -> tuple[Any, TrainerState | None]:
@@ -194,25 +208,49 @@ def finished(checkpoint: Path | None) -> tuple[Any, TrainerState | None]:
 
 
 def _trainer(
-    inputs: dict[str, str], settings: dict[str, Any], seed: int, running: dict[str, Any], checkpoints: Path
-) -> Trainer:
+    inputs: dict[str, str],
+    settings: dict[str, Any],
+    seed: int,
+    running: dict[str, Any],
+    memory: TrainingMemory,
+    requests: Requests,
+) -> WindowTrainer:
     tokenizer = load_tokenizer(inputs["model"])
     transformers.set_seed(seed)  # before the model: its new head is drawn at random
     model = load_model(inputs["model"], settings["overrides"])
     windows = _columns(inputs["windows"], model)
     validation = _columns(inputs["validation"], model) if "validation" in inputs else None
-    arguments = training_arguments(settings, seed, running, checkpoints, validation is not None)
-    trainer = Trainer(
+    arguments = training_arguments(settings, seed, running, memory.checkpoints, validation is not None)
+    batches = EpochBatches(
+        lengths_of(windows),
+        settings["batch_size"],
+        seed,
+        settings["accumulation_steps"],
+        settings["length_groups"],
+        arguments.process_index,
+        arguments.world_size,
+    )
+    trainer = WindowTrainer(
         model=model,
         args=arguments,
         data_collator=Padder.of(tokenizer, settings),
         train_dataset=windows,
         eval_dataset=validation,
-        callbacks=[Watch(len(windows)), MarkComplete()],
+        batches=batches,
+        padding_counts=settings["padding"] == "max_length",
     )
+    limit = Walltime(running["walltime_minutes"])
+    for callback in (Order(batches), Watch(len(windows)), Saving(trainer, memory, running["keep"], requests, limit)):
+        trainer.add_callback(callback)
     trainer.remove_callback(PrinterCallback)  # Watch prints
-    log.info(f"training on {len(windows):,} windows on {arguments.device}, {settings['precision']}, seed {seed}")
+    where = f"{arguments.device}, processes: {arguments.world_size}"
+    log.info(f"training on {len(windows):,} windows on {where}, {settings['precision']}, seed {seed}")
     return trainer
+
+
+def lengths_of(windows: Any) -> np.ndarray:
+    """Tokens of each window of a dataset: an int array of shape (windows,)."""
+    return np.concatenate([pc.list_value_length(chunk).to_numpy() for chunk in windows.data["input_ids"].chunks])
 
 
 def _columns(path: str, model: Any) -> Any:

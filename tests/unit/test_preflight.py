@@ -1,0 +1,568 @@
+"""What is found before a run: software, downloads, hub, space, and SLURM's answers (real ones of 22.05, replayed)."""
+
+import importlib
+import importlib.metadata
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from qa import cluster, findings, preflight
+from qa.cluster import Request, check_requests
+from qa.findings import PROBLEM, RIGHT, WARNING, problem, right, warning
+from qa.hub import fetch_model
+from qa.preflight import Plan, Training, check_downloads, check_software, check_sources, check_space
+from small_hub import COMMIT, MODEL, OTHER_COMMIT, QUICK, REPO, WEIGHTS
+
+ROOT = Path(__file__).parents[2]
+FOLDER = "resources/models/tiny"
+NO_ACCOUNT = (
+    "sbatch: error: You must specify an account (--account=def-someuser)\nallocation failure: Unspecified error"
+)
+WRONG_ACCOUNT = "allocation failure: Invalid account or account/partition combination specified"
+NO_NODE = "allocation failure: Requested node configuration is not available"
+NO_PARTITION = "sbatch: error: invalid partition specified: x\nallocation failure: Invalid partition name specified"
+TOO_LONG = "allocation failure: Requested time limit is invalid (missing or exceeds some limit)"
+TAKEN = "sbatch: Job 2 to start at 2026-11-22T22:10:25 using 4 processors on nodes gpu1 in partition gpu"
+SINFO = """cpu*|1-00:00:00|8|64000|(null)|idle
+gpu|3:00:00|48|498000|gpu:a100:4(S:0-1)|mixed
+gpu|3:00:00|48|498000|gpu:a100_1g.5gb:8(S:0),gpu:a100_3g.20gb:2(S:1)|allocated
+old|3:00:00|24|128000|gpu:p100:2|drained*
+"""
+ACCOUNTS = "def-prof_cpu\ndef-prof_gpu\n"
+TRAIN = Request(("train",), ("-p", "gpu", "-t", "180", "--mem", "24000", "--cpus-per-task=4", "--gpus=a100:1"))
+
+
+def kinds(found) -> list[str]:
+    return [finding.kind for finding in found]
+
+
+def only(found, kind: str) -> str:
+    """The text of the one finding, which is one line of that kind."""
+    (finding,) = found
+    assert finding.kind == kind and "\n" not in finding.text, finding
+    return finding.text
+
+
+def of_kind(found, kind: str) -> list[str]:
+    return [finding.text for finding in found if finding.kind == kind]
+
+
+# Several checks at once
+
+
+def test_findings_come_in_the_order_of_the_checks_whichever_ends_first():
+    def slow():
+        time.sleep(0.2)
+        yield right("first")
+
+    checks = {"slow": slow, "quick": lambda: [right("second")]}
+    assert [finding.text for finding in findings.collected(checks, 10)] == ["first", "second"]
+
+
+def test_a_check_that_breaks_or_hangs_is_a_warning_and_the_others_count():
+    checks = {"broken": lambda: [][1], "hanging": lambda: time.sleep(30), "wrong": lambda: [problem("it")]}
+    found = findings.collected(checks, 0.3)
+    assert kinds(found) == [WARNING, WARNING, PROBLEM]
+    assert found[0].text.startswith("broken: not checked (IndexError") and "0.3 s" in found[1].text
+
+
+def test_every_problem_is_in_the_message_and_nothing_else():
+    text = preflight.message([problem("one"), right("fine"), warning("perhaps"), problem("two")])
+    assert text.splitlines() == ["Preflight found 2 problems; nothing was queued:", "  1. one", "  2. two"]
+
+
+# Software
+
+
+def test_the_environment_of_these_tests_is_right_with_or_without_cuda():
+    text = only(check_software(packages=True, slurm=False), RIGHT)
+    assert "requirements.txt" in text
+
+
+def with_versions(monkeypatch, **versions):
+    real = importlib.metadata.version
+
+    def version(name):
+        if name in versions and versions[name] is None:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return versions.get(name) or real(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+
+
+def test_each_package_out_of_its_range_is_named_with_the_range(monkeypatch):
+    with_versions(monkeypatch, transformers="4.57.6", datasets=None)
+    texts = [f.text for f in check_software(packages=True, slurm=False)]
+    assert len(texts) == 2
+    assert any(text.startswith("transformers 4.57.6 is installed, <6,>=5.5 is needed") for text in texts)
+    assert any(text.startswith("datasets is not installed") for text in texts)
+
+
+def test_a_clusters_own_build_of_a_version_is_that_version(monkeypatch):
+    with_versions(monkeypatch, torch="2.11.0+computecanada", numpy="2.4.2+computecanada")
+    assert kinds(check_software(packages=True, slurm=False)) == [RIGHT]
+
+
+def test_the_executor_plugin_is_asked_for_only_where_jobs_go_to_slurm(monkeypatch):
+    with_versions(monkeypatch, **{"snakemake-executor-plugin-slurm": "1.9.2"})
+    assert kinds(check_software(packages=True, slurm=False)) == [RIGHT]
+    assert "plugin-slurm 1.9.2 is installed" in only(check_software(packages=True, slurm=True), PROBLEM)
+
+
+def test_jobs_with_an_environment_of_their_own_need_snakemake_alone_in_this_one(monkeypatch):
+    with_versions(monkeypatch, transformers="4.0", snakemake="8.0")
+    assert only(check_software(packages=False, slurm=False), PROBLEM).startswith("snakemake 8.0")
+
+
+@pytest.mark.parametrize(("lmod", "advice"), [(None, "install it anew"), ("/lmod", "module load gcc arrow")])
+def test_a_pyarrow_that_cannot_be_imported_is_a_matter_of_modules_where_there_are_any(monkeypatch, lmod, advice):
+    def broken(name):
+        raise ImportError("libarrow.so.2100: cannot open shared object file")
+
+    monkeypatch.setattr(importlib, "import_module", broken)
+    monkeypatch.delenv("MODULESHOME", raising=False)
+    monkeypatch.delenv("LMOD_CMD", raising=False)
+    if lmod:
+        monkeypatch.setenv("LMOD_CMD", lmod)
+    text = only(check_software(packages=True, slurm=False), PROBLEM)
+    assert "libarrow.so.2100" in text and advice in text
+
+
+def test_an_old_python_is_named(monkeypatch):
+    monkeypatch.setattr(preflight, "PYTHON", (9, 0))
+    assert "is too old" in of_kind(check_software(packages=True, slurm=False), PROBLEM)[0]
+
+
+# What is downloaded already
+
+
+@pytest.fixture
+def downloaded(hub, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fetch_model(REPO, Path(FOLDER), QUICK)
+    return Path(FOLDER)
+
+
+VERIFIED = Path("verified.json")
+
+
+def checked(thoroughly=False):
+    return list(check_downloads((FOLDER,), VERIFIED, thoroughly))
+
+
+def hashes_of(monkeypatch) -> list[Path]:
+    """The files hashed from now on."""
+    asked = []
+    real = preflight.sha256_of_file
+    monkeypatch.setattr(preflight, "sha256_of_file", lambda path: asked.append(path) or real(path))
+    return asked
+
+
+def test_whole_downloads_are_right_and_hashed_once(downloaded, monkeypatch):
+    hashed = hashes_of(monkeypatch)
+    assert kinds(checked()) == [RIGHT] and len(hashed) == len(MODEL)
+    assert kinds(checked()) == [RIGHT] and len(hashed) == len(MODEL)
+    assert kinds(checked(thoroughly=True)) == [RIGHT] and len(hashed) == 2 * len(MODEL)
+
+
+def test_a_corrupted_file_of_the_same_size_and_time_is_found_though_verified_before(downloaded):
+    checked()
+    path = downloaded / "model.safetensors"
+    before = path.stat()
+    path.write_bytes(b"\xff" + WEIGHTS[1:])
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert "model.safetensors is not what was downloaded" in only(checked(), PROBLEM)
+    assert "model.safetensors is not what was downloaded" in only(checked(), PROBLEM), "a fault is never remembered"
+
+
+def test_missing_and_truncated_files_are_named_in_one_line_with_the_way_out(downloaded):
+    (downloaded / "vocab.json").unlink()
+    (downloaded / "model.safetensors").write_bytes(WEIGHTS[:100])
+    text = only(checked(), PROBLEM)
+    assert "vocab.json is missing" in text and "model.safetensors has 100 bytes where 262,144 were" in text
+    assert text.endswith(f"remove {FOLDER} and it is downloaded again")
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"kind": "model"}'])
+def test_a_download_without_its_record_is_named(downloaded, content):
+    (downloaded / "source.json").unlink()
+    if content:
+        (downloaded / "source.json").write_text(content)
+    assert only(checked(), PROBLEM).startswith(f"{FOLDER}: its source.json is missing or broken")
+
+
+@pytest.mark.parametrize("memory", ["{", "[1]", '{"resources/models/tiny/config.json": 3}'])
+def test_a_broken_memory_of_verified_files_means_hashing_again(downloaded, memory):
+    VERIFIED.write_text(memory)
+    assert kinds(checked()) == [RIGHT]
+    assert len(json.loads(VERIFIED.read_text())) == len(MODEL)
+
+
+def test_a_file_that_was_recorded_with_another_hash_is_hashed_again(downloaded):
+    checked()
+    record = json.loads((downloaded / "source.json").read_text())
+    record["files"]["config.json"]["sha256"] = "0" * 64
+    (downloaded / "source.json").write_text(json.dumps(record))
+    assert "config.json is not what was downloaded" in only(checked(), PROBLEM)
+
+
+# What must still be downloaded
+
+
+def sources(**changes):
+    stated = {}
+    return list(check_sources({FOLDER: ("model", {**REPO, **changes})}, stated)), stated
+
+
+def test_the_hub_is_asked_for_a_listing_and_its_sizes_are_those_of_what_would_come(hub, downloaded):
+    hub.requests.clear()
+    found, stated = sources()
+    assert only(found, RIGHT).startswith("the hub has model someone/tiny")
+    assert len(hub.asked("/api/models/*")) == 1 and not hub.asked("*/resolve/*")
+    assert stated == {FOLDER: sum(p.stat().st_size for p in downloaded.iterdir() if p.name != "source.json")}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"revision": OTHER_COMMIT}, f"has no commit {OTHER_COMMIT}"),
+        ({"repo": "someone/else"}, "has no model someone/else"),
+        ({"revision": "main"}, "is no commit"),
+    ],
+)
+def test_a_wrong_pin_is_found_before_the_download(hub, changes, words):
+    assert words in only(sources(**changes)[0], PROBLEM)
+
+
+def test_weights_that_would_be_refused_are_found_before_the_download(hub):
+    hub.add_repo("model", "someone/old", COMMIT, {"config.json": b"{}", "vocab.txt": b"a", "pytorch_model.bin": b""})
+    assert "only pickles (pytorch_model.bin)" in only(sources(repo="someone/old")[0], PROBLEM)
+
+
+def test_a_data_sets_patterns_must_match(hub):
+    hub.add_repo("dataset", "someone/questions", COMMIT, {"a/train-0.parquet": b"12345", "a/README.md": b"x"})
+    source = {"repo": "someone/questions", "revision": COMMIT, "splits": {"train": "a/train-*"}}
+    stated = {}
+    assert kinds(check_sources({"d": ("dataset", source)}, stated)) == [RIGHT] and stated == {"d": 5}
+    source["splits"] = {"train": ["a/train-*"], "validation": "a/dev-*"}
+    assert "no file matches 'a/dev-*'" in only(check_sources({"d": ("dataset", source)}, {}), PROBLEM)
+
+
+def test_an_unreachable_hub_is_a_problem_that_says_where_to_run(hub, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    text = only(sources()[0], PROBLEM)
+    assert "no whole answer from 127.0.0.1" in text and "login node" in text
+
+
+def test_a_hub_that_never_answers_is_not_waited_for(hub, monkeypatch):
+    monkeypatch.setattr(preflight, "SECONDS", 0.5)
+    hub.fail("*/api/models/*", hang=20, times=9)
+    assert "the hub did not answer within 0.5 s" in only(sources()[0], PROBLEM)
+
+
+def test_two_wrong_downloads_are_both_named(hub):
+    wrong = {f"r/{n}": ("model", {"repo": f"someone/{n}", "revision": COMMIT}) for n in ("one", "two")}
+    assert kinds(check_sources(wrong, {})) == [PROBLEM, PROBLEM]
+
+
+def test_a_package_that_is_not_installed_is_named():
+    found = check_sources({FOLDER: ("model", {"package": "no-such-thing", "directory": "x"})}, {})
+    assert only(found, PROBLEM).endswith("pip install no-such-thing")
+
+
+def test_files_of_this_machine_are_counted_without_asking_any_hub(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    for name, content in MODEL.items():
+        (tmp_path / name).write_bytes(content)
+    stated = {}
+    rows = {"splits": {"train": [str(tmp_path / "vocab.json"), str(tmp_path / "config.json")]}}
+    asked = {"m": ("model", {"path": str(tmp_path)}), "d": ("dataset", rows)}
+    assert list(check_sources(asked, stated)) == []
+    assert stated == {
+        "m": sum(map(len, MODEL.values())),
+        "d": len(MODEL["vocab.json"]) + len(MODEL["config.json"]),
+    }
+
+
+# Space
+
+
+def with_space(monkeypatch, free: int):
+    real = os.statvfs
+
+    def statvfs(path):
+        fields = real(path)
+        return type("Status", (), {"f_bavail": free, "f_frsize": 1, "f_files": fields.f_files})
+
+    monkeypatch.setattr(preflight.os, "statvfs", statvfs)
+
+
+def training(model: Path, keep=2, **options) -> Training:
+    return Training(str(model), "checkpoints/r/seed-1", "results/r/seed-1/model", keep, **options)
+
+
+@pytest.mark.parametrize(
+    ("at_once", "keep_after_success", "needed"),
+    [
+        (1, False, (3 * 12 + 3 * 4) * 2**20),
+        (2, False, (2 * 3 * 12 + 3 * 4) * 2**20),
+        (1, True, 3 * (3 * 12 + 4) * 2**20),
+    ],
+)
+def test_checkpoints_models_and_windows_are_counted(at_once, keep_after_success, needed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m/model.safetensors").write_bytes(bytes(4 * 2**20))  # 2^20 parameters of four bytes
+    (tmp_path / "m/config.json").write_text("{}")
+    each = training(Path("m"), keep_after_success=keep_after_success)
+    plan = Plan({}, trainings=(each, each, each), at_once=at_once)
+    with_space(monkeypatch, needed - 1)
+    assert "free some space, or keep fewer checkpoints" in only(check_space(plan, {}), PROBLEM)
+    with_space(monkeypatch, needed)
+    assert "3 trainings" in only(check_space(plan, {}), RIGHT)
+
+
+def test_weights_of_two_bytes_are_as_many_parameters(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(bytes(1000))
+    (tmp_path / "config.json").write_text('{"torch_dtype": "float16"}')
+    assert preflight._parameters(str(tmp_path), {}) == 500
+    assert preflight._parameters("a folder to come", {"a folder to come": 1000}) == 250
+
+
+def test_what_an_earlier_attempt_holds_is_not_needed_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "checkpoints/r/seed-1/abc/checkpoint-5").mkdir(parents=True)
+    (tmp_path / "checkpoints/r/seed-1/abc/checkpoint-5/optimizer.pt").write_bytes(bytes(1000))
+    needs = preflight._needs(Plan({}, trainings=(training(Path("m")),)), {"m": 400})
+    assert needs["checkpoints"] == 3 * 12 * 100 - 1000
+
+
+FULL = """
+import sys
+from pathlib import Path
+from qa.preflight import Plan, check_space
+for finding in check_space(Plan({}), {}):
+    print(finding.kind, finding.text)
+"""
+
+
+def test_a_full_disk_is_found_by_writing_to_it(tmp_path):
+    mount = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-ec"]
+    small = f"mount -t tmpfs -o size=64k tmpfs {tmp_path}; cd {tmp_path};"
+    if subprocess.run([*mount, f"{small} true"], capture_output=True).returncode:
+        pytest.skip("this system allows no mounts of one's own")
+    run = [*mount, f'{small} exec "$0" -c "$1"', sys.executable, FULL]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "workflow" / "scripts")}
+    done = subprocess.run(run, capture_output=True, text=True, env=environment)
+    assert done.stdout.startswith(f"problem {tmp_path}: the disk or your quota is full"), done
+
+
+def test_a_folder_that_may_not_be_written_to_is_named(tmp_path, monkeypatch):
+    def refused(**options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(preflight.tempfile, "TemporaryFile", refused)
+    assert "cannot be written to (Permission denied)" in only(check_space(Plan({}), {}), PROBLEM)
+
+
+def test_looking_for_space_leaves_nothing_behind(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert kinds(check_space(Plan({}), {})) == [RIGHT]
+    assert list(tmp_path.iterdir()) == []
+
+
+# SLURM
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """Commands on PATH that answer as told and write down what they were asked."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+
+    def answers(sbatch=TAKEN, code=None, sinfo=SINFO, sacctmgr=ACCOUNTS, without=(), then=""):
+        for name in ("squeue", "scancel", "sacct"):
+            script(name, "")
+        script("sinfo", "exit 1" if sinfo is None else f"cat <<'END'\n{sinfo}\nEND")
+        accounting = "echo 'You are not running a supported accounting_storage plugin' >&2; exit 1"
+        script("sacctmgr", accounting if sacctmgr is None else f"cat <<'END'\n{sacctmgr}END")
+        code = int(sbatch != TAKEN) if code is None else code
+        script("sbatch", f"{then}\ncat >&2 <<'END'\n{sbatch}\nEND\nexit {code}")
+        for name in without:
+            (folder / name).unlink()
+
+    def script(name, body):
+        path = folder / name
+        path.write_text(f'#!/bin/sh\necho "{name} $*" >> {tmp_path}/asked\n{body}\n')
+        path.chmod(0o755)
+
+    for name in ("sh", "cat", "sleep"):
+        (folder / name).symlink_to(shutil.which(name))
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setenv("SBATCH_ACCOUNT", "def-prof")
+    monkeypatch.delenv("SBATCH_PARTITION", raising=False)
+    answers.asked = lambda: (tmp_path / "asked").read_text().splitlines()
+    return answers
+
+
+def test_accepted_jobs_are_right_and_were_only_tested(slurm):
+    slurm()
+    assert "takes the jobs of train: account def-prof, -p gpu -t 180" in only(check_requests([TRAIN]), RIGHT)
+    (asked,) = [line for line in slurm.asked() if line.startswith("sbatch")]
+    assert asked == f"sbatch --test-only {' '.join(TRAIN.options)} --wrap=true"
+
+
+def test_a_missing_client_is_one_problem_and_nothing_is_asked(slurm, tmp_path):
+    slurm(without=["sbatch", "squeue", "sacct"])
+    text = only(check_requests([TRAIN], ("sacct",)), PROBLEM)
+    assert "sbatch, squeue, sacct not found" in text and "login node" in text
+    assert not (tmp_path / "asked").exists()
+
+
+def refusal(slurm, words: str, request: Request = TRAIN, **answers) -> str:
+    slurm(sbatch=words, **answers)
+    return only(check_requests([request]), PROBLEM)
+
+
+def test_a_wrong_account_is_named_with_those_that_are_right(slurm, monkeypatch):
+    monkeypatch.setenv("SBATCH_ACCOUNT", "def-nobody")
+    text = refusal(slurm, WRONG_ACCOUNT)
+    assert "account def-nobody is refused" in text and "yours are def-prof_cpu, def-prof_gpu" in text
+    assert text.endswith("export SBATCH_ACCOUNT=def-prof")
+
+
+def test_no_account_where_one_is_required(slurm, monkeypatch):
+    monkeypatch.delenv("SBATCH_ACCOUNT")
+    text = refusal(slurm, NO_ACCOUNT, sacctmgr="alpha\nbeta\nbeta\n")
+    assert "no account is named (You must specify an account" in text
+    assert text.endswith("export SBATCH_ACCOUNT=NAME, one of alpha, beta")
+
+
+def test_an_account_of_the_profile_counts_before_the_environments(slurm):
+    text = refusal(slurm, WRONG_ACCOUNT, Request(("train",), ("-A", "def-else", "--gpus=1")), sacctmgr=None)
+    assert "account def-else is refused" in text and "does not tell which are yours" in text
+
+
+def test_an_account_that_is_yours_but_not_for_this_is_no_matter_of_its_name(slurm):
+    text = refusal(slurm, WRONG_ACCOUNT)
+    assert "account def-prof may not be used for this" in text and "--gpus=a100:1" in text
+
+
+def test_an_unknown_gpu_type_is_named_with_the_types_and_slices_there_are(slurm):
+    request = Request(("train", "predict"), ("-p", "gpu", "--gpus=h100:1"))
+    text = refusal(slurm, NO_NODE, request)
+    assert text.startswith("SLURM, jobs of train, predict: no GPU type h100 here")
+    assert "there are a100, a100_1g.5gb, a100_3g.20gb, p100" in text
+
+
+@pytest.mark.parametrize(
+    ("option", "kind"),
+    [
+        ("--gpus=a100_3g.20gb:1", "a100_3g.20gb"),
+        ("--gpus=2", None),
+        ("--gres=gpu:v100:1", "v100"),
+        ("--gres=gpu:2", None),
+        ("--gres=lscratch:20", None),
+        ("--gpus-per-node=h100:4", "h100"),
+        ("--mem=1000", None),
+    ],
+)
+def test_the_gpu_type_of_a_request_is_read_however_it_is_written(option, kind):
+    assert Request(("train",), ("-t", "60", option)).gpu == kind
+
+
+def test_a_gpu_type_of_another_partition_names_that_partition(slurm):
+    text = refusal(slurm, NO_NODE, Request(("train",), ("--gpus=a100:1",)))
+    assert "partition cpu has no a100, which gpu has: correct slurm_partition" in text
+
+
+def test_an_unknown_partition_is_named_with_those_there_are(slurm):
+    text = refusal(slurm, NO_PARTITION, Request(("train",), ("-p", "x")))
+    assert "no partition x; there are cpu, gpu, old" in text
+
+
+def test_a_walltime_above_the_limit_names_the_limit(slurm):
+    assert "gpu allows 3:00:00): correct runtime" in refusal(slurm, TOO_LONG)
+
+
+def test_more_than_any_node_has_names_what_the_nodes_have(slurm):
+    assert "(nodes: 48 CPUs, 498000 MB, gpu:a100:4)" in refusal(slurm, NO_NODE)
+
+
+def test_words_that_are_not_known_are_passed_on_with_what_was_asked(slurm):
+    text = refusal(slurm, "allocation failure: Invalid feature specification")
+    assert "Invalid feature specification: asked for is -p gpu -t 180" in text
+    assert "sbatch ends with code 3" in refusal(slurm, "", code=3)
+
+
+def test_nodes_that_are_all_drained_are_a_warning_since_jobs_would_wait(slurm):
+    slurm(sbatch=NO_NODE)
+    found = check_requests([Request(("train",), ("-p", "old", "--gpus=p100:1"))])
+    assert "down, drained or in maintenance" in only(found, WARNING)
+
+
+def test_a_partition_that_takes_no_jobs_now_is_a_warning(slurm):
+    slurm(sbatch="allocation failure: Required partition not available (inactive or drain)")
+    assert "wait" in only(check_requests([TRAIN]), WARNING)
+
+
+def test_a_controller_that_is_away_is_a_warning(slurm):
+    slurm(sbatch="allocation failure: Unable to contact slurm controller (connect failure)", sinfo=None)
+    assert "not checked" in only(check_requests([TRAIN]), WARNING)
+
+
+def test_a_controller_that_never_answers_is_not_waited_for(slurm, monkeypatch):
+    slurm(then="exec sleep 600")  # and then takes the job
+    monkeypatch.setattr(cluster, "PATIENCE", 0.5)
+    assert "not checked" in only(check_requests([TRAIN]), WARNING)
+
+
+def test_one_fault_of_several_rules_is_one_line(slurm, monkeypatch):
+    monkeypatch.setenv("SBATCH_ACCOUNT", "def-nobody")
+    slurm(sbatch=WRONG_ACCOUNT)
+    others = [TRAIN, Request(("predict",), ("-p", "gpu")), Request(("tokenize_and_label",), ("-t", "60"))]
+    text = only(check_requests(others), PROBLEM)
+    assert text.startswith("SLURM, jobs of train, predict, tokenize_and_label: account def-nobody")
+
+
+def test_the_default_partition_is_asked_for_as_the_executor_does(slurm):
+    slurm()
+    assert "-p cpu -t 60" in only(check_requests([Request(("records",), ("-t", "60"))]), RIGHT)
+
+
+def test_where_sinfo_says_nothing_slurms_own_words_are_passed_on(slurm):
+    text = refusal(slurm, NO_NODE, sinfo=None)
+    assert "Requested node configuration is not available" in text and "nodes: not known" in text
+
+
+# All together
+
+
+def test_everything_wrong_is_shown_at_once(slurm, downloaded, monkeypatch):
+    with_versions(monkeypatch, transformers="4.57.6")
+    (downloaded / "vocab.json").unlink()
+    slurm(sbatch=WRONG_ACCOUNT)
+    with_space(monkeypatch, 0)
+    plan = Plan(
+        downloads={"resources/models/new": ("model", {"repo": "someone/nobody", "revision": COMMIT})},
+        present=(FOLDER,),
+        trainings=(training(downloaded),),
+        requests=(TRAIN,),
+    )
+    problems = of_kind(preflight.preflight(plan, VERIFIED), PROBLEM)
+    words = ("transformers 4.57.6", "vocab.json is missing", "someone/nobody", "account def-prof", "free some space")
+    assert len(problems) == len(words)
+    assert all(word in text for word, text in zip(words, problems, strict=True)), problems
+
+
+def test_a_right_plan_has_no_problem_and_asks_slurm_nothing_where_jobs_stay_here(slurm, downloaded, tmp_path):
+    found = preflight.preflight(Plan({}, present=(FOLDER,)), VERIFIED)
+    assert kinds(found) == [RIGHT, RIGHT, RIGHT]
+    assert not (tmp_path / "asked").exists()

@@ -1,0 +1,30 @@
+"""Needs: the records that jobs leave in logs/jobs. Makes: what each used of what it asked for. Runs on the login node.
+
+After all else, so that everything has been recorded; what reruns remakes the summary, and with it this table.
+"""
+
+
+rule resources:
+    input:
+        rules.summarize.output,
+    output:
+        report(
+            "results/resources.csv",
+            caption="../report/resources.rst",
+            category="Resources",
+            labels={"run": "all", "file": "resources"},
+        ),
+    log:
+        "logs/resources.log",
+    benchmark:
+        "results/usage/resources/resources.tsv"
+    localrule: True
+    conda:
+        "../../envs/qa.yaml"
+    params:
+        expected=every_job(),
+        code=code("resources"),
+    message:
+        "Comparing what the jobs used with what they had asked for"
+    script:
+        "../scripts/resources.py"

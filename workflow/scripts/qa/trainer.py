@@ -1,0 +1,258 @@
+"""The Hugging Face Trainer, its loop untouched: with resumable batches and losses, and an end in time."""
+
+import errno
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainerCallback
+
+from qa.batching import EpochBatches
+from qa.checkpoints import TrainingMemory, mark_complete
+from qa.errors import InputError, Interrupted
+from qa.interruption import Pace, Requests, Walltime
+from qa.progress import Progress
+
+POSITIONS = ("start_positions", "end_positions")
+UNLOGGED = "unlogged_loss.json"
+SIGN_OF_LIFE = 30.0  # seconds between two notes of how far an attempt is
+AGREE_EVERY = 5  # steps between two agreements of several processes on whether to stop
+REASONS = ("", "its walltime is about to end", "SIGTERM was received", "SIGUSR1 was received")
+
+log = logging.getLogger(__name__)
+
+
+class WindowTrainer(Trainer):
+    """The Trainer over our batches, with a running sum of losses that survives a restart.
+
+    A logged loss is the mean since the row before. The Trainer forgets the sum that leads there when it resumes.
+    With `padding_counts` the loss is the model's own, a softmax over the whole row, as in the walkthrough; else padding
+    is left out, so that a window's loss does not depend on the rows beside it.
+    """
+
+    def __init__(self, *arguments: Any, batches: EpochBatches, padding_counts: bool, **options: Any):
+        super().__init__(*arguments, **options)
+        self.batches, self.padding_counts = batches, padding_counts
+        self.unlogged = torch.tensor(0.0, device=self.args.device)
+        self.logged_step = 0
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Our batches as they are: they already are this process's share."""
+        return DataLoader(
+            self.train_dataset,
+            batch_sampler=self.batches,
+            collate_fn=self.data_collator,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **options: Any) -> Any:
+        """The mean over a batch's windows, also where several processes share it in unequal pieces."""
+        if self.padding_counts:
+            loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **options)
+        else:
+            outputs = model(**{name: values for name, values in inputs.items() if name not in POSITIONS})
+            loss = window_loss(outputs, inputs)
+        if self.args.world_size > 1 and model.training:
+            here = len(inputs["input_ids"])
+            everywhere = torch.tensor(float(here), device=self.args.device)
+            torch.distributed.all_reduce(everywhere)
+            loss = loss * (here * self.args.world_size / everywhere)
+        return (loss, outputs) if return_outputs else loss
+
+    def training_step(self, *arguments: Any, **options: Any) -> torch.Tensor:
+        """The Trainer's step; its loss is added to the sum, on the device, without waiting for it."""
+        loss = super().training_step(*arguments, **options)
+        self.unlogged += loss.detach()
+        return loss
+
+    def log(self, logs: dict[str, float], *arguments: Any, **options: Any) -> None:
+        """Add a row to the history, with the loss as an undisturbed training has it."""
+        if "loss" in logs:
+            logs["loss"] = self._unlogged_over_processes() / (self.state.global_step - self.logged_step)
+            self.unlogged.zero_()
+            self.logged_step = self.state.global_step
+        super().log(logs, *arguments, **options)
+
+    def _unlogged_over_processes(self) -> float:
+        total = self.unlogged.clone()
+        if self.args.world_size > 1:
+            torch.distributed.all_reduce(total)
+        return total.item() / self.args.world_size
+
+    def save_unlogged(self, checkpoint: Path) -> None:
+        """Write the sum of losses since the last row beside a checkpoint. To be called on every process."""
+        total = self._unlogged_over_processes()
+        if self.is_world_process_zero():
+            (checkpoint / UNLOGGED).write_text(json.dumps({"sum": total, "since_step": self.logged_step}))
+
+    def load_unlogged(self, checkpoint: Path) -> None:
+        """Take up the sum of losses that a checkpoint was saved with."""
+        saved = json.loads((checkpoint / UNLOGGED).read_text())
+        self.unlogged.fill_(saved["sum"])
+        self.logged_step = saved["since_step"]
+
+    def _save_checkpoint(self, *arguments: Any, **options: Any) -> None:
+        try:
+            super()._save_checkpoint(*arguments, **options)
+        except Exception as error:
+            if not is_out_of_space(error):
+                raise
+            raise InputError(
+                f"{self.args.output_dir}: no space left (disk or quota full) for the checkpoint of step "
+                f"{self.state.global_step:,}; make room and start again, training resumes at its last whole checkpoint"
+            ) from error
+
+
+def window_loss(outputs: Any, inputs: Any) -> torch.Tensor:
+    """Mean over windows and over start and end of the cross entropy among a window's own tokens.
+
+    `outputs` has start_logits and end_logits of shape (windows, tokens), any float type; `inputs` attention_mask of the
+    same shape and start_positions and end_positions of shape (windows,), int64. A scalar in fp32.
+    """
+    padding = inputs["attention_mask"] == 0
+    losses = [
+        torch.nn.functional.cross_entropy(logits.float().masked_fill(padding, -torch.inf), inputs[name])
+        for name, logits in zip(POSITIONS, (outputs.start_logits, outputs.end_logits), strict=True)
+    ]
+    return sum(losses) / 2
+
+
+def is_out_of_space(error: BaseException) -> bool:
+    """Whether a failed write failed for lack of space; torch and safetensors say so only in their own words."""
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    told = ("No space left", "Disk quota exceeded", "PytorchStreamWriter failed writing", "unexpected pos")
+    return full or any(words in str(error) for words in told)
+
+
+class Order(TrainerCallback):
+    """Tells the batches which epoch it is."""
+
+    def __init__(self, batches: EpochBatches):
+        self.batches = batches
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Called by the Trainer before it asks for an epoch's batches."""
+        self.batches.set_epoch(int(state.epoch or 0))
+
+
+class Watch(TrainerCallback):
+    """A progress line every few seconds, and samples/s in each logged row."""
+
+    def __init__(self, windows: int):
+        self.windows = windows
+        self.progress: Progress | None = None
+        self.logged_at = (0.0, 0.0)
+
+    def _samples(self, state: Any) -> float:
+        return (state.epoch or 0.0) * self.windows
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Called by the Trainer before the first step."""
+        self.progress = Progress("train", state.max_steps, "steps", state.global_step)
+        self.logged_at = (time.monotonic(), self._samples(state))
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Called by the Trainer after each optimizer step."""
+        rate = self.progress.rate * self._samples(state) / max(state.global_step, 1)
+        losses = [row["loss"] for row in state.log_history[-3:] if "loss" in row]
+        loss = f", loss {losses[-1]:.3f}" if losses else ""
+        self.progress.reach(state.global_step, f", {rate:.1f} samples/s{loss}")
+
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Called by the Trainer after it has added a row to the history."""
+        if "loss" in state.log_history[-1]:
+            (before, samples), now = self.logged_at, time.monotonic()
+            rate = (self._samples(state) - samples) / max(now - before, 1e-9)
+            state.log_history[-1]["samples_per_second"] = round(rate, 2)
+            self.logged_at = (now, self._samples(state))
+
+
+class Saving(TrainerCallback):
+    """Checkpoints that an undisturbed training could have made, and the decision to stop in time.
+
+    A checkpoint at the end of an epoch, or of training, waits for the validation there, which a resumed training would
+    skip otherwise. In a SLURM job the first is saved after the first step: it shows that saving works, and how long
+    it takes. A stop saves and raises Interrupted; it never leads through the Trainer's own end, which would validate.
+    """
+
+    def __init__(self, trainer: WindowTrainer, memory: TrainingMemory, keep: int, requests: Requests, limit: Walltime):
+        self.trainer, self.memory, self.keep = trainer, memory, keep
+        self.requests, self.walltime = requests, limit
+        self.pace = Pace()
+        self.reason = ""
+        self.waits = False
+        self.mark = self.noted = 0.0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Called by the Trainer before the first step."""
+        self.mark = self.noted = time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Called by the Trainer after each optimizer step."""
+        self.pace.steps.append(self._since_mark())
+        last = state.global_step >= state.max_steps
+        if not last:
+            self.reason = self._reason_to_stop(args, state)
+        if self.reason or (self.pace.save is None and self.walltime.job):
+            control.should_save = True
+        if last:
+            control.should_log = control.should_save = True
+        if control.should_save:
+            self.waits = last or float(state.epoch).is_integer()
+            control.should_save = not self.waits
+        if args.process_index == 0 and self.mark - self.noted >= SIGN_OF_LIFE:
+            self.noted = self.mark
+            self.memory.note(state.global_step)
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Called by the Trainer at the end of an epoch or of training, before it validates and saves."""
+        control.should_save |= self.waits
+        self.waits = False
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Called by the Trainer after a validation."""
+        self.pace.validation = self._since_mark()
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Called by the Trainer, on every process, after it has written a checkpoint."""
+        checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        self.trainer.save_unlogged(checkpoint)  # all processes meet here: all have written their part
+        if args.process_index == 0:
+            mark_complete(checkpoint, self.keep)
+            self.memory.note(state.global_step)
+        self.pace.save = max(self._since_mark(), self.pace.save or 0.0)
+        if self.reason:
+            if args.process_index == 0:
+                self.memory.note(state.global_step, f"stopped: {self.reason}")
+            raise Interrupted(
+                f"stopped at step {state.global_step:,} of {state.max_steps:,}, since {self.reason}; "
+                f"saved in {checkpoint}, where the next attempt goes on ({self.memory.summary()} so far)"
+            )
+
+    def _since_mark(self) -> float:
+        before, self.mark = self.mark, time.monotonic()
+        return self.mark - before
+
+    def _reason_to_stop(self, args: Any, state: Any) -> str:
+        several = args.world_size > 1
+        if several and state.global_step % AGREE_EVERY:
+            return ""
+        steps = AGREE_EVERY if several else 1
+        left = self.walltime.left()
+        epochs_then = float(state.epoch) * (1 + steps / max(state.global_step, 1))
+        validation = args.eval_strategy != "no" and int(epochs_then) > int(state.epoch)
+        why = 0
+        if self.requests.received:
+            why = REASONS.index(f"{self.requests.received} was received")
+        elif left is not None and left < self.pace.needed(steps, validation):
+            why = 1
+        if several:
+            agreed = torch.tensor(why, device=args.device)
+            torch.distributed.all_reduce(agreed, op=torch.distributed.ReduceOp.MAX)
+            why = int(agreed.item())
+        return REASONS[why]
