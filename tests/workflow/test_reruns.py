@@ -49,7 +49,7 @@ TABLE: dict[str, tuple[str, Any, set[str]]] = {
     "defaults.training.max_steps": ("defaults.training.max_steps", 3, TRAIN),
     "defaults.training.batch_size": ("defaults.training.batch_size", 2, TRAIN),
     "defaults.training.accumulation_steps": ("defaults.training.accumulation_steps", 2, TRAIN),
-    "defaults.training.length_groups": ("defaults.training.length_groups", 1, TRAIN),
+    "defaults.training.length_groups": ("defaults.training.length_groups", 9, TRAIN),
     "defaults.training.gpus": ("defaults.training.gpus", 2, NOTHING),
     "defaults.training.nodes": ("defaults.training.nodes", 2, NOTHING),
     "defaults.training.learning_rate": ("defaults.training.learning_rate", 1e-5, TRAIN),
