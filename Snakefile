@@ -57,10 +57,11 @@ rule scores:
 
 
 onstart:
-    import orphans, preflight
+    import executor, orphans, preflight
 
     checked(preflight.before_jobs, workflow)
     orphans.before_jobs(workflow)
+    executor.before_jobs(workflow)
 
 
 onsuccess:

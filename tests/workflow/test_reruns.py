@@ -119,6 +119,7 @@ CODE: dict[str, set[str]] = {
     "latest_checkpoint.py": NOTHING,
     "preflight.py": NOTHING,
     "orphans.py": NOTHING,
+    "executor.py": NOTHING,
 }
 
 

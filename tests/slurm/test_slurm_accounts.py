@@ -1,0 +1,60 @@
+"""Accounts as the Alliance has them: one asks for def-x, and def-x_gpu or def-x_cpu is meant."""
+
+import csv
+
+import pytest
+
+from on_slurm import ClusterProject, copied
+
+ACCOUNTING = True
+SPANS = "results/small/seed-1/mills/validation/spans.parquet"
+
+
+@pytest.fixture(scope="module")
+def accounts(cluster) -> None:
+    for name in ("def-mine_gpu", "def-mine_cpu"):
+        cluster.add_account(name)
+
+
+@pytest.fixture(scope="module")
+def finished(project, accounts) -> ClusterProject:
+    """A training and a prediction under the right account, and what all jobs used."""
+    done = project.snakemake(SPANS, "results/resources.csv", SBATCH_ACCOUNT="def-mine")
+    assert done.returncode == 0, done.stdout
+    return project
+
+
+@pytest.mark.parametrize(
+    ("rule", "account"),
+    [("tokenize_and_label", "def-mine_cpu"), ("train", "def-mine_gpu"), ("predict", "def-mine_gpu")],
+)
+def test_the_account_of_the_environment_gets_the_ending_that_fits_the_job(rule, account, finished):
+    assert {job["Account"] for job in finished.jobs(rule)} == {account}
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({"SBATCH_ACCOUNT": "def-theirs"}, ["def-theirs", "def-mine"]),
+        ({"SBATCH_ACCOUNT": ""}, ["SBATCH_ACCOUNT", "def-mine"]),
+    ],
+)
+def test_a_wrong_account_or_none_is_refused_before_anything_is_queued(environment, told, finished, cluster, tmp_path):
+    project = copied(finished, tmp_path / "project")
+    before = len(cluster.jobs())
+    done = project.snakemake("-R", "tokenize_and_label", **environment)
+    assert done.returncode != 0
+    assert all(word in done.stdout for word in told)
+    assert len(cluster.jobs()) == before
+
+
+def test_the_table_of_resources_has_each_job_with_what_it_asked_for(finished):
+    with open(finished.path("results/resources.csv"), newline="") as stream:
+        table = {row["job_id"]: row for row in csv.DictReader(stream) if row["job_id"]}
+    asked = {"tokenize_and_label": (3600, 8000), "train": (3 * 3600, 24000), "predict": (3600, 12000)}
+    for rule, (seconds, megabytes) in asked.items():
+        for job in finished.jobs(rule):
+            row = table[job["JobId"]]
+            assert (row["rule"], row["state"].lower(), float(row["asked_seconds"])) == (rule, "completed", seconds)
+            assert float(row["asked_memory_mib"]) == pytest.approx(megabytes, rel=0.05)
+            assert 0 < float(row["peak_memory_mib"]) < float(row["asked_memory_mib"])
