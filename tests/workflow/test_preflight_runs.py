@@ -112,6 +112,14 @@ def test_an_unknown_gpu_type_of_the_profile_stops_the_run(slurm):
     assert "SLURM, jobs of train: no GPU type h100 here; there are a100, a100_2g.10gb" in done.stdout
 
 
+def test_an_option_that_the_executor_would_refuse_in_mid_run_stops_the_run(slurm):
+    slurm.project.path("profiles/slurm/site.yaml").write_text("train: {slurm_extra: --constraint=gen3}\n")
+    done = slurm.run("-R", "train")
+    assert done.returncode == 1
+    assert "SLURM, jobs of train: " in done.stdout and "is not allowed in the 'slurm_extra' parameter" in done.stdout
+    assert not [line for line in slurm.asked("sbatch") if "--test-only" not in line]
+
+
 @pytest.mark.parametrize(
     "arguments", [("-n", "-R", "train"), ("--touch",), ("--lint",), ("--dag",), ("-R", "train", "--no-hooks")]
 )
@@ -152,7 +160,7 @@ def test_make_preflight_lists_what_is_right_and_runs_nothing(slurm):
     assert done.returncode == 0, done.stdout + done.stderr
     for words in ("right: Python 3", "resources/models/one", "SLURM takes the jobs of train", "free, about"):
         assert words in done.stdout
-    assert done.stdout.endswith("Nothing stands in the way, and nothing was queued.\n")
+    assert "Nothing stands in the way, and nothing was queued.\n" in done.stdout
     assert not slurm.project.path("results/small").exists() and not slurm.asked("sbatch --parsable")
 
 

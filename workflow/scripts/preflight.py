@@ -11,7 +11,7 @@ from pathlib import Path
 
 from qa.cluster import Request
 from qa.errors import InputError
-from qa.findings import PROBLEM, WARNING, Finding, warning
+from qa.findings import PROBLEM, WARNING, Finding, problem, warning
 from qa.preflight import Plan, Training, message, preflight
 
 VERIFIED = ".snakemake/qa-verified.json"
@@ -80,13 +80,31 @@ def _training(job) -> Training:
 def requests_of(workflow, jobs) -> tuple[tuple[Request, ...] | None, list[Finding]]:
     """What the executor would ask SLURM for, each distinct request once, by the executor's own functions."""
     rules: dict[tuple[str, ...], list[str]] = {}
+    refused: dict[str, str] = {}
     try:
         for job in jobs:
-            if not job.is_local:
+            if job.is_local:
+                continue
+            if refusal := _refusal(job):
+                refused[job.rule.name] = refusal
+            else:
                 rules.setdefault(tuple(_options(workflow, job)), []).append(job.rule.name)
     except Exception as error:  # these functions are the executor's inner ones, and may change
         return (), [warning(f"SLURM: not asked, the requests are not known ({type(error).__name__}: {error})")]
-    return tuple(Request(tuple(sorted(set(names))), options) for options, names in rules.items()), []
+    requests = tuple(Request(tuple(sorted(set(names))), options) for options, names in rules.items())
+    return requests, [problem(f"SLURM, jobs of {rule}: {text}") for rule, text in refused.items()]
+
+
+def _refusal(job) -> str | None:
+    """Why the executor itself would refuse a job's `slurm_extra`, None where it would not."""
+    from snakemake_executor_plugin_slurm.validation import validate_slurm_extra
+    from snakemake_interface_common.exceptions import WorkflowError
+
+    try:
+        validate_slurm_extra(job)
+    except WorkflowError as error:
+        return str(error)
+    return None
 
 
 def _options(workflow, job) -> list[str]:
