@@ -28,7 +28,7 @@ setup: .venv/installed ## the virtual environment with the exact versions of env
 demo: .venv/installed ## fine-tune and score on the embedded questions: minutes on two CPU cores, no network
 	$(BIN)/snakemake --profile profiles/local --configfile config/demo.yaml
 
-test: .venv/installed-dev ## all tests
+test: .venv/installed-dev ## all tests but those on a SLURM cluster
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 test-alliance: .venv-alliance/installed ## unit tests and the workflow's with the versions that Alliance's clusters have

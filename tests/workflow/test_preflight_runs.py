@@ -37,14 +37,14 @@ class Slurm:
             self.answer(name, "true")
         self.answer("sacctmgr", "printf 'def-prof_cpu\\ndef-prof_gpu\\n'")
         self.answer("sinfo", f"case \"$*\" in *%G*) cat <<'END'\n{SINFO}\nEND\n;; *) echo 'cpu*';; esac")
-        self.test_only(TAKEN, 0)
+        self.answer_to_tests(TAKEN, 0)
 
     def answer(self, name: str, body: str) -> None:
         path = self.folder / name
         path.write_text(f"#!/bin/sh\nprintf '%s\\n' \"{name} $*\" >> {self.folder}/asked\n{body}\n")
         path.chmod(0o755)
 
-    def test_only(self, words: str, code: int) -> None:
+    def answer_to_tests(self, words: str, code: int) -> None:
         self.answer("sbatch", f"echo '{words}' >&2\ncase \"$*\" in --test-only*) exit {code};; *) exit 1;; esac")
 
     def asked(self, *words: str) -> list[str]:
@@ -74,7 +74,7 @@ def test_a_real_run_says_once_that_nothing_stands_in_the_way(finished):
 
 
 def test_all_problems_are_shown_at_once_and_nothing_is_queued_or_run(slurm):
-    slurm.test_only(REFUSED, 1)
+    slurm.answer_to_tests(REFUSED, 1)
     model = slurm.project.path("resources/models/one/model.safetensors")
     model.write_bytes(bytes([model.read_bytes()[0] ^ 1]) + model.read_bytes()[1:])
     before = {path: path.stat().st_mtime_ns for path in slurm.project.path("results").rglob("*")}
@@ -105,7 +105,7 @@ def test_slurm_is_asked_for_exactly_what_is_submitted_afterwards(slurm):
 
 
 def test_an_unknown_gpu_type_of_the_profile_stops_the_run(slurm):
-    slurm.test_only("allocation failure: Requested node configuration is not available", 1)
+    slurm.answer_to_tests("allocation failure: Requested node configuration is not available", 1)
     slurm.project.path("profiles/slurm/site.yaml").write_text(f"{SITE}train: {{gpu_model: h100}}\n")
     done = slurm.run("-R", "train", "--until", "train")
     assert done.returncode != 0
@@ -124,13 +124,13 @@ def test_an_option_that_the_executor_would_refuse_in_mid_run_stops_the_run(slurm
     "arguments", [("-n", "-R", "train"), ("--touch",), ("--lint",), ("--dag",), ("-R", "train", "--no-hooks")]
 )
 def test_dry_runs_pictures_and_runs_without_hooks_ask_nothing(arguments, slurm):
-    slurm.test_only(REFUSED, 1)
+    slurm.answer_to_tests(REFUSED, 1)
     done = slurm.run(*arguments)
     assert "Preflight" not in done.stdout and not slurm.asked("sbatch --test-only"), done.stdout
 
 
 def test_the_preflight_can_be_turned_off(slurm):
-    slurm.test_only(REFUSED, 1)
+    slurm.answer_to_tests(REFUSED, 1)
     done = slurm.run("-R", "predict", QA_PREFLIGHT="off")
     assert "Preflight" not in done.stdout and slurm.asked("sbatch --parsable")
 
@@ -166,7 +166,7 @@ def test_make_preflight_lists_what_is_right_and_runs_nothing(slurm):
 
 def test_make_preflight_fails_where_something_is_wrong(slurm):
     shutil.rmtree(slurm.project.path("results/small"))
-    slurm.test_only(REFUSED, 1)
+    slurm.answer_to_tests(REFUSED, 1)
     environment = {"PATH": f"{slurm.folder}:{os.environ['PATH']}", "SBATCH_ACCOUNT": "def-nobody"}
     done = make_preflight(slurm.project, **environment)
     assert done.returncode != 0 and "account def-nobody is refused" in done.stdout + done.stderr

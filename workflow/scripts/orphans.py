@@ -34,9 +34,7 @@ def _wait(logs: set[str]) -> None:
     said = False
     while running := [record for record in running if slurm.state_of(record.job) in slurm.ALIVE]:
         if not said:
-            names = ", ".join(
-                f"{record.rule} {' '.join(record.wildcards.values())} ({record.job})" for record in running
-            )
+            names = ", ".join(f"{_name(record)} ({record.job})" for record in running)
             _say(f"SLURM jobs of an earlier call are still at work; waiting for their results: {names}")
             said = True
         time.sleep(PAUSE)

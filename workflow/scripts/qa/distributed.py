@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 def launch(work: dict[str, Any], memory: TrainingMemory, resume: Path | None, requests: Requests) -> dict[str, float]:
     """Run `qa.worker` in `gpus` processes on each of `nodes` nodes; return the first one's peak memory (GiB).
 
-    `work` holds the arguments of `training.fit` that JSON can. Signals noted in `requests` are passed on. What a worker
+    `work` holds the parts of a `training.Task` that JSON can. Signals noted in `requests` are passed on. What a worker
     raised is raised here: InputError, Interrupted, else RuntimeError.
     """
     plan, outcome = memory.checkpoints / "plan.json", memory.checkpoints / "outcome.json"

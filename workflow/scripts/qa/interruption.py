@@ -93,7 +93,8 @@ class Walltime:
 
     def __init__(self, asked_minutes: float | None = None):
         self.job = slurm.job_id()
-        self.fallback = time.time() + 60 * asked_minutes if self.job and asked_minutes else None
+        started = psutil.Process().create_time()
+        self.fallback = started + 60 * asked_minutes if self.job and asked_minutes else None
         self.end: float | None = None
         self.asked_at = -ASK_AGAIN
 

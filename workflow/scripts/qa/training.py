@@ -3,6 +3,7 @@
 import csv
 import logging
 import statistics
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,22 @@ CSV_COLUMNS = {
 SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A training to be done by one process: what `train` was given, its memory, and where and how far it goes.
+
+    `resume` is the checkpoint to go on from, None for the start; `requests` the signals that ask for an end.
+    """
+
+    inputs: dict[str, str]
+    settings: dict[str, Any]
+    seed: int
+    running: dict[str, Any]
+    memory: TrainingMemory
+    resume: Path | None
+    requests: Requests
 
 
 def training_arguments(
@@ -114,7 +131,7 @@ def train(
         if memory.take_result(files):
             return
         try:
-            model, state, used = _trained(inputs, settings, seed, running, memory, resume, requests)
+            model, state, used = _trained(Task(inputs, settings, seed, running, memory, resume, requests))
         except Interrupted:
             raise
         except Exception:
@@ -146,50 +163,34 @@ def train(
     memory.keep_result(files, checkpoints=running["keep_after_success"])
 
 
-def _trained(
-    inputs: dict[str, str],
-    settings: dict[str, Any],
-    seed: int,
-    running: dict[str, Any],
-    memory: TrainingMemory,
-    resume: Path | None,
-    requests: Requests,
-) -> tuple[Any, TrainerState, dict[str, float]]:
+def _trained(task: Task) -> tuple[Any, TrainerState, dict[str, float]]:
     """The fine-tuned model, the Trainer's state and the peak memory, from here or from processes of their own."""
-    model, state = finished(resume)
+    model, state = finished(task.resume)
     if model is not None:
         return model, state, manifest.peak_memory()
-    if running["gpus"] * running["nodes"] == 1:
-        trainer = fit(inputs, settings, seed, running, memory, resume, requests)
+    if task.running["gpus"] * task.running["nodes"] == 1:
+        trainer = fit(task)
         return trainer.model, trainer.state, manifest.peak_memory()
-    work = {"inputs": inputs, "settings": settings, "seed": seed, "running": running}
-    used = distributed.launch(work, memory, resume, requests)
-    model, state = finished(memory.newest_whole())
+    work = {"inputs": task.inputs, "settings": task.settings, "seed": task.seed, "running": task.running}
+    used = distributed.launch(work, task.memory, task.resume, task.requests)
+    model, state = finished(task.memory.newest_whole())
     if model is None:
-        raise RuntimeError(f"{memory.checkpoints}: all processes ended well, but the last checkpoint is not there")
+        raise RuntimeError(f"{task.memory.checkpoints}: all processes ended well, but the last checkpoint is not there")
     return model, state, used
 
 
-def fit(
-    inputs: dict[str, str],
-    settings: dict[str, Any],
-    seed: int,
-    running: dict[str, Any],
-    memory: TrainingMemory,
-    resume: Path | None,
-    requests: Requests,
-) -> Trainer:
+def fit(task: Task) -> Trainer:
     """Train in this process, alone or as one of several that torchrun started, from a checkpoint or from the start.
 
     Returns the Trainer after the last step. For the arguments and what is raised see `train`.
     """
     devices.device()
-    devices.check_precision(settings["precision"])
-    devices.set_threads(running["threads"] // running["gpus"])
-    trainer = _trainer(inputs, settings, seed, running, memory, requests)
-    if resume:
-        trainer.load_unlogged(resume)
-    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    devices.check_precision(task.settings["precision"])
+    devices.set_threads(task.running["threads"] // task.running["gpus"])
+    trainer = _trainer(task)
+    if task.resume:
+        trainer.load_unlogged(task.resume)
+    trainer.train(resume_from_checkpoint=str(task.resume) if task.resume else None)
     return trainer
 
 
@@ -207,20 +208,14 @@ def finished(checkpoint: Path | None) -> tuple[Any, TrainerState | None]:
     return load_model(checkpoint), state
 
 
-def _trainer(
-    inputs: dict[str, str],
-    settings: dict[str, Any],
-    seed: int,
-    running: dict[str, Any],
-    memory: TrainingMemory,
-    requests: Requests,
-) -> WindowTrainer:
+def _trainer(task: Task) -> WindowTrainer:
+    inputs, settings, seed, running = task.inputs, task.settings, task.seed, task.running
     tokenizer = load_tokenizer(inputs["model"])
     transformers.set_seed(seed)  # before the model: its new head is drawn at random
     model = load_model(inputs["model"], settings["overrides"])
     windows = _columns(inputs["windows"], model)
     validation = _columns(inputs["validation"], model) if "validation" in inputs else None
-    arguments = training_arguments(settings, seed, running, memory.checkpoints, validation is not None)
+    arguments = training_arguments(settings, seed, running, task.memory.checkpoints, validation is not None)
     batches = EpochBatches(
         lengths_of(windows),
         settings["batch_size"],
@@ -240,7 +235,8 @@ def _trainer(
         padding_counts=settings["padding"] == "max_length",
     )
     limit = Walltime(running["walltime_minutes"])
-    for callback in (Order(batches), Watch(len(windows)), Saving(trainer, memory, running["keep"], requests, limit)):
+    saving = Saving(trainer, task.memory, running["keep"], task.requests, limit)
+    for callback in (Order(batches), Watch(len(windows)), saving):
         trainer.add_callback(callback)
     trainer.remove_callback(PrinterCallback)  # Watch prints
     where = f"{arguments.device}, processes: {arguments.world_size}"

@@ -24,7 +24,7 @@ def main(plan_file: str) -> int:
     work = (plan["inputs"], plan["settings"], plan["seed"], plan["running"])
     try:
         with requests_noted(master, Path(plan["stop"])) as requests:
-            training.fit(*work, memory, resume, requests)
+            training.fit(training.Task(*work, memory, resume, requests))
     except Exception as error:
         known = isinstance(error, InputError | Interrupted)
         name, message = type(error).__name__, str(error)
