@@ -141,26 +141,33 @@ def train(
     _write_history(outputs["history"], state.log_history)
     save_model(model, inputs["model"], outputs["model"])
     made = {
-        **manifest.code_state(),
         **identity,
         "seed": seed,
         "settings": settings,
         "inputs": hashes,
         "versions": versions,
-        "machine": manifest.machine(),
-        "gpus": running["gpus"] * running["nodes"],
+        "gpus": determinants["processes"],
         "started": started.isoformat(timespec="seconds"),
+        "training_windows": len(load_windows(inputs["windows"])),
+        **used,
+    }
+    write_json(outputs["manifest"], _manifest(made, state, memory))
+    log.info(f"trained in {memory.summary()}")
+    memory.keep_result(files, checkpoints=running["keep_after_success"])
+
+
+def _manifest(made: dict[str, Any], state: TrainerState, memory: TrainingMemory) -> dict[str, Any]:
+    """What is known of a training beforehand, and what its machine, its end and its attempts add."""
+    return {
+        **manifest.code_state(),
+        **made,
+        "machine": manifest.machine(),
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         "steps": state.global_step,
-        "training_windows": len(load_windows(inputs["windows"])),
         "samples_per_second": _usual_rate(state.log_history),
-        **used,
         "attempts": memory.attempts(),
         "attempts_seconds": round(seconds_of(memory.attempts())),
     }
-    write_json(outputs["manifest"], made)
-    log.info(f"trained in {memory.summary()}")
-    memory.keep_result(files, checkpoints=running["keep_after_success"])
 
 
 def _trained(task: Task) -> tuple[Any, TrainerState, dict[str, float]]:
