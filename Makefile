@@ -6,7 +6,7 @@ WORKERS ?= 2
 PROFILE ?= profiles/slurm
 CONFIG ?=
 
-.PHONY: help setup demo test test-alliance test-slurm test-slurm-alliance lint format report preflight config-reference clean
+.PHONY: help setup demo test test-alliance test-slurm test-slurm-alliance bench bench-gpu lint format report preflight config-reference clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -47,6 +47,15 @@ test-slurm: .venv/installed-dev ## the whole chain on a real SLURM, started and 
 
 test-slurm-alliance: .venv-alliance/installed ## one run of it with the versions that Alliance's clusters have
 	$(ALLIANCE)/python -m pytest tests/slurm/test_slurm_runs.py
+
+# By the activated environment, where there is one, as preflight: on a cluster it is seldom .venv.
+BENCH_PYTHON = $(if $(wildcard $(BIN)/python),$(BIN)/python,python)
+
+bench: .venv/installed ## each stage against the public recipes, on the CPU: under ten minutes, no network
+	$(BIN)/python benchmarks/bench.py
+
+bench-gpu: ## training and prediction against them, on a CUDA GPU: by .venv, or the environment that is activated
+	$(BENCH_PYTHON) benchmarks/bench_gpu.py
 
 lint: .venv/installed-dev ## style of Python and Snakemake files
 	$(BIN)/ruff check .

@@ -1,10 +1,11 @@
 """Small things made in the tests: tokenizers of three families, a model that takes seconds, a few questions."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import BertConfig, BertForQuestionAnswering, PreTrainedTokenizerFast, set_seed
 
@@ -114,3 +115,22 @@ def write_squad(path: Path, **options: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(squad(**options), ensure_ascii=False), encoding="utf-8")
     return path
+
+
+RECORDS = pa.schema(
+    [(name, pa.string()) for name in ("id", "question", "context")]
+    + [("answers", pa.struct([("text", pa.list_(pa.string())), ("answer_start", pa.list_(pa.int32()))]))]
+)
+
+
+def rows(windower: Any, records: list[dict[str, Any]], at_once: int = 1000) -> Iterator[dict[str, Any]]:
+    """The rows that a `Windower` makes of some records, as dictionaries, their lists as arrays."""
+    for first in range(0, len(records), at_once):
+        batch = pa.RecordBatch.from_pylist(records[first : first + at_once], schema=RECORDS)
+        for table in windower.rows(windower.encoder.questions(batch, first)):
+            for row in range(len(table)):
+                cells = {name: table.column(name)[row] for name in table.schema.names}
+                yield {
+                    name: cell.values.to_numpy() if pa.types.is_list(cell.type) else cell.as_py()
+                    for name, cell in cells.items()
+                }

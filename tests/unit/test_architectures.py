@@ -9,11 +9,12 @@ import transformers
 
 import tiny
 from qa import training
+from qa.encoding import load_tokenizer
 from qa.errors import InputError
 from qa.inference import predict
 from qa.spans import Spans
 from qa.squad import convert
-from qa.windows import load_tokenizer, load_windows, tokenize
+from qa.windows import load_windows, tokenize
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
 FAMILIES = {
@@ -46,11 +47,12 @@ SETTINGS = {
     "weight_decay": 0.0,
     "max_gradient_norm": 0.0,
     "precision": "bf16",
-    "padding": "longest",
+    "padding": "packed",
+    "attention_dropout": 0.0,
     "overrides": {},
 }
 RUNNING = {"every_steps": 9, "keep": 1, "keep_after_success": False, "log_every_steps": 1, "threads": 1}
-RUNNING |= {"gpus": 1, "nodes": 1, "walltime_minutes": None}
+RUNNING |= {"gpus": 1, "nodes": 1, "compile": "kernels", "walltime_minutes": None}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -71,7 +73,7 @@ def test_a_family_of_encoders_trains_and_predicts(family, tmp_path):
         {name: str(tmp_path / name) for name in names},
         {"code": "x"},
     )
-    prediction = {"batch_size": 3, "candidates": 4, "precision": "bf16", "padding": "longest"}
+    prediction = {"batch_size": 3, "candidates": 4, "precision": "bf16", "padding": "packed"}
     predict(tmp_path / "model", tmp_path / "windows", prediction, 1, tmp_path / "s.parquet")
     spans, windows = Spans.read(tmp_path / "s.parquet"), load_windows(tmp_path / "windows")
     assert len(spans) == len(windows) and np.isfinite(spans.null_score).all()

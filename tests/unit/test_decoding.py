@@ -6,23 +6,25 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as parquet
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tiny
-from qa.decoding import Candidates, Rows, answer, n_best, postprocess, walkthrough
+from qa.decoding import Rows, n_best, postprocess, walkthrough
 from qa.errors import InputError
 from qa.files import read_json
+from qa.rows import arrow_table
 from qa.spans import Spans
 from qa.squad import convert
-from qa.windows import load_windows, tokenize
+from qa.windows import tokenize
 
 WINDOWS = {"max_length": 40, "overlap": 8, "max_question_length": 12, "long_contexts": "windows", "labels": "exact"}
 
 
-def made_rows(rng, records, longest=9):
-    """Windows with random offsets, some tokens without width, and random candidates."""
+def made_rows(rng, records, longest=9, levels=None):
+    """Windows with random offsets, some tokens without width, and random candidates; logits of few `levels` tie."""
     record, window, lengths, starts, stops = [], [], [], [], []
     for number in range(records):
         for part in range(rng.integers(1, 4)):
@@ -38,9 +40,10 @@ def made_rows(rng, records, longest=9):
     spans = Spans.empty(len(record), longest)
     spans.null_score[:] = rng.normal(size=len(record))
     for number, length in enumerate(lengths):
-        logits = rng.normal(size=(2, length)).astype(np.float32)
+        logits = rng.normal(size=(2, length)) if levels is None else rng.integers(0, levels, (2, length))
+        logits = logits.astype(np.float32)
         for name, values in zip(("start", "end"), logits, strict=True):
-            order = np.argsort(-values)
+            order = np.argsort(-values, kind="stable")
             getattr(spans, f"{name}_index")[number, :length] = order
             getattr(spans, f"{name}_logit")[number, :length] = values[order]
     return rows, spans
@@ -75,50 +78,46 @@ def test_the_n_best_are_those_of_a_loop_over_every_span(seed, size, longest):
         assert found.null_score[record] == spans.null_score[rows.record == record].min()
 
 
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10_000), size=st.integers(1, 30), longest=st.integers(1, 8), levels=st.integers(1, 3))
+def test_among_equal_spans_of_a_window_those_of_better_starts_then_ends_come_in(seed, size, longest, levels):
+    rows, spans = made_rows(np.random.default_rng(seed), records=4, levels=levels)
+    found = n_best(spans, rows, 4, size, longest)
+    for record in range(4):
+        best = {}
+        for row in np.flatnonzero(rows.record == record):
+            listed = []
+            for place, (start, start_logit) in enumerate(
+                zip(spans.start_index[row], spans.start_logit[row], strict=True)
+            ):
+                for rank, (end, end_logit) in enumerate(zip(spans.end_index[row], spans.end_logit[row], strict=True)):
+                    if 0 <= start <= end < start + longest:
+                        a = rows.offset_start[rows.first_token[row] + start]
+                        b = rows.offset_end[rows.first_token[row] + end]
+                        if a < b:
+                            listed.append((-float(start_logit + end_logit), place, rank, int(a), int(b)))
+            for score, _, _, a, b in sorted(listed)[:size]:
+                best[a, b] = min(best.get((a, b), math.inf), score)
+        expected = sorted((score, *span) for span, score in best.items())[:size]
+        mine = found.record == record
+        columns = (-found.score[mine], found.start[mine], found.stop[mine])
+        assert list(zip(*(column.tolist() for column in columns), strict=True)) == expected
+
+
+def test_logits_that_are_no_numbers_crowd_nothing_out():
+    rows, spans = made_rows(np.random.default_rng(4), records=1)
+    whole = n_best(spans, rows, 1, 40, 8)
+    spans.start_logit[0, 0] = np.nan
+    rest = n_best(spans, rows, 1, 3, 8)
+    assert np.isfinite(rest.score).all() and len(rest.score) == 3 and set(rest.score) <= set(whole.score)
+
+
 def test_parts_of_the_windows_give_what_all_at_once_gives(monkeypatch):
     rows, spans = made_rows(np.random.default_rng(3), records=40)
     whole = n_best(spans, rows, 40, 5, 6)
     monkeypatch.setattr("qa.decoding.PAIRS", 7 * spans.candidates**2)
     parts = n_best(spans, rows, 40, 5, 6)
     assert all((getattr(whole, name) == getattr(parts, name)).all() for name in ("record", "start", "stop", "score"))
-
-
-def results(scores, null, threshold, texts=("alpha", "beta", "gamma")):
-    context = " ".join(texts)
-    starts = [context.index(text) for text in texts[: len(scores)]]
-    stops = [start + len(text) for start, text in zip(starts, texts, strict=False)]
-    found = Candidates(*(np.array(v) for v in ([0] * len(scores), starts, stops, scores, [null])))
-    (result,) = answer(found, iter([("q", context)]), threshold)
-    return result
-
-
-@pytest.mark.parametrize(
-    ("null", "threshold", "text"),
-    [
-        (2.0, 0.0, "alpha"),
-        (3.0, 0.0, "alpha"),
-        (3.1, 0.0, ""),
-        (3.1, 0.5, "alpha"),
-        (1.0, -3.0, ""),
-        (9.0, math.inf, "alpha"),
-    ],
-)
-def test_there_is_no_answer_where_null_less_best_exceeds_the_threshold(null, threshold, text):
-    result = results([3.0, 1.0], null, threshold)
-    assert result.answer == text and result.null_score_difference == pytest.approx(null - 3.0)
-
-
-def test_probabilities_are_a_softmax_over_candidates_and_null():
-    result = results([3.0, 1.0], 2.0, 0.0)
-    weights = [math.exp(x) for x in (3.0, 1.0, 2.0)]
-    assert [c["probability"] for c in result.candidates] == pytest.approx([w / sum(weights) for w in weights[:2]])
-    assert result.null_probability == pytest.approx(weights[2] / sum(weights))
-
-
-def test_a_question_without_any_span_is_answered_by_silence():
-    result = results([], 2.0, 0.0)
-    assert (result.answer, result.candidates, result.null_probability) == ("", [], 1.0)
-    json.dumps(result.null_score_difference, allow_nan=False)
 
 
 def test_one_token_answers_are_found_by_n_best_and_lost_by_the_walkthrough():
@@ -148,17 +147,17 @@ def chain(tmp_path):
 
 def test_files_hold_every_question_in_order_and_texts_of_their_contexts(tmp_path):
     outputs, rng = chain(tmp_path), np.random.default_rng(1)
-    windows = len(Rows.of(load_windows(tmp_path / "windows")).record)
+    windows = len(Rows.of(arrow_table(tmp_path / "windows")).record)
     spans = Spans.empty(windows, 6)
     spans.start_index[:], spans.end_index[:] = rng.integers(12, 20, (windows, 6)), rng.integers(14, 24, (windows, 6))
     spans.start_logit[:], spans.end_logit[:] = rng.normal(size=(2, windows, 6))
-    spans.null_score[:] = 0
+    spans.null_score[:] = spans.row_start_logit[:] = spans.row_end_logit[:] = 0
     spans.write(tmp_path / "spans.parquet")
     decoding = {"method": "n_best", "n_best_size": 4, "max_answer_length": 9, "null_threshold": 0.0}
     postprocess(tmp_path / "spans.parquet", tmp_path / "windows", tmp_path / "records.parquet", decoding, outputs)
     records = pd.read_parquet(tmp_path / "records.parquet").set_index("id")
     answers, null_scores = (read_json(outputs[name]) for name in ("answers", "null_scores"))
-    lines = [json.loads(line) for line in Path(outputs["nbest"]).read_text().splitlines()]
+    lines = parquet.read_table(outputs["nbest"]).to_pylist()
     assert list(answers) == list(null_scores) == [line["id"] for line in lines] == list(records.index)
     assert any(answers.values())
     for line in lines:
@@ -178,6 +177,20 @@ def test_spans_of_other_windows_are_refused(tmp_path):
             {"method": "walkthrough"},
             outputs,
         )
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_null_scores_that_are_no_numbers_are_refused_before_anything_is_written(value, tmp_path):
+    outputs = chain(tmp_path)
+    spans = Spans.empty(len(arrow_table(tmp_path / "windows")), 2)
+    spans.null_score[:] = spans.row_start_logit[:] = spans.row_end_logit[:] = 0
+    spans.null_score[3] = value
+    spans.write(tmp_path / "spans.parquet")
+    decoding = {"method": "n_best", "n_best_size": 4, "max_answer_length": 9, "null_threshold": 0.0}
+    paths = [tmp_path / name for name in ("spans.parquet", "windows", "records.parquet")]
+    with pytest.raises(InputError, match=r"spans\.parquet: scores that are no finite numbers"):
+        postprocess(*paths, decoding, outputs)
+    assert not any(Path(path).exists() for path in outputs.values())
 
 
 def test_spans_come_back_as_they_were_written(tmp_path):

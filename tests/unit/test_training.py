@@ -10,15 +10,16 @@ import torch
 
 import tiny
 from qa import trainer, training
-from qa.batching import Padder
+from qa.batching import Padder, TokenRows
 from qa.checkpoints import COMPLETE, TrainingMemory
+from qa.encoding import load_tokenizer
 from qa.errors import InputError
 from qa.files import sha256_of_folder
 from qa.inference import Place, best_spans, predict
 from qa.models import load_model
 from qa.spans import Spans
 from qa.squad import convert
-from qa.windows import load_tokenizer, load_windows, tokenize
+from qa.windows import load_windows, tokenize
 
 WINDOWS = {"max_length": 64, "overlap": 16, "max_question_length": 24, "long_contexts": "windows", "labels": "exact"}
 SETTINGS = {
@@ -32,7 +33,8 @@ SETTINGS = {
     "weight_decay": 0.01,
     "max_gradient_norm": 1.0,
     "precision": "fp32",
-    "padding": "longest",
+    "padding": "packed",
+    "attention_dropout": 0.0,
     "overrides": {},
 }
 RUNNING = {
@@ -42,6 +44,7 @@ RUNNING = {
     "log_every_steps": 2,
     "threads": 2,
     "gpus": 1,
+    "compile": "kernels",
     "nodes": 1,
     "walltime_minutes": None,
 }
@@ -228,7 +231,7 @@ def test_a_precision_that_the_machine_lacks_is_refused(inputs, tmp_path):
         train(inputs, tmp_path, settings={**SETTINGS, "precision": "fp16"})
 
 
-PREDICTION = {"batch_size": 5, "candidates": 6, "precision": "fp32", "padding": "longest"}
+PREDICTION = {"batch_size": 5, "candidates": 6, "precision": "fp32", "padding": "packed"}
 
 
 def test_predicted_spans_are_the_greatest_logits_of_each_context(inputs, tmp_path):
@@ -248,9 +251,10 @@ def test_predicted_spans_are_the_greatest_logits_of_each_context(inputs, tmp_pat
         )
 
 
-def test_rows_padded_to_any_width_give_the_same_spans(inputs, tmp_path):
+def test_packed_rows_and_those_padded_to_any_width_give_the_same_spans(inputs, tmp_path):
     plain = Spans.empty(0, 1)
     for name, padding in {
+        "packed": {"padding": "packed"},
         "longest": {"padding": "longest"},
         "fixed": {"padding": "max_length", "max_length": 96},
     }.items():
@@ -264,16 +268,14 @@ def test_rows_padded_to_any_width_give_the_same_spans(inputs, tmp_path):
 
 @pytest.mark.parametrize("left", [False, True])
 def test_left_padding_moves_labels_in_and_places_out(left):
-    rows = [
-        {"input_ids": [5, 6, 7], "start_positions": 1, "end_positions": 2},
-        {"input_ids": [5], "start_positions": 0, "end_positions": 0},
-    ]
+    ids, labels = [[5, 6, 7], [5]], {"start_positions": np.array([1, 0]), "end_positions": np.array([2, 0])}
+    rows = TokenRows({"input_ids": np.array([5, 6, 7, 5], np.int32)}, labels, np.array([3, 1]))
     padder = Padder(pad_id=9, pad_type=0, left=left, width=4)
     batch = padder(rows)
     assert batch["input_ids"].tolist() == ([[9, 5, 6, 7], [9, 9, 9, 5]] if left else [[5, 6, 7, 9], [5, 9, 9, 9]])
     assert batch["attention_mask"].tolist() == ([[0, 1, 1, 1], [0, 0, 0, 1]] if left else [[1, 1, 1, 0], [1, 0, 0, 0]])
-    for row, moved in zip(rows, batch["start_positions"].tolist(), strict=True):
-        assert batch["input_ids"][rows.index(row), moved] == row["input_ids"][row["start_positions"]]
+    for number, moved in enumerate(batch["start_positions"].tolist()):
+        assert batch["input_ids"][number, moved] == ids[number][labels["start_positions"][number]]
     shifts = torch.tensor(padder.shifts(np.array([3, 1])))
     logits = torch.arange(8.0).reshape(2, 4)
     place = Place(shifts + torch.tensor([1, 0]), shifts + torch.tensor([3, 1]), shifts, shifts)

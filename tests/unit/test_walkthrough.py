@@ -9,13 +9,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import tiny
-from qa.decoding import Rows, answer, postprocess, walkthrough
+from qa.answers import best_texts, decide
+from qa.decoding import Rows, postprocess, walkthrough
+from qa.encoding import load_tokenizer
 from qa.files import read_json
 from qa.inference import predict
 from qa.models import load_model
+from qa.rows import arrow_table
 from qa.spans import Spans
 from qa.squad import convert
-from qa.windows import Windower, load_tokenizer, load_windows, tokenize
+from qa.windows import Windower, tokenize
 
 TOKENIZERS = {name: make() for name, make in tiny.FAMILIES.items()}
 BASELINE = {"max_length": 48, "max_question_length": None, "long_contexts": "truncate", "labels": "walkthrough"}
@@ -78,7 +81,7 @@ def test_labels_are_the_walkthroughs_to_the_letter(family, words, data):
         "context": context,
         "answers": {"text": [text], "answer_start": [start]},
     }
-    (row,) = Windower(tokenizer, BASELINE).rows([record])
+    (row,) = tiny.rows(Windower(tokenizer, BASELINE), [record])
     encoding = padded_pair(tokenizer, record["question"], context)
     length = len(row["input_ids"])
     assert encoding["input_ids"][0][:length] == row["input_ids"].tolist()
@@ -90,7 +93,8 @@ def test_labels_are_the_walkthroughs_to_the_letter(family, words, data):
 def test_an_answer_that_the_truncation_cuts_ends_past_the_context():
     tokenizer, context = TOKENIZERS["WordPiece"], " ".join(["mill"] * 100)
     answers = {"text": [context[10:]], "answer_start": [10]}
-    (row,) = Windower(tokenizer, BASELINE).rows([{"id": "q", "question": "?", "context": context, "answers": answers}])
+    record = {"id": "q", "question": "?", "context": context, "answers": answers}
+    (row,) = tiny.rows(Windower(tokenizer, BASELINE), [record])
     assert row["end_positions"] == row["context_stop"] and row["start_positions"] < row["context_stop"]
 
 
@@ -110,8 +114,9 @@ def test_answers_are_the_walkthroughs_to_the_letter(family, tmp_path):
         spans.row_start_index[number], spans.row_end_index[number] = start.argmax(), end.argmax()
         spans.row_start_logit[number], spans.row_end_logit[number] = start.max(), end.max()
         spans.null_score[number] = start[0] + end[0]
-    found = walkthrough(spans, Rows.of(load_windows(tmp_path / "w")), 60)
-    texts = {r.id: r.answer for r in answer(found, ((q["id"], context) for context, q in asked), np.inf)}
+    found = walkthrough(spans, Rows.of(arrow_table(tmp_path / "w")), 60)
+    answers = best_texts(found, decide(found, np.inf), 0, [context for context, _ in asked])
+    texts = dict(zip([question["id"] for _, question in asked], answers, strict=True))
     assert texts == expected
     assert 10 < sum(map(bool, texts.values())) < 50
 

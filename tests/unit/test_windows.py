@@ -1,6 +1,5 @@
 """Windows and labels, against plain computations and against the tokenizers' own overflow mechanism."""
 
-import itertools
 import json
 from typing import Any
 
@@ -11,9 +10,10 @@ from hypothesis import strategies as st
 from tokenizers import processors
 
 import tiny
+from qa.encoding import encode
 from qa.errors import InputError
 from qa.squad import convert
-from qa.windows import Windower, encode, load_windows, tokenize, window_slices
+from qa.windows import Windower, load_windows, tokenize, window_counts
 
 TOKENIZERS = {name: make() for name, make in tiny.FAMILIES.items()}
 families = pytest.mark.parametrize("family", TOKENIZERS)
@@ -49,7 +49,7 @@ def record(context: str, start: int | None = None, stop: int | None = None, ques
 
 
 def rows_of(family: str, one: dict[str, Any], **changes: Any) -> list[dict[str, Any]]:
-    return list(Windower(TOKENIZERS[family], {**PLAIN, **changes}).rows([one]))
+    return list(tiny.rows(Windower(TOKENIZERS[family], {**PLAIN, **changes}), [one]))
 
 
 def context_offsets(row: dict[str, Any]) -> list[tuple[int, int]]:
@@ -185,7 +185,7 @@ def test_bytes_that_share_a_character_all_belong_to_the_answer():
     encoded = encode(tokenizer, [context])[0]
     bytes_of_euro = [place for place in range(len(encoded)) if encoded.start[place] == 8 and encoded.stop[place] == 9]
     assert len(bytes_of_euro) == 3
-    row = next(Windower(tokenizer, {**PLAIN, "max_length": 60}).rows([record(context, 8, 9)]))
+    row = next(tiny.rows(Windower(tokenizer, {**PLAIN, "max_length": 60}), [record(context, 8, 9)]))
     label = [row["start_positions"] - row["context_start"], row["end_positions"] - row["context_start"]]
     assert label == [bytes_of_euro[0], bytes_of_euro[-1]]
 
@@ -240,13 +240,11 @@ def test_an_empty_context_makes_one_window_without_context():
 
 
 @given(tokens=st.integers(0, 500), room=st.integers(2, 60), overlap=st.integers(0, 58))
-def test_slices_step_by_room_less_overlap_and_end_with_the_context(tokens: int, room: int, overlap: int):
+def test_windows_are_as_few_as_cover_the_context(tokens: int, room: int, overlap: int):
     overlap = min(overlap, room - 1)
-    slices = window_slices(tokens, room, overlap)
-    assert slices[0].start == 0 and slices[-1].stop == tokens
-    assert all(part.stop - part.start <= room for part in slices)
-    for before, after in itertools.pairwise(slices):
-        assert before.stop - after.start == overlap and before.stop - before.start == room
+    (count,) = window_counts(np.array([tokens]), np.array([room]), overlap)
+    covered = [room + number * (room - overlap) for number in range(count)]
+    assert covered[-1] >= tokens and all(end < tokens for end in covered[:-1])
 
 
 def test_the_null_position_of_a_row_is_its_cls_token_wherever_that_stands():
@@ -256,7 +254,7 @@ def test_the_null_position_of_a_row_is_its_cls_token_wherever_that_stands():
         pair="$A [SEP] $B:1 [SEP]:1 [CLS]:2",
         special_tokens=[(name, tokenizer.convert_tokens_to_ids(name)) for name in ("[CLS]", "[SEP]")],
     )
-    for row in Windower(tokenizer, PLAIN).rows([record("the bridge " * 40)]):
+    for row in tiny.rows(Windower(tokenizer, PLAIN), [record("the bridge " * 40)]):
         assert row["input_ids"][row["null_position"]] == tokenizer.cls_token_id
         assert row["start_positions"] == row["null_position"] == len(row["input_ids"]) - 1
         assert row["token_type_ids"][-1] == 2

@@ -42,7 +42,7 @@ def test_the_chain_leaves_every_file_that_is_documented(finished):
         f"{SMALL}/training.csv",
         f"{SMALL}/manifest.json",
         f"{SMALL}/mills/validation/spans.parquet",
-        *(f"{answers}/{name}" for name in ("answers.json", "null_scores.json", "nbest.jsonl", "metrics.json")),
+        *(f"{answers}/{name}" for name in ("answers.json", "null_scores.json", "nbest.parquet", "metrics.json")),
         f"{SMALL}/mills/validation/walkthrough/metrics.json",
         "results/summary.csv",
         "results/resources.csv",
@@ -78,13 +78,18 @@ def test_the_metrics_are_those_of_the_command_on_the_dataset_itself(decoding, fi
     assert list(metrics)[: len(official)] == list(official) and metrics["total"] == 10
     assert {key: metrics[key] for key in official} == official
     assert {"best_exact", "best_f1_thresh", "pr_f1_ap", "answered"} <= metrics.keys()
+    means = [key for key in official if not key.endswith("total")] + ["answered"]
+    assert list(metrics["intervals"]) == means and metrics["interval"]["resampled"] == "questions"
+    assert all(low <= metrics[key] <= high for key, (low, high) in metrics["intervals"].items())
 
 
 def test_the_summary_has_mean_and_deviation_over_seeds(tmp_path):
     scored, files = [], []
     for seed, (exact, f1) in {1: (50.0, 60.0), 2: (54.0, 61.0), 3: (58.0, 65.0)}.items():
         path = tmp_path / f"{seed}.json"
-        path.write_text(json.dumps({"exact": exact, "f1": f1, "total": 7, "HasAns_f1": 1.0, "NoAns_f1": 2.0}))
+        own = {"intervals": {"exact": [40.0, 60.0]}, "interval": {"level": 0.95}}  # of one seed, so not in the table
+        means = {"exact": exact, "f1": f1, "total": 7, "HasAns_f1": 1.0, "NoAns_f1": 2.0}
+        path.write_text(json.dumps(means | own))
         scored.append(("r", f"seed-{seed}", "d/validation", "n_best"))
         files.append(str(path))
     scores.summarize([*scored, ("s", "seed-1", "d/validation", "n_best")], [*files, files[0]], tmp_path / "s.csv")
@@ -93,6 +98,7 @@ def test_the_summary_has_mean_and_deviation_over_seeds(tmp_path):
     assert (float(several["exact_mean"]), float(several["exact_std"])) == (54.0, 4.0)
     assert float(several["f1_std"]) == pytest.approx(7**0.5)
     assert single["exact_mean"] == "50.0" and single["exact_std"] == ""
+    assert not any("interval" in name for name in several)
     assert "54.00 ± 4.00" in scores.as_text(tmp_path / "s.csv")
 
 

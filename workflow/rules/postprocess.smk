@@ -3,7 +3,7 @@
 
 rule postprocess:
     input:
-        spans=rules.predict.output,
+        spans=rules.predict.output[0],
         windows=rules.predict.input.windows,
         records="results/records/{dataset}/{split}.parquet",
     output:
@@ -21,7 +21,7 @@ rule postprocess:
             subcategory="{run}",
             labels={"run": "{run}", "member": "{member}", "split": "{dataset}/{split}", "decoding": "{decoding}"},
         ),
-        nbest="results/{run}/{member}/{dataset}/{split}/{decoding}/nbest.jsonl",
+        nbest="results/{run}/{member}/{dataset}/{split}/{decoding}/nbest.parquet",
     log:
         "logs/postprocess/{run}/{member}/{dataset}/{split}/{decoding}.log",
     benchmark:

@@ -5,7 +5,7 @@ from qa.stage import stage
 job = {"wildcards": {**snakemake.wildcards}, "threads": snakemake.threads, **snakemake.resources}
 job["params"] = {**snakemake.params}
 with stage("tokenize_and_label", snakemake.log[0], job):
-    from qa import windows
+    from qa import encoding, windows
 
-    tokenizer = windows.load_tokenizer(snakemake.input.model)
+    tokenizer = encoding.load_tokenizer(snakemake.input.model)
     windows.tokenize(snakemake.input.records, tokenizer, snakemake.params.settings, snakemake.output[0])

@@ -1,10 +1,67 @@
-"""Batches: which windows go together, in an order that seed and epoch determine, and rows padded to one width."""
+"""Batches: which windows go together, in an order that seed and epoch determine, padded or packed."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+IGNORED = -100  # a position that counts in no loss
+NOTHING = np.zeros(0, np.int32)
+
+
+@dataclass(frozen=True)
+class TokenRows:
+    """Some windows as arrays. `lists`: by name, int32 (tokens,), the windows' values laid end to end; `numbers`: by
+    name, int (windows,); `lengths`: tokens, int64 (windows,).
+    """
+
+    lists: dict[str, np.ndarray]
+    numbers: dict[str, np.ndarray]
+    lengths: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+
+class WindowStore:
+    """The windows of a folder as a data set: memory-mapped, without an object a window.
+
+    `table` is their Arrow table, `columns` those wanted of it. Asked for several windows at once, as a DataLoader
+    does, it gives TokenRows.
+    """
+
+    def __init__(self, table: Any, columns: list[str]):
+        lists = [name for name in columns if hasattr(table.schema.field(name).type, "value_type")]
+        chunks = table.column("input_ids").chunks
+        starts = [chunk.offsets.to_numpy() for chunk in chunks] or [np.zeros(1, np.int32)]
+        self._values = {name: [chunk.values.to_numpy() for chunk in table.column(name).chunks] for name in lists}
+        self._chunk = np.repeat(np.arange(len(starts)), [len(start) - 1 for start in starts])
+        self._start = np.concatenate([start[:-1] for start in starts])
+        self.lengths = np.concatenate([np.diff(start) for start in starts]).astype(np.int64)
+        self._numbers = {name: table.column(name).to_numpy() for name in columns if name not in lists}
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, number: int) -> TokenRows:
+        return self.rows([number])
+
+    def __getitems__(self, numbers: list[int]) -> TokenRows:
+        return self.rows(numbers)
+
+    def rows(self, numbers: list[int] | np.ndarray) -> TokenRows:
+        """The windows with these numbers, in this order."""
+        numbers = np.asarray(numbers, np.int64)
+        lengths = self.lengths[numbers]
+        places = list(zip(self._chunk[numbers], self._start[numbers], self._start[numbers] + lengths, strict=True))
+        lists = {
+            name: np.concatenate(
+                [values[chunk][start:stop] for chunk, start, stop in places] or [np.zeros(0, np.int32)]
+            )
+            for name, values in self._values.items()
+        }
+        return TokenRows(lists, {name: values[numbers] for name, values in self._numbers.items()}, lengths)
 
 
 @dataclass(frozen=True)
@@ -32,26 +89,93 @@ class Padder:
         width = self.width or int(lengths.max())
         return width - lengths if self.left else np.zeros_like(lengths)
 
-    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    def __call__(self, rows: TokenRows) -> dict[str, Any]:
         """Tensors of shape (rows, width), int64: input_ids, attention_mask, and where the rows have them
         token_type_ids; and of shape (rows,) start_positions and end_positions.
         """
-        import torch
+        width, shifts = self.width or int(rows.lengths.max()), self.shifts(rows.lengths)
+        places = np.arange(width) - shifts[:, None]
+        real = (places >= 0) & (places < rows.lengths[:, None])
+        batch = {"input_ids": np.full(real.shape, self.pad_id, np.int64), "attention_mask": real.astype(np.int64)}
+        if "token_type_ids" in rows.lists:
+            batch["token_type_ids"] = np.full(real.shape, self.pad_type, np.int64)
+        for name, values in rows.lists.items():
+            batch[name][real] = values
+        return _tensors(batch | _positions(rows, shifts))
 
-        lengths = np.array([len(row["input_ids"]) for row in rows])
-        width, shifts = self.width or int(lengths.max()), self.shifts(lengths)
-        filled = {"input_ids": self.pad_id, "attention_mask": 0}
-        if "token_type_ids" in rows[0]:
-            filled["token_type_ids"] = self.pad_type
-        batch = {name: np.full((len(rows), width), value, np.int64) for name, value in filled.items()}
-        for i, (row, length, shift) in enumerate(zip(rows, lengths, shifts, strict=True)):
-            for name, array in batch.items():
-                array[i, shift : shift + length] = 1 if name == "attention_mask" else row[name]
-        tensors = {name: torch.from_numpy(array) for name, array in batch.items()}
-        for name in ("start_positions", "end_positions"):
-            if name in rows[0]:
-                tensors[name] = torch.from_numpy(np.array([row[name] for row in rows]) + shifts)
-        return tensors
+
+@dataclass(frozen=True)
+class Packer:
+    """Lays windows end to end in one row, a collator like Padder for models that `packing` has prepared.
+
+    `first_position` is the model's number for a window's first place, `with_types` whether it takes token types.
+    For fixed shapes, so that compiled code and CUDA graphs serve every batch: `budgets`, the tokens that a row may have
+    (the least that holds a batch is taken, the rest is filled with windows that count in no loss), `windows`, the most
+    that a batch has, and `width`, the longest that a window can be. Without `budgets` a batch has its own shape.
+    """
+
+    first_position: int
+    with_types: bool
+    budgets: tuple[int, ...] = ()
+    windows: int = 0
+    width: int = 0
+
+    def shifts(self, lengths: np.ndarray) -> np.ndarray:
+        """By how many places a window's tokens are moved in the logits that `packing.window_logits` gives: none."""
+        return np.zeros_like(lengths)
+
+    def __call__(self, rows: TokenRows) -> dict[str, Any]:
+        """Tensors for W windows (the filling apart), the longest of L tokens, T tokens in all.
+
+        `window_tokens` int64 (W, L), 1 where a window has a token, and `window_places` int64 (W, L), its place in the
+        row; `input_ids`, `position_ids` and, where the model takes them, `token_type_ids`, int64 (1, T);
+        `window_bounds` int32, where each window begins, and the end, fillings included; `longest_window`, a number;
+        `start_positions` and `end_positions`, int64 (W,), counted within the window, -100 for windows that only fill.
+        """
+        total = int(rows.lengths.sum())
+        tokens = min(budget for budget in self.budgets if budget >= total) if self.budgets else total
+        width = self.width or int(rows.lengths.max())
+        lengths = np.zeros(max(self.windows, len(rows)), np.int64)
+        lengths[: len(rows)] = rows.lengths
+        every = np.concatenate([lengths, self._filling(tokens - total, width)])
+        bounds = np.concatenate([[0], np.cumsum(every)])
+        within = np.arange(tokens) - np.repeat(bounds[:-1], every)
+        real = np.arange(width) < lengths[:, None]
+        batch = {  # the Trainer takes the first one's length as the number of windows
+            "window_tokens": real.astype(np.int64),
+            "window_places": np.where(real, bounds[: len(lengths), None] + np.arange(width), 0),
+            "input_ids": np.zeros(tokens, np.int64),
+            "position_ids": (within + self.first_position)[None],
+            "window_bounds": bounds.astype(np.int32),
+        }
+        batch["input_ids"][:total] = rows.lists["input_ids"]
+        if self.with_types:
+            batch["token_type_ids"] = np.zeros(tokens, np.int64)
+            batch["token_type_ids"][:total] = rows.lists.get("token_type_ids", 0)
+        for name in ("input_ids", "token_type_ids"):
+            if name in batch:
+                batch[name] = batch[name][None]
+        positions = {
+            name: np.concatenate([values, np.full(len(lengths) - len(rows), IGNORED)])
+            for name, values in _positions(rows, 0).items()
+        }
+        return {**_tensors(batch | positions), "longest_window": width}
+
+    def _filling(self, tokens: int, width: int) -> np.ndarray:
+        """Lengths of the windows that fill a row up, always as many."""
+        most = -(-max(self.budgets, default=0) // width)
+        return np.clip(tokens - width * np.arange(most), 0, width)
+
+
+def _positions(rows: TokenRows, shifts: np.ndarray | int) -> dict[str, np.ndarray]:
+    names = ("start_positions", "end_positions")
+    return {name: (rows.numbers[name] + shifts).astype(np.int64) for name in names if name in rows.numbers}
+
+
+def _tensors(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    import torch
+
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 class EpochBatches:
@@ -87,6 +211,15 @@ class EpochBatches:
     def __len__(self) -> int:
         """Forward passes of an epoch on each process."""
         return -(-len(self.lengths) // self.part)
+
+    def totals(self, epochs: int) -> np.ndarray:
+        """Tokens of each batch of this process in the first `epochs` epochs, an int64 array."""
+        before, totals = self.epoch, []
+        for epoch in range(epochs):
+            self.set_epoch(epoch)
+            totals += [self.lengths[batch].sum() for batch in self]
+        self.set_epoch(before)
+        return np.array(totals, np.int64)
 
     def order(self) -> np.ndarray:
         """The windows' numbers in the epoch's order, an int64 array of shape (windows,)."""

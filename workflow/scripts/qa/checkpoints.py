@@ -87,10 +87,10 @@ class TrainingMemory:
         """Every attempt so far, the oldest first."""
         return read_json(self._attempts_file) if self._attempts_file.exists() else []
 
-    def note(self, step: int, outcome: str = "running") -> None:
-        """Note how far the attempt at work is, and how it ended. A full disk is no reason to stop here."""
+    def note(self, step: int, outcome: str = "running", **more: str) -> None:
+        """Note how far the attempt at work is, how it ended, and `more`. A full disk is no reason to stop here."""
         attempts = self.attempts()
-        attempts[-1] |= {"seen": _now(), "step": step, "outcome": outcome}
+        attempts[-1] |= {"seen": _now(), "step": step, "outcome": outcome, **more}
         try:
             write_json(self._attempts_file, attempts)
         except OSError as error:

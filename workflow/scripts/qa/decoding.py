@@ -1,21 +1,19 @@
 """Decoding: from the best starts and ends of windows to answers in text. NumPy only, no torch."""
 
-import json
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from qa.answers import Candidates, decide, number_of_records, write_answers
 from qa.errors import InputError
-from qa.files import write_json, written_aside
+from qa.rows import arrow_table
 from qa.spans import Spans
-from qa.windows import load_windows
 
-PAIRS = 1_600_000  # starts by ends whose joint scores are in memory at once
-NO_SPAN = -1.0e6  # stands for the best score of a question without any span, in place of -inf, which JSON lacks
+PAIRS = 64_000  # starts by ends whose joint scores are in memory at once: what fits a processor's cache
+COLUMNS = ("record", "window", "offset_start", "offset_end")
 
 log = logging.getLogger(__name__)
 
@@ -35,44 +33,29 @@ class Rows:
     offset_end: np.ndarray
 
     @classmethod
-    def of(cls, windows: Any) -> "Rows":
-        """Take the columns of a windows dataset as arrays, without a loop over rows."""
+    def of(cls, table: Any) -> "Rows":
+        """Take the columns of a table of windows (see rows.arrow_table) as arrays, without a loop over rows."""
         import pyarrow as pa
 
-        table = windows.data.table
-        lists = {name: pa.concat_arrays(table.column(name).chunks) for name in ("offset_start", "offset_end")}
-        return cls(
-            table.column("record").to_numpy(),
-            table.column("window").to_numpy(),
-            lists["offset_start"].offsets.to_numpy(),
-            lists["offset_start"].values.to_numpy(),
-            lists["offset_end"].values.to_numpy(),
-        )
+        columns = {name: pa.concat_arrays(table.column(name).chunks) for name in COLUMNS}
+        first_token = columns["offset_start"].offsets
+        columns |= {name: columns[name].values for name in ("offset_start", "offset_end")}
+        # not to_numpy, which imports pandas
+        return cls(first_token=np.from_dlpack(first_token), **{n: np.from_dlpack(c) for n, c in columns.items()})
 
     def characters(self, row: np.ndarray, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """First and past-the-last character of the tokens [start, end] of rows; 0 for a place in the padding."""
+        """First character of the tokens `start` and past-the-last of the tokens `end` of rows; 0 beyond a row's tokens.
+
+        `start` and `end` broadcast with `row`.
+        """
+        begin, beyond = self.first_token[row], self.first_token[row + 1]
 
         def lookup(offsets: np.ndarray, place: np.ndarray) -> np.ndarray:
-            length = self.first_token[row + 1] - self.first_token[row]
-            inside = (place >= 0) & (place < length)
-            return np.where(inside, offsets[np.where(inside, self.first_token[row] + place, 0)], 0)
+            token = begin + place
+            inside = (place >= 0) & (token < beyond)
+            return np.where(inside, offsets[np.where(inside, token, 0)], 0)
 
         return lookup(self.offset_start, start), lookup(self.offset_end, end)
-
-
-@dataclass
-class Candidates:
-    """Spans of text in order of record, best first: arrays of equal length, and each record's null score.
-
-    `record`: int; `start`, `stop`: characters of the context; `score`: float64, start plus end logit; `null_score`:
-    float64 (records,), the least over the record's windows.
-    """
-
-    record: np.ndarray
-    start: np.ndarray
-    stop: np.ndarray
-    score: np.ndarray
-    null_score: np.ndarray
 
 
 def null_scores(spans: Spans, rows: Rows, records: int) -> np.ndarray:
@@ -94,34 +77,64 @@ def n_best(spans: Spans, rows: Rows, records: int, size: int, max_answer_length:
         for first in range(0, len(spans), step)
     ]
     record, start, stop, score = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    order = np.lexsort((-score, stop, start, record))
-    record, start, stop, score = (values[order] for values in (record, start, stop, score))
-    repeated = np.zeros(len(record), bool)
-    repeated[1:] = (record[1:] == record[:-1]) & (start[1:] == start[:-1]) & (stop[1:] == stop[:-1])
-    kept = np.flatnonzero(~repeated)
-    kept = kept[np.lexsort((stop[kept], start[kept], -score[kept], record[kept]))]
-    first_of_record = np.searchsorted(record[kept], np.arange(records))
-    rank = np.arange(len(kept)) - first_of_record[record[kept]]
-    kept = kept[rank < size]
-    return Candidates(record[kept], start[kept], stop[kept], score[kept], null_scores(spans, rows, records))
+    # one number a span, ordered by record, start and stop, whose sorting takes a tenth of a lexsort's time
+    span = (record * (start.max(initial=0) + 1) + start) * ((stop - start).max(initial=0) + 1) + stop - start
+    order = np.argsort(span, kind="stable")
+    first_of_span = np.flatnonzero(np.diff(span[order], prepend=-1))
+    order, score = order[first_of_span], _greatest_of_runs(score[order], first_of_span)
+    record = record[order]
+    _, rank = np.unique(-score, return_inverse=True)
+    best = np.argsort(record * (len(score) + 1) + rank, kind="stable")  # equals stay in the order of start and stop
+    best = best[np.arange(len(best)) - np.searchsorted(record, np.arange(records))[record] < size]
+    order = order[best]
+    return Candidates(record[best], start[order], stop[order], score[best], null_scores(spans, rows, records))
 
 
 def _chunk_spans(spans: Spans, rows: Rows, part: slice, size: int, longest: int) -> tuple[np.ndarray, ...]:
-    """Record, first character, past-the-last character and score of the best `size` spans of each window of a part."""
-    start, end = spans.start_index[part, :, None], spans.end_index[part, None, :]
-    score = spans.start_logit[part, :, None].astype(np.float64) + spans.end_logit[part, None, :]
-    allowed = (start >= 0) & (end >= start) & (end - start < longest)
+    """Record, first character, past-the-last character and score of the best `size` spans of each window of a part.
+
+    Among equal scores at the end of a window's list, those of better starts, then of better ends, come in.
+    """
     windows = np.arange(*part.indices(len(spans)))
+    start, end = spans.start_index[part], spans.end_index[part]
+    first, stop = rows.characters(windows[:, None], start, end)
+    length = end[:, None, :] - start[:, :, None]
     # Spans without characters leave before the best are chosen, or they would crowd out real ones.
-    at = np.broadcast_to(windows[:, None, None], score.shape)
-    first, stop = rows.characters(at, np.broadcast_to(start, score.shape), np.broadcast_to(end, score.shape))
-    score = np.where(allowed & (stop > first), score, -np.inf).reshape(len(windows), -1)
-    best = np.argsort(-score, axis=1, kind="stable")[:, :size]
-    window, flat = np.broadcast_to(np.arange(len(windows))[:, None], best.shape), best
-    real = np.isfinite(score[window, flat])
-    window, flat = window[real], flat[real]
-    first, stop = first.reshape(len(windows), -1)[window, flat], stop.reshape(len(windows), -1)[window, flat]
-    return rows.record[windows[window]], first, stop, score[window, flat]
+    allowed = (length >= 0) & (length < longest) & (start >= 0)[:, :, None] & (stop[:, None, :] > first[:, :, None])
+    window, i, j = _greatest_pairs(spans.start_logit[part], spans.end_logit[part], allowed, size)
+    score = spans.start_logit[part][window, i].astype(np.float64) + spans.end_logit[part][window, j]
+    found = (rows.record[windows[window]], first[window, i], stop[window, j])
+    return (*(values.astype(np.int64) for values in found), score)
+
+
+def _greatest_pairs(
+    start: np.ndarray, end: np.ndarray, allowed: np.ndarray, size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Window, start and end of the `size` greatest finite sums of each window; the first pairs among equals.
+
+    `start`, `end`: float32 (W, k); `allowed`: bool (W, k, k), which pairs count.
+    """
+    windows, k = start.shape
+    rough = start[:, :, None] + end[:, None, :]  # in float32, so that sums which differ a little may come out equal
+    rough = np.where(allowed & np.isfinite(rough), rough, -np.inf).reshape(windows, -1)
+    if size < k * k:
+        least = np.partition(rough, -size, axis=1)[:, [-size]]
+        chosen = (rough >= np.nextafter(least, np.float32(-np.inf))) & (rough > -np.inf)
+        crowded = np.flatnonzero(chosen.sum(axis=1) > size)
+        exact = start[crowded, :, None].astype(np.float64) + end[crowded, None, :]
+        exact = np.where(chosen[crowded], exact.reshape(-1, k * k), -np.inf)
+        order = np.argsort(-exact, axis=1, kind="stable")[:, :size]
+        chosen[crowded] = False
+        chosen[crowded[:, None], order] = True
+    else:
+        chosen = rough > -np.inf
+    window, pair = np.divmod(np.flatnonzero(chosen), k * k)
+    return window, *np.divmod(pair, k)
+
+
+def _greatest_of_runs(values: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """The greatest value of each run; `first` are the places where runs begin."""
+    return np.maximum.reduceat(values, first) if len(first) else values
 
 
 def walkthrough(spans: Spans, rows: Rows, records: int) -> Candidates:
@@ -139,42 +152,6 @@ def walkthrough(spans: Spans, rows: Rows, records: int) -> Candidates:
     return Candidates(rows.record[chosen], start, stop, score, null)
 
 
-@dataclass
-class Answered:
-    """One question's result: the answer ("" for none), the null score minus the best span's score, and candidates.
-
-    A candidate has text, start and stop (characters of the context), score, probability. The probabilities and
-    `null_probability` are a softmax over the scores of the candidates and the null score.
-    """
-
-    id: str
-    answer: str
-    null_score_difference: float
-    null_score: float
-    null_probability: float
-    candidates: list[dict[str, Any]]
-
-
-def answer(candidates: Candidates, records: Iterator[tuple[str, str]], threshold: float) -> Iterator[Answered]:
-    """Turn candidates into each record's result; `records` yields (id, context) in record order.
-
-    No answer where null score - best score > `threshold` or there is no candidate (the official null rule).
-    """
-    bounds = np.searchsorted(candidates.record, np.arange(len(candidates.null_score) + 1))
-    for number, (identity, context) in enumerate(records):
-        part = slice(bounds[number], bounds[number + 1])
-        null, scores = candidates.null_score[number], candidates.score[part]
-        every = np.exp(np.append(scores, null) - max(null, scores.max(initial=-np.inf)))
-        every /= every.sum()
-        listed = [
-            {"text": context[a:b], "start": int(a), "stop": int(b), "score": float(score), "probability": float(share)}
-            for a, b, score, share in zip(candidates.start[part], candidates.stop[part], scores, every, strict=False)
-        ]
-        difference = float(null - (scores[0] if len(scores) else NO_SPAN))
-        text = listed[0]["text"] if listed and difference <= threshold else ""
-        yield Answered(identity, text, difference, float(null), float(every[-1]), listed)
-
-
 def postprocess(
     spans_file: str | Path,
     windows_folder: str | Path,
@@ -185,13 +162,20 @@ def postprocess(
     """Decode a member's spans by one decoding of the configuration.
 
     Writes `answers` {id: text} and `null_scores` {id: null score minus best span's score}, both the official script's
-    formats, and `nbest`, a JSON line a question. Raises InputError when spans and windows are not of the same rows.
+    formats, and `nbest`, a row a question (see answers.nbest_table). Raises InputError when spans and windows are
+    not of the same rows, and for scores that are no finite numbers.
     """
-    spans, rows = Spans.read(spans_file), Rows.of(load_windows(windows_folder))
+    spans, rows = Spans.read(spans_file), Rows.of(arrow_table(windows_folder, COLUMNS))
     if len(spans) != len(rows.record):
         raise InputError(
             f"{spans_file}: spans of {len(spans):,} windows, where {windows_folder} has {len(rows.record):,}; remove "
             "the file and run again"
+        )
+    logits = (spans.null_score, spans.row_start_logit, spans.row_end_logit)
+    if not all(np.isfinite(values).all() for values in logits):
+        raise InputError(
+            f"{spans_file}: scores that are no finite numbers: did the training diverge (see its training.csv), or is "
+            "prediction's precision too low?"
         )
     records = number_of_records(records_file)
     if decoding["method"] == "walkthrough":
@@ -199,34 +183,5 @@ def postprocess(
     else:
         found = n_best(spans, rows, records, decoding["n_best_size"], decoding["max_answer_length"])
         threshold = decoding["null_threshold"]
-    answers, differences = {}, {}
-    with written_aside(outputs["nbest"]) as aside, open(aside, "w", encoding="utf-8") as stream:
-        for result in answer(found, contexts(records_file), threshold):
-            answers[result.id] = result.answer
-            differences[result.id] = result.null_score_difference
-            line = {
-                "id": result.id,
-                "null_score": result.null_score,
-                "null_probability": result.null_probability,
-                "candidates": result.candidates,
-            }
-            stream.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
-    write_json(outputs["answers"], answers)
-    write_json(outputs["null_scores"], differences)
+    answers = write_answers(found, decide(found, threshold), records_file, outputs)
     log.info(f"{sum(map(bool, answers.values())):,} of {len(answers):,} questions answered")
-
-
-def number_of_records(records_file: str | Path) -> int:
-    """Questions in a records file, read from its footer."""
-    import pyarrow.parquet as parquet
-
-    return parquet.read_metadata(records_file).num_rows
-
-
-def contexts(records_file: str | Path) -> Iterator[tuple[str, str]]:
-    """Yield (id, context) of a records file in order, a batch in memory at a time."""
-    import pyarrow.parquet as parquet
-
-    with parquet.ParquetFile(records_file) as file:
-        for batch in file.iter_batches(columns=["id", "context"]):
-            yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)

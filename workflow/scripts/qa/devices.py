@@ -1,12 +1,15 @@
 """Where the model runs and in which arithmetic."""
 
 import contextlib
+import logging
 import os
 from typing import Any
 
 from qa.errors import InputError
 
 AUTOCAST = ("bf16", "fp16")
+
+log = logging.getLogger(__name__)
 
 
 def device() -> Any:
@@ -69,3 +72,15 @@ def set_threads(threads: int) -> None:
     import torch
 
     torch.set_num_threads(max(1, threads))
+
+
+def can_compile() -> bool:
+    """Whether torch.compile works on this machine's GPU: it needs Triton and a C compiler, which a node may lack."""
+    import torch
+
+    try:
+        doubled = torch.compile(lambda values: values * 2)(torch.ones(8, device="cuda"))
+        return bool((doubled == 2).all())
+    except Exception as error:  # of many kinds, none of them public
+        log.warning(f"torch.compile does not work here, so training is slower ({str(error).strip().splitlines()[0]})")
+        return False

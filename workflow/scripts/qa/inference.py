@@ -1,6 +1,7 @@
 """Prediction: the best starts and ends of each window with their logits, never all logits of a dataset."""
 
 import logging
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,17 +9,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from qa import devices
-from qa.batching import Padder
+from qa import devices, packing
+from qa.batching import Packer, Padder, TokenRows, WindowStore
+from qa.encoding import load_tokenizer
 from qa.errors import InputError
 from qa.files import written_aside
 from qa.models import inputs_of, load_model
 from qa.progress import Progress
+from qa.rows import arrow_table
 from qa.spans import Spans
-from qa.windows import load_tokenizer, load_windows
+
+PLACES = ["context_start", "context_stop", "null_position"]
+AHEAD = 2  # batches that the GPU has been given while the results of an earlier one are taken
 
 log = logging.getLogger(__name__)
-PLACES = ["context_start", "context_stop", "null_position"]
 
 
 @dataclass(frozen=True)
@@ -41,46 +45,64 @@ def predict(
     """
     device = devices.device()
     devices.set_threads(threads)
-    tokenizer, windows = load_tokenizer(model_folder), load_windows(windows_folder)
-    padder = Padder.of(tokenizer, settings)
-    model = load_model(model_folder).to(device).eval()
+    model = load_model(model_folder).eval()
+    collator, rows = packing.collator(model, load_tokenizer(model_folder), settings)
+    model = model.to(device)
+    table = arrow_table(windows_folder)
     columns = [*inputs_of(model, ["input_ids", "token_type_ids"]), *PLACES]
-    windows = windows.select_columns([name for name in columns if name in windows.column_names])
-    lengths = row_lengths(windows)
-    order = np.argsort(-lengths, kind="stable")
+    windows = WindowStore(table, [name for name in columns if name in table.column_names])
     spans = Spans.empty(len(windows), settings["candidates"])
     progress = Progress("predict", len(windows), "windows")
-    log.info(f"predicting {len(windows):,} windows on {device}, {settings['precision']}")
+    how = f"{rows}, {packing.attention_of(model, device, settings['precision'])}"
+    log.info(f"predicting {len(windows):,} windows on {device}, {settings['precision']}, {how}")
+    order = np.argsort(-windows.lengths, kind="stable")
+    size, waiting = settings["batch_size"], deque()
     with torch.inference_mode(), devices.arithmetic(settings["precision"]):
-        for first in range(0, len(order), settings["batch_size"]):
-            chosen = order[first : first + settings["batch_size"]]
-            rows = windows[chosen.tolist()]
-            rows = [dict(zip(rows, values, strict=True)) for values in zip(*rows.values(), strict=True)]
-            batch = {name: tensor.to(device) for name, tensor in padder(rows).items()}
-            output = model(**batch)
-            start, end = output.start_logits.float(), output.end_logits.float()
-            if not (torch.isfinite(start).all() and torch.isfinite(end).all()):
-                raise InputError(f"{model_folder}: its logits are not finite (window {chosen[0]}); train it anew")
-            found = best_spans(start, end, _places(rows, padder.shifts(lengths[chosen]), device), spans.candidates)
-            spans.put(chosen, {name: tensor.cpu().numpy() for name, tensor in found.items()})
-            progress.reach(min(first + len(chosen), len(order)))
+        for first in range(0, len(order), size):
+            chosen = order[first : first + size]
+            waiting.append((chosen, _found(model, collator, windows.rows(chosen), spans.candidates, device)))
+            if len(waiting) > AHEAD:
+                _put(spans, *waiting.popleft(), model_folder)
+                progress.reach(first)
+        while waiting:
+            _put(spans, *waiting.popleft(), model_folder)
+    progress.reach(len(windows))
     with written_aside(target) as aside:
         spans.write(aside)
 
 
-def row_lengths(windows: Any) -> np.ndarray:
-    """Tokens of each row, int64 of shape (windows,), read from the offsets of the column, not from its values."""
-    chunks = windows.data.table.column("input_ids").chunks
-    return np.concatenate([np.diff(chunk.offsets.to_numpy()) for chunk in chunks]) if chunks else np.zeros(0, np.int64)
+def _found(
+    model: Any, collator: Packer | Padder, rows: TokenRows, candidates: int, device: torch.device
+) -> tuple[dict[str, torch.Tensor], Any]:
+    """What `Spans` keeps of some windows, on its way from the device, and the event after which it has arrived."""
+    batch = {
+        name: values.to(device, non_blocking=True) if hasattr(values, "to") else values
+        for name, values in collator(rows).items()
+    }
+    start, end, _ = packing.window_logits(model(**batch), batch)
+    start, end = start.float(), end.float()
+    shifts = collator.shifts(rows.lengths)
+    places = [torch.from_numpy(rows.numbers[name] + shifts).to(device, non_blocking=True) for name in PLACES]
+    place = Place(*places, torch.from_numpy(shifts).to(device, non_blocking=True))
+    found = best_spans(start, end, place, candidates)
+    found["finite"] = torch.isfinite(start).all(dim=1) & torch.isfinite(end).all(dim=1)
+    found = {name: values.to("cpu", non_blocking=True) for name, values in found.items()}
+    arrived = torch.cuda.Event() if device.type == "cuda" else None
+    if arrived:
+        arrived.record()
+    return found, arrived
 
 
-def _places(rows: list[dict[str, Any]], shifts: np.ndarray, device: torch.device) -> Place:
-    def moved(name: str) -> torch.Tensor:
-        return torch.from_numpy(np.array([row[name] for row in rows]) + shifts).to(device)
-
-    return Place(
-        moved("context_start"), moved("context_stop"), moved("null_position"), torch.from_numpy(shifts).to(device)
-    )
+def _put(
+    spans: Spans, chosen: np.ndarray, results: tuple[dict[str, torch.Tensor], Any], model_folder: str | Path
+) -> None:
+    found, arrived = results
+    if arrived:
+        arrived.synchronize()
+    arrays = {name: tensor.numpy() for name, tensor in found.items()}
+    if not arrays.pop("finite").all():
+        raise InputError(f"{model_folder}: its logits are not finite (window {chosen[0]}); train it anew")
+    spans.put(chosen, arrays)
 
 
 def best_spans(start: torch.Tensor, end: torch.Tensor, place: Place, candidates: int) -> dict[str, torch.Tensor]:

@@ -103,6 +103,7 @@ def official_metrics(
     *,
     best_texts: Texts | None = None,
     average_precision: bool = False,
+    raw: tuple[Scores, Scores] | None = None,
 ) -> dict[str, float]:
     """Score predictions as the official script does, in percent, under its keys and in its order.
 
@@ -113,7 +114,8 @@ def official_metrics(
     A question whose null score (0 where none are given) exceeds `null_threshold` counts as answered with nothing;
     `math.inf` takes the predictions as they are. `best_texts`, the best non-null text of each question, serves the
     threshold search and the average precisions, which are wrong over predictions that a threshold already emptied;
-    without it the predictions serve. Equal null scores are searched in the order of `null_scores`.
+    without it the predictions serve. Equal null scores are searched in the order of `null_scores`. `raw` are the
+    predictions' `raw_scores`, where they are known already.
 
     Raises InputError where there is no question, or where a dictionary lacks a question or holds an unknown one;
     ValueError where average precisions are asked for without null scores.
@@ -125,12 +127,14 @@ def official_metrics(
     for name, given in (("null scores", null_scores), ("best texts", best_texts)):
         if given is not None:
             check_ids(gold_answers, given, name)
-    exact, overlap = raw_scores(gold_answers, predictions)
+    exact, overlap = raw or raw_scores(gold_answers, predictions)
     metrics = _averages(gold_answers, exact, overlap, null_scores, null_threshold)
     if null_scores is None:
         return metrics
     if best_texts is not None:
-        exact, overlap = raw_scores(gold_answers, best_texts)
+        others = {key: golds for key, golds in gold_answers.items() if best_texts[key] != predictions[key]}
+        more = raw_scores(others, {key: best_texts[key] for key in others})
+        exact, overlap = ({**known, **new} for known, new in zip((exact, overlap), more, strict=True))
     for name, scores in (("exact", exact), ("f1", overlap)):
         best, threshold = best_threshold(gold_answers, best_texts or predictions, scores, null_scores)
         metrics |= {f"best_{name}": best, f"best_{name}_thresh": threshold}

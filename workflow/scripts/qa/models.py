@@ -7,6 +7,8 @@ from typing import Any
 from qa.errors import InputError, some
 from qa.files import written_aside
 
+ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")  # as configurations name it
+
 
 def load_model(path: str | Path, overrides: dict[str, Any] | None = None) -> Any:
     """Load a folder's model with AutoModelForQuestionAnswering, fp32, from safetensors, without remote code.
@@ -58,6 +60,24 @@ def load_model(path: str | Path, overrides: dict[str, Any] | None = None) -> Any
     return model
 
 
+def with_attention_dropout(path: str | Path, overrides: dict[str, Any], dropout: float | None) -> dict[str, Any]:
+    """`overrides` for `load_model` with the attention's dropout, a share; None leaves the model's own.
+
+    Raises InputError where the model's configuration has no such value under any known name.
+    """
+    from transformers import AutoConfig
+
+    if dropout is None or any(name in overrides for name in ATTENTION_DROPOUT):
+        return overrides
+    config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    names = [name for name in ATTENTION_DROPOUT if hasattr(config, name)]
+    if not names:
+        raise InputError(
+            f"training.attention_dropout: {type(config).__name__} of {path} has no {some(ATTENTION_DROPOUT)}; set null"
+        )
+    return {**overrides, names[0]: dropout}
+
+
 def export(checkpoint: str | Path, pretrained: str | Path, folder: str | Path) -> None:
     """Write a training checkpoint's model, with the tokenizer of its pretrained one, as a folder for from_pretrained.
 
@@ -68,7 +88,7 @@ def export(checkpoint: str | Path, pretrained: str | Path, folder: str | Path) -
 
 def save_model(model: Any, pretrained: str | Path, folder: str | Path) -> None:
     """Write a model and the tokenizer of the pretrained one as a folder for from_pretrained."""
-    from qa.windows import load_tokenizer
+    from qa.encoding import load_tokenizer
 
     with written_aside(folder, directory=True) as aside:
         model.save_pretrained(aside)

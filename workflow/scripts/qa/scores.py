@@ -1,6 +1,5 @@
 """Scores: the official metrics of one set of answers, and the table over all runs."""
 
-import json
 import math
 import time
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from qa.errors import InputError
 from qa.files import read_json, write_json, written_aside
 
+NESTED = ("intervals", "interval")  # of metrics.json: one member's, and no mean over members is the mean's
 KEYS = ["run", "dataset", "split", "decoding"]
 HEADLINE = {"exact_mean": "EM", "f1_mean": "F1", "HasAns_f1_mean": "answerable F1", "NoAns_f1_mean": "unanswerable F1"}
 
@@ -17,42 +17,43 @@ def score(records_file: str | Path, answers: dict[str, str], target: str | Path)
     """Write metrics.json of answers against a records file; `answers` are the paths `answers`, `null_scores`, `nbest`.
 
     First the official keys, in the official order, with the best thresholds and average precisions where the null
-    scores rank anything; then `answered`, the share of questions with an answer, in percent. The best thresholds are
-    searched over each question's best text that is not the null answer. Raises InputError for missing or unknown ids.
+    scores rank anything; then `answered`, the share of questions with an answer, in percent; then `intervals` of the
+    means and `interval`, how they were found (see statistics.intervals). The best thresholds are searched over each
+    question's best text that is not the null answer. Raises InputError for missing or unknown ids.
     """
-    from qa import metrics
+    from qa import metrics, statistics
+    from qa.answers import best_spans_of
 
-    golds = dict(_golds(records_file))
+    titles, golds = _golds(records_file)
     texts, scores = read_json(answers["answers"]), read_json(answers["null_scores"])
-    found = metrics.official_metrics(
+    exact, overlap = metrics.raw_scores(golds, texts)
+    found: dict[str, Any] = metrics.official_metrics(
         golds,
         texts,
         null_scores=scores,
         null_threshold=math.inf,  # the answers are thresholded already
-        best_texts=_best_texts(answers["nbest"]),
+        best_texts=best_spans_of(answers["nbest"]),
         average_precision=True,
+        raw=(exact, overlap),
     )
     found["answered"] = 100.0 * sum(map(bool, texts.values())) / len(texts)
+    found |= statistics.intervals(statistics.mean_metrics(golds, exact, overlap, texts), titles)
     write_json(target, found)
     return found
 
 
-def _golds(records_file: str | Path) -> Any:
+def _golds(records_file: str | Path) -> tuple[list[str], dict[str, list[str]]]:
+    """Each question's title, and its gold answers by id."""
     import pyarrow.parquet as parquet
 
+    titles: list[str] = []
+    golds: dict[str, list[str]] = {}
     with parquet.ParquetFile(records_file) as file:
-        for batch in file.iter_batches(columns=["id", "answers"]):
-            for row in batch.to_pylist():
-                yield row["id"], row["answers"]["text"]
-
-
-def _best_texts(nbest_file: str | Path) -> dict[str, str]:
-    texts = {}
-    with open(nbest_file, encoding="utf-8") as stream:
-        for line in stream:
-            row = json.loads(line)
-            texts[row["id"]] = row["candidates"][0]["text"] if row["candidates"] else ""
-    return texts
+        for batch in file.iter_batches(columns=["id", "title", "answers"]):
+            columns = (batch.column("id"), batch.column("answers").field("text"))
+            golds.update(zip(*(column.to_pylist() for column in columns), strict=True))
+            titles += batch.column("title").to_pylist()
+    return titles, golds
 
 
 def summarize(scored: list[tuple[str, str, str, str]], files: list[str], target: str | Path) -> Any:
@@ -70,7 +71,7 @@ def summarize(scored: list[tuple[str, str, str, str]], files: list[str], target:
             {**dict(zip(KEYS, (run, dataset, part, decoding), strict=True)), "member": member, **read_json(file)}
         )
     frame = pd.DataFrame(rows)
-    metrics = [name for name in frame.columns if name not in (*KEYS, "member")]
+    metrics = [name for name in frame.columns if name not in (*KEYS, "member", *NESTED)]
     groups = frame.groupby(KEYS, sort=False)
     columns = {"seeds": groups["member"].count()}
     for name in metrics:

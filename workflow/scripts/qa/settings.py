@@ -23,7 +23,7 @@ GROUPS = ("windows", "precision", "padding", "training", "prediction", "checkpoi
 RESERVED_RUNS = ("records", "windows", "usage")  # folders of results/ that are no run
 RESERVED_DATASETS = ("model",)  # a folder of each member that is no dataset
 LEAST_ROOM = 8  # tokens of a row left for special tokens and a step forward, beside question and overlap
-PROCESSES = ("gpus", "nodes")  # settings of training that change no result but for rounding
+SPEED_ONLY = ("gpus", "nodes", "compile")  # settings of training that change no result but for rounding
 SCIENTIFIC = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
 ONE_SOURCE = "needs one source: `repo` with `revision`, or `path`, or `package` with `directory`"
 
@@ -231,15 +231,15 @@ def windows_key(run: dict[str, Any]) -> str:
 
 def training(run: dict[str, Any], models: dict[str, Any]) -> dict[str, Any]:
     """What `train` reads and what changes its result; the seed is its own param."""
-    settings = {key: value for key, value in run["training"].items() if key not in PROCESSES}
+    settings = {key: value for key, value in run["training"].items() if key not in SPEED_ONLY}
     if settings["max_steps"] is not None:
         del settings["epochs"]
     return {**settings, **computing(run), "overrides": models[run["model"]]["overrides"]}
 
 
 def running(run: dict[str, Any]) -> dict[str, Any]:
-    """What `train` reads and what changes no result: checkpoint and logging intervals, numbers of GPUs and nodes."""
-    return {**run["checkpoints"], **{key: run["training"][key] for key in PROCESSES}}
+    """What `train` reads and what changes no result: checkpoint and logging intervals, GPUs and nodes, compilation."""
+    return {**run["checkpoints"], **{key: run["training"][key] for key in SPEED_ONLY}}
 
 
 def prediction(run: dict[str, Any]) -> dict[str, Any]:

@@ -70,7 +70,8 @@ class Spans:
         import pyarrow.parquet as parquet
 
         try:
-            table = parquet.read_table(path, page_checksum_verification=True).combine_chunks()
+            with parquet.ParquetFile(path, page_checksum_verification=True) as file:
+                table = file.read().combine_chunks()
             arrays = {}
             for part in fields(cls):
                 column = table.column(part.name)
@@ -78,7 +79,7 @@ class Spans:
                     [c.flatten() if pa.types.is_fixed_size_list(c.type) else c for c in column.chunks]
                 )
                 width = column.type.list_size if pa.types.is_fixed_size_list(column.type) else None
-                arrays[part.name] = flat.to_numpy().reshape((-1, width) if width else -1)
-        except (OSError, KeyError, pa.ArrowInvalid) as error:
+                arrays[part.name] = np.from_dlpack(flat).reshape((-1, width) if width else -1)
+        except (OSError, KeyError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise InputError(f"{path}: spans cannot be read ({error}); remove the file and run again") from None
         return cls(**arrays)

@@ -12,13 +12,14 @@ import torch.distributed
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback
 
-from qa.batching import EpochBatches
+from qa import packing
+from qa.batching import IGNORED, EpochBatches
 from qa.checkpoints import TrainingMemory, mark_complete
 from qa.errors import InputError, Interrupted
 from qa.interruption import Pace, Requests, Walltime
+from qa.packing import POSITIONS
 from qa.progress import Progress
 
-POSITIONS = ("start_positions", "end_positions")
 UNLOGGED = "unlogged_loss.json"
 SIGN_OF_LIFE = 30.0  # seconds between two notes of how far an attempt is
 AGREE_EVERY = 5  # steps between two agreements of several processes on whether to stop
@@ -50,16 +51,22 @@ class WindowTrainer(Trainer):
             pin_memory=self.args.dataloader_pin_memory,
         )
 
+    def _prepare_input(self, data: Any) -> Any:
+        """The Trainer's, without waiting for the GPU: it would stand still while the next batch is made."""
+        if isinstance(data, torch.Tensor):
+            return data.to(self.args.device, non_blocking=True)
+        return super()._prepare_input(data)
+
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **options: Any) -> Any:
         """The mean over a batch's windows, also where several processes share it in unequal pieces."""
         if self.padding_counts:
             loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **options)
         else:
-            outputs = model(**{name: values for name, values in inputs.items() if name not in POSITIONS})
-            loss = window_loss(outputs, inputs)
+            outputs = model(**packing.model_inputs(inputs))
+            loss = window_loss(*packing.window_logits(outputs, inputs), inputs)
         if self.args.world_size > 1 and model.training:
-            here = len(inputs["input_ids"])
-            everywhere = torch.tensor(float(here), device=self.args.device)
+            here = (inputs[POSITIONS[0]] != IGNORED).sum().float()
+            everywhere = here.clone()
             torch.distributed.all_reduce(everywhere)
             loss = loss * (here * self.args.world_size / everywhere)
         return (loss, outputs) if return_outputs else loss
@@ -108,17 +115,18 @@ class WindowTrainer(Trainer):
             ) from error
 
 
-def window_loss(outputs: Any, inputs: Any) -> torch.Tensor:
+def window_loss(start: torch.Tensor, end: torch.Tensor, tokens: torch.Tensor, positions: Any) -> torch.Tensor:
     """Mean over windows and over start and end of the cross entropy among a window's own tokens.
 
-    `outputs` has start_logits and end_logits of shape (windows, tokens), any float type; `inputs` attention_mask of the
-    same shape and start_positions and end_positions of shape (windows,), int64. A scalar in fp32.
+    `start` and `end` are logits of shape (windows, tokens), any float type; `tokens`, bool of that shape, says which
+    are a window's; `positions` has start_positions and end_positions of shape (windows,), int64, IGNORED where a window
+    only fills a row. A scalar in fp32.
     """
-    padding = inputs["attention_mask"] == 0
-    losses = [
-        torch.nn.functional.cross_entropy(logits.float().masked_fill(padding, -torch.inf), inputs[name])
-        for name, logits in zip(POSITIONS, (outputs.start_logits, outputs.end_logits), strict=True)
-    ]
+    losses = []
+    for name, logits in zip(POSITIONS, (start, end), strict=True):
+        outside = ~tokens & (positions[name] != IGNORED)[:, None]  # all of a window's would make its gradient NaN
+        among = logits.float().masked_fill(outside, -torch.inf)
+        losses.append(torch.nn.functional.cross_entropy(among, positions[name], ignore_index=IGNORED))
     return sum(losses) / 2
 
 

@@ -2,27 +2,27 @@
 
 import csv
 import logging
+import math
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow.compute as pc
 import torch
 import transformers
 from transformers import PrinterCallback, Trainer, TrainerState, TrainingArguments
 
-from qa import devices, distributed, manifest
-from qa.batching import EpochBatches, Padder
-from qa.checkpoints import TrainingMemory, seconds_of
+from qa import devices, distributed, manifest, packing
+from qa.batching import EpochBatches, Packer, WindowStore
+from qa.checkpoints import TrainingMemory, seconds_of, step_of
+from qa.encoding import load_tokenizer
 from qa.errors import Interrupted
 from qa.files import write_json, written_aside
 from qa.interruption import Requests, Walltime, requests_noted
-from qa.models import inputs_of, load_model, save_model
+from qa.models import inputs_of, load_model, save_model, with_attention_dropout
+from qa.rows import arrow_table
 from qa.trainer import Order, Saving, Watch, WindowTrainer
-from qa.windows import load_tokenizer, load_windows
 
 MODEL_COLUMNS = ["input_ids", "token_type_ids", "start_positions", "end_positions"]
 CSV_COLUMNS = {
@@ -148,7 +148,7 @@ def train(
         "versions": versions,
         "gpus": determinants["processes"],
         "started": started.isoformat(timespec="seconds"),
-        "training_windows": len(load_windows(inputs["windows"])),
+        "training_windows": len(arrow_table(inputs["windows"])),
         **used,
     }
     write_json(outputs["manifest"], _manifest(made, state, memory))
@@ -217,14 +217,16 @@ def finished(checkpoint: Path | None) -> tuple[Any, TrainerState | None]:
 
 def _trainer(task: Task) -> WindowTrainer:
     inputs, settings, seed, running = task.inputs, task.settings, task.seed, task.running
-    tokenizer = load_tokenizer(inputs["model"])
     transformers.set_seed(seed)  # before the model: its new head is drawn at random
-    model = load_model(inputs["model"], settings["overrides"])
-    windows = _columns(inputs["windows"], model)
-    validation = _columns(inputs["validation"], model) if "validation" in inputs else None
+    model = load_model(
+        inputs["model"],
+        with_attention_dropout(inputs["model"], settings["overrides"], settings["attention_dropout"]),
+    )
+    windows = _windows(inputs["windows"], model)
+    validation = _windows(inputs["validation"], model) if "validation" in inputs else None
     arguments = training_arguments(settings, seed, running, task.memory.checkpoints, validation is not None)
     batches = EpochBatches(
-        lengths_of(windows),
+        windows.lengths,
         settings["batch_size"],
         seed,
         settings["accumulation_steps"],
@@ -232,10 +234,16 @@ def _trainer(task: Task) -> WindowTrainer:
         arguments.process_index,
         arguments.world_size,
     )
+    collator, rows = packing.collator(model, load_tokenizer(inputs["model"]), settings)
+    how = f"{rows}, {packing.attention_of(model, arguments.device, settings['precision'])}"
+    if arguments.device.type == "cuda":
+        how += f", {_compiled(model, running['compile'], settings['accumulation_steps'])}"
+        if isinstance(collator, Packer):
+            collator = _in_fixed_shapes(collator, batches, validation, arguments)
     trainer = WindowTrainer(
         model=model,
         args=arguments,
-        data_collator=Padder.of(tokenizer, settings),
+        data_collator=collator,
         train_dataset=windows,
         eval_dataset=validation,
         batches=batches,
@@ -247,18 +255,40 @@ def _trainer(task: Task) -> WindowTrainer:
         trainer.add_callback(callback)
     trainer.remove_callback(PrinterCallback)  # Watch prints
     where = f"{arguments.device}, processes: {arguments.world_size}"
-    log.info(f"training on {len(windows):,} windows on {where}, {settings['precision']}, seed {seed}")
+    log.info(f"training on {len(windows):,} windows on {where}, {settings['precision']}, {how}, seed {seed}")
+    if arguments.process_index == 0:
+        task.memory.note(step_of(task.resume) if task.resume else 0, computed=how)
     return trainer
 
 
-def lengths_of(windows: Any) -> np.ndarray:
-    """Tokens of each window of a dataset: an int array of shape (windows,)."""
-    return np.concatenate([pc.list_value_length(chunk).to_numpy() for chunk in windows.data["input_ids"].chunks])
+def _in_fixed_shapes(
+    packer: Packer, batches: EpochBatches, validation: WindowStore | None, arguments: TrainingArguments
+) -> Packer:
+    """The packer for rows of one or two sizes that hold every batch of training and validation."""
+    part, longest = arguments.per_device_train_batch_size, int(batches.lengths.max())
+    largest = 0
+    if validation is not None:
+        largest = max(int(validation.lengths[i : i + part].sum()) for i in range(0, len(validation), part))
+        longest = max(longest, int(validation.lengths.max()))
+    epochs = math.ceil(arguments.num_train_epochs)
+    if arguments.max_steps > 0:
+        epochs = math.ceil(arguments.max_steps * arguments.gradient_accumulation_steps / len(batches))
+    sizes = packing.budgets(batches.totals(epochs), largest)
+    return replace(packer, budgets=sizes, windows=part, width=-(-longest // 16) * 16)
 
 
-def _columns(path: str, model: Any) -> Any:
-    windows = load_windows(path)
-    return windows.select_columns([name for name in inputs_of(model, MODEL_COLUMNS) if name in windows.column_names])
+def _compiled(model: Any, wanted: str, accumulation_steps: int) -> str:
+    """Have torch compile the model in place, its weights' names untouched, if this machine can; tells what was done."""
+    if wanted == "none" or not devices.can_compile():
+        return "not compiled"
+    graphs = wanted == "graphs" and accumulation_steps == 1  # gradients that live on would be overwritten
+    model.compile(dynamic=False, mode="reduce-overhead" if graphs else None)
+    return "compiled, in CUDA graphs" if graphs else "compiled"
+
+
+def _windows(path: str, model: Any) -> WindowStore:
+    table = arrow_table(path)
+    return WindowStore(table, [name for name in inputs_of(model, MODEL_COLUMNS) if name in table.column_names])
 
 
 def _usual_rate(history: list[dict[str, Any]]) -> float | None:

@@ -4,64 +4,25 @@ Each text is encoded once, without special tokens; windows are slices of its tok
 own overflow mechanism gives, and a question can be cut by tokens. Rows are stored unpadded; batches pad them.
 """
 
-import itertools
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from qa.encoding import row_template
 from qa.errors import InputError, some
-from qa.files import remove, written_aside
+from qa.files import written_aside
+from qa.labels import NONE, exact_labels, walkthrough_labels
 from qa.progress import Progress
+from qa.questions import Encoder, Questions
 
-BATCH = 1_000  # records encoded at once
+TOKENS = 2**20  # of the rows made at once, but for one row that is longer
 LIST_COLUMNS = ("input_ids", "token_type_ids", "offset_start", "offset_end")
-WHITE_SPACE = np.array([point for point in range(0x3001) if chr(point).isspace()], np.uint32)
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """Tokens of one text: ids and the characters [start, stop) that each covers, int32 arrays of shape (tokens,)."""
-
-    ids: np.ndarray
-    start: np.ndarray
-    stop: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, part: slice) -> "Encoded":
-        return Encoded(self.ids[part], self.start[part], self.stop[part])
-
-
-@dataclass(frozen=True)
-class RowTemplate:
-    """Special tokens before the question, between question and context, and after it.
-
-    `types` are the token types of the special tokens, in that order, with the question's and the context's (one number
-    each) in their places.
-    """
-
-    before: np.ndarray
-    between: np.ndarray
-    after: np.ndarray
-    types: tuple[np.ndarray, ...]
-    null_from: tuple[str, int]
-
-    @property
-    def special_tokens(self) -> int:
-        """Special tokens of a row."""
-        return len(self.before) + len(self.between) + len(self.after)
-
-    def null_position(self, length: int) -> int:
-        """Where a row of `length` tokens holds the token that stands for no answer: its [CLS], else the first."""
-        side, place = self.null_from
-        return place if side == "before" else length - len(self.after) + place
 
 
 @dataclass
@@ -76,109 +37,30 @@ class Tally:
     unlabelled: list[str] = field(default_factory=list)  # answerable questions without any labelled window
 
 
-def load_tokenizer(path: str | Path) -> Any:
-    """The tokenizer of a model folder, local files only; raises InputError for one that is missing, broken or slow."""
-    from transformers import AutoTokenizer
-    from transformers.utils import logging as transformers_logging
+@dataclass(frozen=True)
+class Windows:
+    """Windows of some questions: int64 arrays of shape (windows,).
 
-    transformers_logging.set_verbosity_error()  # lest it warn of contexts that are longer than a row: they will be cut
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        raise InputError(f"{path}: its tokenizer cannot be loaded ({str(error).splitlines()[0]})") from None
-    if len(tokenizer) <= len(tokenizer.all_special_ids):  # a missing vocabulary is no error to transformers
-        raise InputError(f"{path}: its tokenizer has no vocabulary; are all of the tokenizer's files there?")
-    if not tokenizer.is_fast:
-        raise InputError(
-            f"{path}: {type(tokenizer).__name__} is a slow tokenizer without offsets; a fast one is needed"
-        )
-    return tokenizer
-
-
-def row_template(tokenizer: Any) -> RowTemplate:
-    """Read off a pair of short texts which special tokens and token types the tokenizer puts around them."""
-    pair = tokenizer("a", "a")
-    ids, parts = np.array(pair["input_ids"], np.int32), pair.sequence_ids(0)
-    types = pair.get("token_type_ids") or [0] * len(ids)
-    question = [place for place, part in enumerate(parts) if part == 0]
-    context = [place for place, part in enumerate(parts) if part == 1]
-    assert question and context and question[-1] < context[0], "question first, then context"
-    bounds = (0, question[0], question[-1] + 1, context[0], context[-1] + 1, len(ids))
-    before, _, between, _, after = (ids[a:b] for a, b in itertools.pairwise(bounds))
-    kinds = [np.array(types[a:b], np.int32) for a, b in itertools.pairwise(bounds)]
-    kinds[1], kinds[3] = kinds[1][:1], kinds[3][:1]
-    null_from = ("before", 0)
-    for side, tokens in (("after", after), ("before", before)):
-        places = np.flatnonzero(tokens == tokenizer.cls_token_id) if tokenizer.cls_token_id is not None else []
-        if len(places):
-            null_from = (side, int(places[0]))
-    return RowTemplate(before, between, after, tuple(kinds), null_from)
-
-
-def encode(tokenizer: Any, texts: list[str], trim: bool = True) -> list[Encoded]:
-    """Encode texts without special tokens; offsets count characters of each text.
-
-    `trim` leaves white space at their ends out: SentencePiece tokenizers count the space before a word as the word's,
-    RoBERTa's leave it out by themselves.
+    `question` is the window's question, `number` the window's within it, `begin` and `end` bound its tokens of the
+    whole context.
     """
-    if not texts:
-        return []
-    options = {"return_attention_mask": False, "return_token_type_ids": False}
-    batch = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, **options)
-    encoded = []
-    for text, ids, offsets in zip(texts, batch["input_ids"], batch["offset_mapping"], strict=True):
-        spans = np.array(offsets, np.int32).reshape(-1, 2)
-        start, stop = trimmed(text, *spans.T) if trim else spans.T
-        encoded.append(Encoded(np.array(ids, np.int32), start, stop))
-    return encoded
+
+    question: np.ndarray
+    number: np.ndarray
+    begin: np.ndarray
+    end: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.question)
 
 
-def trimmed(text: str, start: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Spans of characters, int32 of shape (tokens,), without white space at their ends; nothing but it has no width."""
-    points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-    space = np.append(np.isin(points, WHITE_SPACE), False)
-    if not len(start) or not (space[start] | space[stop - 1])[stop > start].any():
-        return start, stop
-    places = np.arange(len(space), dtype=np.int32)
-    next_letter = np.minimum.accumulate(np.where(space, len(space), places)[::-1])[::-1]
-    after_letter = np.maximum.accumulate(np.where(space, 0, places + 1))
-    first = np.minimum(next_letter[start], stop)
-    last = np.where(stop > start, np.maximum(after_letter[stop - 1], first), stop)
-    return first.astype(np.int32), last.astype(np.int32)
+def window_counts(tokens: np.ndarray, room: np.ndarray, overlap: int) -> np.ndarray:
+    """How many windows of `room` tokens, each sharing `overlap` with the one before, cover contexts of `tokens`.
 
-
-def window_slices(tokens: int, room: int, overlap: int) -> list[slice]:
-    """Slices of at most `room` tokens, each sharing `overlap` with the one before, that together cover all `tokens`.
-
-    The last ends with the context. The same slices as `stride=overlap` of the tokenizers library gives.
+    They start every room - overlap tokens, and the last ends with the context: the same as `stride=overlap` of the
+    tokenizers library gives.
     """
-    last = max(0, -(-(tokens - room) // (room - overlap)))
-    return [slice(i * (room - overlap), min(i * (room - overlap) + room, tokens)) for i in range(last + 1)]
-
-
-def answer_tokens(context: Encoded, start: int, stop: int) -> tuple[int, int] | None:
-    """First and last token of the smallest span that contains the characters [start, stop), or None.
-
-    Tokens without width hold no character, and tokens that share the bytes of one character all belong to it.
-    """
-    holds = (context.stop > start) & (context.start < stop) & (context.stop > context.start)
-    tokens = np.flatnonzero(holds)
-    return (int(tokens[0]), int(tokens[-1])) if len(tokens) else None
-
-
-def walkthrough_label(context: Encoded, start: int, stop: int) -> tuple[int, int] | None:
-    """The published walkthrough's label of the answer [start, stop), as token places within a context cut to a row.
-
-    An answer cut by the truncation gets the place after the context's last token as its end; only one that lies wholly
-    outside gets None. Places may so be -1 or len(context).
-    """
-    if not len(context) or context.start[0] > stop or context.stop[-1] < start:
-        return None
-    too_late = np.flatnonzero(context.start > start)
-    too_early = np.flatnonzero(context.stop < stop)
-    first = int(too_late[0]) - 1 if len(too_late) else len(context) - 1
-    last = int(too_early[-1]) + 1 if len(too_early) else 0
-    return first, last
+    return 1 + np.maximum(0, -(-(tokens - room) // (room - overlap)))
 
 
 class Windower:
@@ -189,6 +71,9 @@ class Windower:
         self.settings = settings
         self.template = row_template(tokenizer)
         self.with_types = "token_type_ids" in tokenizer.model_input_names
+        self.schema = _schema(self.with_types)
+        # the walkthrough takes the tokenizer's offsets as they are
+        self.encoder = Encoder(tokenizer, trim=settings["labels"] == "exact")
         self.tally = Tally()
         if settings["max_length"] > tokenizer.model_max_length:
             raise InputError(
@@ -196,116 +81,164 @@ class Windower:
                 f"{tokenizer.model_max_length} that the model {settings.get('model', '')} takes"
             )
 
-    def rows(self, records: list[dict[str, Any]], first: int = 0) -> Iterator[dict[str, Any]]:
-        """Yield the rows of some records, each distinct context encoded once; `first` numbers the records.
+    def rows(self, questions: Questions) -> Iterator[Any]:
+        """Yield the questions' rows, in order, as one `pyarrow.RecordBatch` or several, and count them in the tally.
 
         A row has id, record, window (its number within the question), input_ids, token_type_ids where the model takes
         them, offset_start and offset_end (characters of the question for its tokens, of the context for its tokens,
-        0 for special ones), context_start and context_stop (the context's places in the row), context_token (the
-        number of its first token within the whole context), null_position, start_positions and end_positions (the
-        label; the null position where the row holds no answer).
+        0 for special ones), context_token (the number of its first token within the whole context), context_start and
+        context_stop (the context's places in the row), null_position, start_positions and end_positions (the label;
+        the null position where the row holds no answer). Raises InputError for a question that leaves its context no
+        room.
         """
-        trim = self.settings["labels"] == "exact"  # the walkthrough takes the tokenizer's offsets as they are
-        contexts = list(dict.fromkeys(record["context"] for record in records))
-        context_tokens = dict(zip(contexts, encode(self.tokenizer, contexts, trim), strict=True))
-        questions = encode(self.tokenizer, [record["question"].strip() for record in records], trim)
-        for number, (record, question) in enumerate(zip(records, questions, strict=True), first):
-            yield from self._rows_of(number, record, question, context_tokens[record["context"]])
+        lengths = self._question_lengths(questions)
+        windows = self._windows(questions, lengths)
+        labels = self._labels(questions, windows)
+        self._count(questions, windows, labels)
+        pool = self._pool(questions)
+        total = np.cumsum(self.template.special_tokens + lengths[windows.question] + windows.end - windows.begin)
+        begin = 0
+        while begin < len(total):
+            before = total[begin - 1] if begin else 0
+            end = max(begin + 1, int(np.searchsorted(total, before + TOKENS, "right")))
+            part = Windows(*(array[begin:end] for array in vars(windows).values()))
+            yield self._table(questions, lengths, part, labels[begin:end], pool)
+            begin = end
 
-    def _rows_of(
-        self, number: int, record: dict[str, Any], question: Encoded, context: Encoded
-    ) -> Iterator[dict[str, Any]]:
-        longest = self.settings["max_question_length"]
-        if longest is not None and len(question) > longest:
-            self.tally.question_cut += 1
-            question = question[:longest]
-        slices = self._slices(record["id"], len(question), len(context))
-        if self.settings["long_contexts"] == "truncate" and len(slices) > 1:
-            self.tally.truncated += 1
-            slices = slices[:1]
-        labels = [self._label(record, context, part) for part in slices]
-        self.tally.questions += 1
-        self.tally.windows += len(slices)
-        self.tally.labelled += sum(label is not None for label in labels)
-        if record["answers"]["text"] and not any(labels):
-            self.tally.unlabelled.append(record["id"])
-        for window, (part, label) in enumerate(zip(slices, labels, strict=True)):
-            row = self._row(question, context[part], label)
-            yield {"id": record["id"], "record": number, "window": window, "context_token": part.start, **row}
+    def _question_lengths(self, questions: Questions) -> np.ndarray:
+        lengths, longest = questions.texts.lengths, self.settings["max_question_length"]
+        if longest is None:
+            return lengths
+        self.tally.question_cut += int((lengths > longest).sum())
+        return np.minimum(lengths, longest)
 
-    def _slices(self, identity: str, question: int, context: int) -> list[slice]:
-        room = self.settings["max_length"] - self.template.special_tokens - question
-        overlap = self.settings["overlap"] if self.settings["long_contexts"] == "windows" else 0
-        if room <= overlap:
+    def _windows(self, questions: Questions, lengths: np.ndarray) -> Windows:
+        windowed = self.settings["long_contexts"] == "windows"
+        overlap = self.settings["overlap"] if windowed else 0
+        room = self.settings["max_length"] - self.template.special_tokens - lengths
+        for question in np.flatnonzero(room <= overlap)[:1]:
             raise InputError(
-                f"id {identity!r}: its question has {question} tokens, which leaves {max(room, 0)} of "
-                f"{self.settings['max_length']} for the context, with an overlap of {overlap}; set "
-                "windows.max_question_length, or raise windows.max_length"
+                f"id {questions.ids[question].as_py()!r}: its question has {lengths[question]} tokens, which leaves "
+                f"{max(room[question], 0)} of {self.settings['max_length']} for the context, with an overlap of "
+                f"{overlap}; set windows.max_question_length, or raise windows.max_length"
             )
-        return window_slices(context, room, overlap)
+        tokens = questions.contexts.lengths[questions.context]
+        count = window_counts(tokens, room, overlap)
+        if not windowed:
+            self.tally.truncated += int((count > 1).sum())
+            count = np.ones_like(count)
+        question = np.repeat(np.arange(len(count)), count)
+        number = np.arange(len(question)) - np.repeat(np.cumsum(count) - count, count)
+        begin = number * (room - overlap)[question]
+        return Windows(question, number, begin, np.minimum(begin + room[question], tokens[question]))
 
-    def _label(self, record: dict[str, Any], context: Encoded, part: slice) -> tuple[int, int] | None:
-        """First and last token of the answer within the context's slice, or None."""
-        if not record["answers"]["text"]:
-            return None
-        start = record["answers"]["answer_start"][0]
-        stop = start + len(record["answers"]["text"][0])
+    def _labels(self, questions: Questions, windows: Windows) -> np.ndarray:
+        """First and last token of each window's answer within its slice of the context, NONE where it holds none."""
+        labels = np.full((len(windows), 2), NONE)
         if self.settings["labels"] == "walkthrough":
-            return walkthrough_label(context[part], start, stop)
-        tokens = answer_tokens(context, start, stop)
-        if tokens is None or tokens[0] < part.start or tokens[1] >= part.stop:
-            return None
-        return tokens[0] - part.start, tokens[1] - part.start
+            answerable = np.flatnonzero(questions.answerable[windows.question])
+            question = windows.question[answerable]
+            answers = questions.start[question], questions.stop[question]
+            part = windows.begin[answerable], windows.end[answerable]
+            labels[answerable] = walkthrough_labels(questions.contexts, questions.context[question], part, *answers)
+            return labels
+        answerable = np.flatnonzero(questions.answerable)
+        answers = questions.start[answerable], questions.stop[answerable]
+        spans = np.full((len(questions.answerable), 2), NONE)
+        spans[answerable] = exact_labels(questions.contexts, questions.context[answerable], *answers)
+        first, last = spans[windows.question].T
+        inside = (first >= windows.begin) & (last < windows.end)
+        labels[inside] = spans[windows.question[inside]] - windows.begin[inside, None]
+        return labels
 
-    def _row(self, question: Encoded, context: Encoded, label: tuple[int, int] | None) -> dict[str, Any]:
-        template = self.template
-        zeros = [np.zeros(len(part), np.int32) for part in (template.before, template.between, template.after)]
-        parts = (template.before, question.ids, template.between, context.ids, template.after)
-        ids = np.concatenate(parts)
-        context_start = len(template.before) + len(question) + len(template.between)
-        null = template.null_position(len(ids))
-        start, end = (null, null) if label is None else (context_start + label[0], context_start + label[1])
-        row = {
-            "input_ids": ids,
-            "offset_start": np.concatenate([zeros[0], question.start, zeros[1], context.start, zeros[2]]),
-            "offset_end": np.concatenate([zeros[0], question.stop, zeros[1], context.stop, zeros[2]]),
-            "context_start": context_start,
-            "context_stop": context_start + len(context),
-            "null_position": null,
-            "start_positions": start,
-            "end_positions": end,
+    def _count(self, questions: Questions, windows: Windows, labels: np.ndarray) -> None:
+        labelled = labels[:, 0] != NONE
+        self.tally.questions += len(questions)
+        self.tally.windows += len(windows)
+        self.tally.labelled += int(labelled.sum())
+        lost = questions.answerable.copy()
+        lost[windows.question[labelled]] = False
+        self.tally.unlabelled += [questions.ids[question].as_py() for question in np.flatnonzero(lost)]
+
+    def _pool(self, questions: Questions) -> dict[str, np.ndarray]:
+        """What the list columns' values are drawn from: special tokens, then all questions', then all contexts'."""
+        texts, contexts = questions.texts, questions.contexts
+        before, between, after = self.template.before, self.template.between, self.template.after
+        none = np.zeros(self.template.special_tokens, np.int32)
+        first, of_question, middle, of_context, last = self.template.types
+        types = (first, middle, last, of_question.repeat(len(texts.ids)), of_context.repeat(len(contexts.ids)))
+        return {
+            "input_ids": np.concatenate([before, between, after, texts.ids, contexts.ids]),
+            "token_type_ids": np.concatenate(types),
+            "offset_start": np.concatenate([none, texts.start, contexts.start]),
+            "offset_end": np.concatenate([none, texts.stop, contexts.stop]),
         }
-        if self.with_types:
-            first, of_question, middle, of_context, last = template.types
-            types = (first, of_question.repeat(len(question)), middle, of_context.repeat(len(context)), last)
-            row["token_type_ids"] = np.concatenate(types)
-        return row
+
+    def _table(
+        self, questions: Questions, lengths: np.ndarray, windows: Windows, labels: np.ndarray, pool: dict[str, Any]
+    ) -> Any:
+        import pyarrow as pa
+
+        sizes, index = self._drawn(questions, lengths, windows)
+        bounds = np.concatenate([[0], np.cumsum(sizes.sum(1))]).astype(np.int32)
+        null = self.template.null_position(sizes.sum(1))
+        context_start = sizes[:, :3].sum(1)
+        label = np.where(labels == NONE, null[:, None], labels + context_start[:, None])
+        columns = {
+            "id": questions.ids.take(pa.array(windows.question)),
+            "record": questions.first + windows.question,
+            "window": windows.number,
+            "context_token": windows.begin,
+            "context_start": context_start,
+            "context_stop": context_start + windows.end - windows.begin,
+            "null_position": null,
+            "start_positions": label[:, 0],
+            "end_positions": label[:, 1],
+        }
+        for name in set(LIST_COLUMNS) & set(self.schema.names):
+            columns[name] = pa.ListArray.from_arrays(bounds, pool[name][index])
+        arrays = [
+            pa.array(columns[part.name].astype(np.int32)) if part.type == pa.int32() else columns[part.name]
+            for part in self.schema
+        ]
+        return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+
+    def _drawn(self, questions: Questions, lengths: np.ndarray, windows: Windows) -> tuple[np.ndarray, np.ndarray]:
+        """Sizes of each row's five parts (windows, 5), and where in the pool the tokens of all rows are, end to end."""
+        template, texts, contexts = self.template, questions.texts, questions.contexts
+        before, between, after = len(template.before), len(template.between), len(template.after)
+        first_context = template.special_tokens + texts.bounds[-1]
+        context = contexts.bounds[questions.context[windows.question]]
+        begins = np.empty((len(windows), 5), np.int64)
+        begins[:] = 0, 0, before, 0, before + between
+        begins[:, 1] = template.special_tokens + texts.bounds[windows.question]
+        begins[:, 3] = first_context + context + windows.begin
+        sizes = np.empty_like(begins)
+        sizes[:] = before, 0, between, 0, after
+        sizes[:, 1], sizes[:, 3] = lengths[windows.question], windows.end - windows.begin
+        flat = sizes.ravel()
+        moved = begins.ravel() - (np.cumsum(flat) - flat)
+        return sizes, np.repeat(moved, flat) + np.arange(flat.sum())
 
 
 def tokenize(records: str | Path, tokenizer: Any, settings: dict[str, Any], target: str | Path) -> Tally:
     """Write the windows of a records file as a `datasets.Dataset` folder (memory-mapped when loaded).
 
-    Records are read a thousand at a time, so memory does not grow with their number. Raises InputError for a question
-    that leaves no room for its context.
+    Records are read some thousands at a time, so memory does not grow with their number; one batch is encoded while the
+    rows of the batch before are made and written. Raises InputError for a question that leaves no room for its context.
     """
-    import datasets
     import pyarrow as pa
     import pyarrow.parquet as parquet
 
-    datasets.disable_progress_bars()
     windower = Windower(tokenizer, settings)
     progress = Progress("tokenize and label", parquet.read_metadata(records).num_rows, "questions")
-    schema = _schema(windower.with_types)
     with written_aside(target, directory=True) as aside:
-        stream = aside.with_name(f"{aside.name}.arrow")
-        with pa.OSFile(str(stream), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
-            first = 0
-            for batch in _record_batches(records):
-                writer.write_table(_table(list(windower.rows(batch, first)), schema))
-                first += len(batch)
-                progress.reach(first)
-        datasets.Dataset.from_file(str(stream)).save_to_disk(aside)
-        remove(stream)
+        data = _empty_dataset(aside, windower.schema)
+        with pa.OSFile(str(data), "wb") as sink, pa.ipc.new_stream(sink, windower.schema) as writer:
+            for questions in windower.encoder.read(records):
+                for rows in windower.rows(questions):
+                    writer.write_batch(rows)
+                progress.reach(questions.first + len(questions))
     tally = windower.tally
     log.info(
         f"{tally.questions:,} questions, {tally.windows:,} windows, {tally.labelled:,} with an answer; "
@@ -314,15 +247,6 @@ def tokenize(records: str | Path, tokenizer: Any, settings: dict[str, Any], targ
     if tally.unlabelled:
         log.warning(f"no window holds the answer of {len(tally.unlabelled):,} questions: {some(tally.unlabelled)}")
     return tally
-
-
-def _record_batches(records: str | Path) -> Iterable[list[dict[str, Any]]]:
-    import pyarrow.parquet as parquet
-
-    columns = ["id", "question", "context", "answers"]
-    with parquet.ParquetFile(records) as file:
-        for batch in file.iter_batches(batch_size=BATCH, columns=columns):
-            yield batch.to_pylist()
 
 
 def _schema(with_types: bool) -> Any:
@@ -337,20 +261,19 @@ def _schema(with_types: bool) -> Any:
     )
 
 
-def _table(rows: list[dict[str, Any]], schema: Any) -> Any:
-    import pyarrow as pa
+def _empty_dataset(folder: Path, schema: Any) -> Path:
+    """Save a dataset without rows to `folder`, and return its data file, an Arrow stream of `schema` to be replaced.
 
-    columns = []
-    for part in schema:
-        values = [row[part.name] for row in rows]
-        if pa.types.is_list(part.type):
-            bounds = np.zeros(len(values) + 1, np.int32)
-            np.cumsum([len(value) for value in values], out=bounds[1:])
-            flat = np.concatenate(values) if values else np.zeros(0, np.int32)
-            columns.append(pa.ListArray.from_arrays(bounds, pa.array(flat, pa.int32())))
-        else:
-            columns.append(pa.array(values, part.type))
-    return pa.Table.from_arrays(columns, schema=schema)
+    `datasets` itself could only copy a stream that is written already, and needs its pages in memory for it.
+    """
+    import datasets
+    from datasets.fingerprint import generate_random_fingerprint
+
+    datasets.disable_progress_bars()
+    empty = datasets.Dataset(schema.empty_table(), fingerprint=generate_random_fingerprint())
+    empty.save_to_disk(folder, num_shards=1)
+    (data,) = folder.glob("*.arrow")
+    return data
 
 
 def load_windows(path: str | Path) -> Any:

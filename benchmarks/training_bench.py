@@ -1,0 +1,283 @@
+"""Training and prediction: the public recipes on the Hugging Face Trainer, and the workflow's own stages."""
+
+import csv
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import (
+    AutoModelForQuestionAnswering,
+    DataCollatorWithPadding,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    default_data_collator,
+    set_seed,
+)
+from transformers.utils import logging as transformers_logging
+
+import data
+from measure import Stage
+from qa import devices, inference, squad, training
+from qa.encoding import load_tokenizer
+from qa.files import read_json
+from qa.windows import load_windows, tokenize
+
+transformers_logging.disable_progress_bar()
+
+WIDTH = 384  # tokens that the recipes pad every row to
+WINDOWS = {
+    "max_length": WIDTH,
+    "overlap": 128,
+    "max_question_length": 64,
+    "long_contexts": "windows",
+    "labels": "exact",
+}
+FEWER = (200, 2_000)  # contexts and questions that the CPU trains on
+PREDICTED = 600  # windows
+SEED = 1
+TOKEN_COLUMNS = ("input_ids", "token_type_ids")
+OPTIMIZER = {"learning_rate": 2e-5, "weight_decay": 0.01}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a public recipe computes: rows padded to `width` tokens, or to the longest of a batch; mixed bf16 or fp32."""
+
+    batch: int
+    bf16: bool = False
+    width: int | None = WIDTH
+
+
+WALKTHROUGH = Recipe(batch=16)
+WALKTHROUGH_PREDICTING = Recipe(batch=8)  # the Trainer's default, which it leaves alone
+RUN_QA = Recipe(batch=16, bf16=True, width=None)  # with --bf16 and --pad_to_max_length False
+
+
+class Clock(TrainerCallback):
+    """Notes the time after `warm` steps and after the last."""
+
+    def __init__(self, warm: int):
+        self.warm, self.times = warm, {}
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Called by the Trainer after each optimizer step."""
+        if state.global_step in (self.warm, state.max_steps):
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            self.times[state.global_step] = time.perf_counter()
+
+
+class Rows(torch.utils.data.Dataset):
+    """Windows as the recipes have them after `map`: a dictionary a row, padded where the recipe pads beforehand."""
+
+    def __init__(self, windows: Any, tokenizer: Any, width: int | None, labelled: bool):
+        names = [name for name in TOKEN_COLUMNS if name in windows.column_names]
+        labels = ["start_positions", "end_positions"] if labelled else []
+        padding = {"input_ids": tokenizer.pad_token_id, "token_type_ids": 0}
+        self.rows = []
+        for row in windows.select_columns(names + labels):
+            row["attention_mask"] = [1] * len(row["input_ids"])
+            for name in (*names, "attention_mask"):
+                row[name] += [padding.get(name, 0)] * ((width or 0) - len(row[name]))
+            self.rows.append(row)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        return self.rows[number]
+
+
+def recipe_trainer(model_folder: str, windows: Any, recipe: Recipe, steps: int, folder: str, labelled: bool) -> Trainer:
+    """The Trainer as a recipe sets it up."""
+    set_seed(SEED)
+    tokenizer = load_tokenizer(model_folder)
+    trainer = Trainer(
+        model=AutoModelForQuestionAnswering.from_pretrained(model_folder, dtype=torch.float32),
+        args=TrainingArguments(
+            folder,
+            per_device_train_batch_size=recipe.batch,
+            per_device_eval_batch_size=recipe.batch,
+            max_steps=steps,
+            bf16=recipe.bf16,
+            use_cpu=not torch.cuda.is_available(),
+            save_strategy="no",
+            logging_strategy="no",
+            disable_tqdm=True,
+            dataloader_pin_memory=torch.cuda.is_available(),
+            **OPTIMIZER,
+        ),
+        train_dataset=Rows(windows, tokenizer, recipe.width, labelled),
+        data_collator=default_data_collator
+        if recipe.width
+        else DataCollatorWithPadding(tokenizer, pad_to_multiple_of=8),
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def recipe_training(model_folder: str, windows: Any, recipe: Recipe, steps: int, warm: int) -> float:
+    """Samples/s of a recipe's training after its first `warm` steps."""
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = recipe_trainer(model_folder, windows, recipe, steps, folder, labelled=True)
+        clock = Clock(warm)
+        trainer.add_callback(clock)
+        trainer.train()
+    return recipe.batch * (steps - warm) / (clock.times[steps] - clock.times[warm])
+
+
+def recipe_prediction(model_folder: str, windows: Any, recipe: Recipe) -> float:
+    """Windows/s of a recipe's prediction, the model loaded before: all logits, on the host."""
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = recipe_trainer(model_folder, windows, recipe, 1, folder, labelled=False)
+        rows = trainer.train_dataset
+        trainer.predict(torch.utils.data.Subset(rows, range(min(len(rows), recipe.batch))))
+        before = time.perf_counter()
+        found = trainer.predict(rows)
+        taken = time.perf_counter() - before
+        assert len(found.predictions[0]) == len(rows)
+    return len(rows) / taken
+
+
+@dataclass(frozen=True)
+class Own:
+    """How the workflow's stages compute here."""
+
+    batch: int = 16
+    precision: str = "bf16"
+    padding: str = "packed"
+    compile: str = "kernels"
+
+
+def own_training(model_folder: str, windows_folder: str, own: Own, steps: int, every: int, warm: int) -> dict[str, Any]:
+    """The stage `train` as the workflow calls it: samples/s after `warm` steps by its own history, and how it computed.
+
+    `every` so many steps it logs, as `checkpoints.log_every_steps`; `warm` is a multiple of it.
+    """
+    settings = {
+        "max_steps": steps,
+        "batch_size": own.batch,
+        "accumulation_steps": 1,
+        "length_groups": 1,
+        "attention_dropout": 0.0,
+        "schedule": "linear",
+        "warmup": 0,
+        "max_gradient_norm": 1.0,
+        "precision": own.precision,
+        "padding": own.padding,
+        "overrides": {},
+        **OPTIMIZER,
+    }
+    running = {"every_steps": steps + 1, "keep": 1, "keep_after_success": False, "log_every_steps": every}
+    running |= {"threads": torch.get_num_threads(), "gpus": 1, "nodes": 1, "walltime_minutes": None}
+    with tempfile.TemporaryDirectory() as folder:
+        outputs = {name: f"{folder}/{name}" for name in ("model", "history", "manifest", "checkpoints")}
+        inputs = {"model": model_folder, "windows": windows_folder}
+        training.train(inputs, settings, SEED, {**running, "compile": own.compile}, outputs, {"code": "benchmark"})
+        with open(outputs["history"], newline="", encoding="utf-8") as stream:
+            rows = [row for row in csv.DictReader(stream) if int(row["step"]) > warm]
+        manifest = read_json(outputs["manifest"])
+    rate = statistics.harmonic_mean([float(row["samples_per_second"]) for row in rows])
+    return {"samples_per_second": rate, "computed": manifest["attempts"][-1]["computed"]}
+
+
+def own_prediction(model_folder: str, windows_folder: str, own: Own) -> float:
+    """Windows/s of the stage `predict` as the workflow calls it, the model's loading and its file included."""
+    settings = {"batch_size": own.batch, "candidates": 20, "precision": own.precision, "padding": own.padding}
+    with tempfile.TemporaryDirectory() as folder:
+        before = time.perf_counter()
+        inference.predict(model_folder, windows_folder, settings, torch.get_num_threads(), f"{folder}/spans.parquet")
+        return len(load_windows(windows_folder)) / (time.perf_counter() - before)
+
+
+def flop_of_forward(config: Any, lengths: np.ndarray) -> float:
+    """Floating point operations of the encoder's matrix products for windows of `lengths` tokens, a forward pass.
+
+    Two for each weight and token, and four times length times width for each token's attention. Embeddings, norms and
+    the head are left out. A training step takes three times as many.
+    """
+    width = config.hidden_size
+    layer = 2 * (4 * width**2 + 2 * width * config.intermediate_size)
+    lengths = lengths.astype(np.float64)
+    return config.num_hidden_layers * float((lengths * layer + 4 * lengths**2 * width).sum())
+
+
+def matmul_rate(device: torch.device, size: int, dtype: torch.dtype = torch.bfloat16) -> float:
+    """FLOP/s of square matrix products of `size` in `dtype`, the best of several tries."""
+    one, other = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    best = float("inf")
+    for _ in range(12):
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        before = time.perf_counter()
+        for _ in range(5):
+            one @ other
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        best = min(best, (time.perf_counter() - before) / 5)
+    return 2 * size**3 / best
+
+
+def by_turns(contestants: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
+    """Median of each contestant's rates over rounds in which each has its turn."""
+    rates: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, work in contestants.items():
+            rates[name].append(work())
+    return {name: statistics.median(values) for name, values in rates.items()}
+
+
+def windows_of(folder: Path, model_folder: str, contexts: int, questions: int) -> str:
+    """Windows of SQuAD's lengths as the stage `tokenize_and_label` writes them."""
+    file = folder / "questions.json"
+    file.write_text(json.dumps(data.squad_like(contexts, questions)), encoding="utf-8")
+    squad.convert([str(file)], str(folder / "records.parquet"))
+    tokenize(folder / "records.parquet", load_tokenizer(model_folder), WINDOWS, folder / "windows")
+    return str(folder / "windows")
+
+
+def stages(model_folder: str, rounds: int = 2) -> list[Stage]:
+    """Training and prediction on the CPU."""
+    config = AutoModelForQuestionAnswering.from_pretrained(model_folder).config
+    rate = matmul_rate(devices.device(), 1024)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        windows = windows_of(folder, model_folder, *FEWER)
+        few, few_folder = load_windows(windows).shuffle(seed=0).select(range(PREDICTED)), str(folder / "few")
+        few.flatten_indices().save_to_disk(few_folder)
+        lengths = np.array([len(ids) for ids in few["input_ids"]])
+        train = by_turns(
+            {
+                "walkthrough": lambda: recipe_training(model_folder, few.select(range(64)), WALKTHROUGH, 3, 1),
+                "run_qa": lambda: recipe_training(model_folder, few, RUN_QA, 8, 2),
+                "ours": lambda: own_training(model_folder, windows, Own(), 24, 4, 8)["samples_per_second"],
+            },
+            rounds,
+        )
+        predict = by_turns(
+            {
+                "walkthrough": lambda: recipe_prediction(model_folder, few.select(range(64)), WALKTHROUGH_PREDICTING),
+                "run_qa": lambda: recipe_prediction(model_folder, few.select(range(256)), RUN_QA),
+                "ours": lambda: own_prediction(model_folder, few_folder, Own(batch=64)),
+            },
+            rounds,
+        )
+    forward = flop_of_forward(config, lengths) / len(lengths)
+    floor = "the matrix products of the real tokens at the rate measured for bf16 products of 1024 x 1024"
+    shape = (
+        f"{config.num_hidden_layers} layers of {config.hidden_size}, rows of {lengths.mean():.0f} tokens in the mean"
+    )
+    options = {"how": floor, "higher_is_better": True}
+    return [
+        Stage("train", f"{shape}, batches of 16", "samples/s", **train, floor=rate / (3 * forward), **options),
+        Stage("predict", shape, "windows/s", **predict, floor=rate / forward, **options),
+    ]

@@ -1,0 +1,38 @@
+"""`make bench-gpu` goes through from beginning to end, with a tiny model where there is no GPU."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+BENCH = Path(__file__).parents[2] / "benchmarks" / "bench_gpu.py"
+
+
+def run(*arguments):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # beside other tests, more threads wait for each other
+    return subprocess.run([sys.executable, str(BENCH), *arguments], env=environment, capture_output=True, text=True)
+
+
+def test_every_contestant_of_the_gpu_benchmark_has_its_turn():
+    done = run("--cpu")
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if "of the matmul rate" in line]
+    whats = [line.split(", batch")[0] for line in lines]
+    for what in ("walkthrough, training", "run_qa style, training", "ours, prediction", "walkthrough, prediction"):
+        assert what in whats
+    assert [what for what in whats if what.startswith("ours, training")] == [
+        f"ours, training, compile: {way}" for way in ("kernels", "none", "graphs", "kernels")
+    ]
+    assert all("packed rows" in line for line in lines if line.startswith("ours, training"))
+    assert "| train | samples/s |" in done.stdout and "| predict | windows/s |" in done.stdout
+    assert "written" not in done.stdout
+
+
+def test_without_a_gpu_it_says_so_and_measures_nothing():
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    done = run()
+    assert done.returncode == 1 and "needs a CUDA GPU" in done.stderr and not done.stdout

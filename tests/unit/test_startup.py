@@ -1,0 +1,122 @@
+"""What each adapter has imported by the time its stage is done: nothing heavy that the stage has no use for."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as parquet
+import pytest
+
+import tiny
+from qa.files import read_json
+from qa.rows import arrow_table
+from qa.spans import Spans
+from qa.squad import convert
+from qa.windows import tokenize
+
+SCRIPTS = Path(tiny.__file__).parents[1] / "workflow" / "scripts"
+WINDOWS = {"max_length": 40, "overlap": 8, "max_question_length": 12, "long_contexts": "windows", "labels": "exact"}
+DECODING = {"method": "n_best", "n_best_size": 4, "max_answer_length": 9, "null_threshold": 0.0}
+HEAVY = {"torch", "transformers", "tokenizers", "datasets", "pandas", "accelerate", "huggingface_hub", "snakemake"}
+
+# runs an adapter as Snakemake does, with an object `snakemake` as far as the adapters know it
+RUN = """
+import json, runpy, sys
+
+class Named(dict):
+    def __getattr__(self, name):
+        return self[name]
+    def __getitem__(self, name):
+        return list(self.values())[name] if isinstance(name, int) else dict.__getitem__(self, name)
+
+adapter, given = sys.argv[1], json.loads(sys.argv[2])
+job = Named({name: Named(value) if isinstance(value, dict) else value for name, value in given.items()})
+runpy.run_path(adapter, {"snakemake": job}, "__main__")
+print(json.dumps(sorted(name for name in sys.modules if "." not in name)))
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Records, windows and random spans of some questions, and their SQuAD file as downloaded."""
+    folder, rng = tmp_path_factory.mktemp("startup"), np.random.default_rng(1)
+    tiny.write_squad(folder / "dataset" / "q.json", questions=14)
+    convert([folder / "dataset" / "q.json"], folder / "records.parquet")
+    shutil.copy(folder / "records.parquet", folder / "dataset" / "rows.parquet")
+    splits = {"validation": ["q.json"], "rows": ["rows.parquet"]}
+    (folder / "dataset" / "source.json").write_text(json.dumps({"splits": splits}))
+    tokenize(folder / "records.parquet", tiny.word_piece(), WINDOWS, folder / "windows")
+    windows = len(arrow_table(folder / "windows"))
+    spans = Spans.empty(windows, 6)
+    spans.start_index[:], spans.end_index[:] = rng.integers(12, 20, (windows, 6)), rng.integers(14, 24, (windows, 6))
+    spans.start_logit[:], spans.end_logit[:] = rng.normal(size=(2, windows, 6))
+    spans.null_score[:] = spans.row_start_logit[:] = spans.row_end_logit[:] = 0
+    spans.write(folder / "spans.parquet")
+    return folder
+
+
+def imported(folder, rule, inputs, outputs, params, split="validation"):
+    """Run the adapter of a rule in a process of its own; return the top-level modules that are imported at its end."""
+    wildcards = {"split": split, "dataset": "mills", "run": "r", "member": "seed-1", "decoding": "n_best"}
+    job = {"input": inputs, "output": outputs, "params": params, "wildcards": wildcards, "threads": 1, "resources": {}}
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            RUN,
+            str(SCRIPTS / f"{rule}.py"),
+            json.dumps({**job, "log": {"log": f"logs/{rule}.log"}}),
+        ],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+ANSWERS = {name: f"{name}.json" for name in ("answers", "null_scores", "nbest")}
+SCORED = [["r", "seed-1", "mills/validation", "n_best"]]
+
+
+@pytest.fixture(scope="module")
+def modules(folder):
+    """The modules of each stage, run one after the other as the workflow does."""
+    inputs = {"spans": "spans.parquet", "windows": "windows", "records": "records.parquet"}
+    records = ({"dataset": "dataset"}, {"records": "r.parquet"}, {"misaligned": "error"})
+    return {
+        "records of SQuAD's JSON": imported(folder, "records", *records),
+        "records of rows": imported(folder, "records", *records, split="rows"),
+        "postprocess": imported(folder, "postprocess", inputs, ANSWERS, {"decoding": DECODING}),
+        "score": imported(folder, "score", ANSWERS | {"records": "records.parquet"}, {"m": "metrics.json"}, {}),
+        "summarize": imported(folder, "summarize", ["metrics.json"], {"table": "summary.csv"}, {"scored": SCORED}),
+        "resources": imported(folder, "resources", {}, {"table": "resources.csv"}, {"expected": []}),
+    }
+
+
+NEEDED = {
+    "records of SQuAD's JSON": {"pandas"},  # Arrow asks it whether a list of Python's is one of its own kinds
+    "records of rows": {"datasets", "pandas", "huggingface_hub"},
+    "summarize": {"pandas"},
+}
+
+
+@pytest.mark.parametrize(
+    "stage", ["records of SQuAD's JSON", "records of rows", "postprocess", "score", "summarize", "resources"]
+)
+def test_a_stage_around_the_model_imports_nothing_heavy_that_it_does_not_need(stage, modules):
+    assert modules[stage] & HEAVY <= NEEDED.get(stage, set())
+
+
+def test_the_stages_were_really_run(modules, folder):
+    answers, metrics = read_json(folder / "answers.json"), read_json(folder / "metrics.json")
+    assert len(answers) == metrics["total"] == 14 and any(answers.values())
+    assert "pyarrow" in modules["postprocess"] & modules["score"]
+    assert "r,mills,validation,n_best,1," in (folder / "summary.csv").read_text()
+    assert (folder / "resources.csv").exists() and parquet.read_table(folder / "r.parquet").num_rows == 14

@@ -1,0 +1,188 @@
+"""Answers: what candidates' scores decide for each question, and the files that say so."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qa.errors import InputError
+from qa.files import write_json, written_aside
+
+BATCH = 2_000  # questions whose contexts are in memory at once
+NO_SPAN = -1.0e6  # stands for the best score of a question without any span, in place of -inf, which JSON lacks
+
+
+@dataclass
+class Candidates:
+    """Spans of text in order of record, best first: arrays of equal length, and each record's null score.
+
+    `record`: int; `start`, `stop`: characters of the context; `score`: float64, start plus end logit; `null_score`:
+    float64 (records,), the least over the record's windows.
+    """
+
+    record: np.ndarray
+    start: np.ndarray
+    stop: np.ndarray
+    score: np.ndarray
+    null_score: np.ndarray
+
+
+@dataclass
+class Decision:
+    """What the scores of candidates say of n records.
+
+    `bounds`: int (n + 1,), where each record's candidates begin; `difference`: float64 (n,), the null score minus the
+    best span's; `answered`: bool (n,); `probability`: float64, one a candidate, and `null_probability`: float64 (n,),
+    together a softmax over the scores of a record's candidates and its null score.
+    """
+
+    bounds: np.ndarray
+    difference: np.ndarray
+    answered: np.ndarray
+    probability: np.ndarray
+    null_probability: np.ndarray
+
+
+def decide(candidates: Candidates, threshold: float) -> Decision:
+    """Weigh each record's candidates against null, all records at once.
+
+    No answer where null score - best score > `threshold` or there is no candidate (the official null rule).
+    """
+    record, score, null = candidates.record, candidates.score, candidates.null_score
+    bounds = np.searchsorted(record, np.arange(len(null) + 1))
+    some = np.flatnonzero(np.diff(bounds))
+    best = np.full(len(null), -np.inf)
+    best[some] = score[bounds[some]]
+    top = np.maximum(null, best)
+    weight, null_weight = np.exp(score - top[record]), np.exp(null - top)
+    total = null_weight + np.bincount(record, weight, len(null))
+    difference = null - np.where(best > -np.inf, best, NO_SPAN)
+    answered = (difference <= threshold) & (best > -np.inf)
+    return Decision(bounds, difference, answered, weight / total[record], null_weight / total)
+
+
+def nbest_table(
+    candidates: Candidates, decision: Decision, first: int, ids: Sequence[str], contexts: Sequence[str]
+) -> Any:
+    """The n-best lists of the records from number `first` on, whose ids and contexts are given: a `pyarrow.Table`.
+
+    Columns: id, null_score, null_probability, and candidates, a list of text, start, stop (characters of the context),
+    score and probability, best first.
+    """
+    import pyarrow as pa
+
+    records, bounds = slice(first, first + len(ids)), decision.bounds[first : first + len(ids) + 1]
+    part = slice(bounds[0], bounds[-1])
+    places = zip(candidates.start[part].tolist(), candidates.stop[part].tolist(), strict=True)
+    sizes = np.diff(bounds).tolist()
+    texts = [context[a:b] for context, size in zip(contexts, sizes, strict=True) for a, b in islice(places, size)]
+    columns = {
+        "text": _texts(texts),
+        "start": _numbers(candidates.start[part].astype(np.int32)),
+        "stop": _numbers(candidates.stop[part].astype(np.int32)),
+        "score": _numbers(candidates.score[part]),
+        "probability": _numbers(decision.probability[part]),
+    }
+    listed = pa.StructArray.from_arrays(list(columns.values()), list(columns))
+    rows = {
+        "id": _texts(ids),
+        "null_score": _numbers(candidates.null_score[records]),
+        "null_probability": _numbers(decision.null_probability[records]),
+        "candidates": pa.ListArray.from_arrays(_numbers((bounds - bounds[0]).astype(np.int32)), listed),
+    }
+    return pa.Table.from_arrays(list(rows.values()), list(rows))
+
+
+def _numbers(values: np.ndarray) -> Any:
+    """An Arrow array of int32 or float64 values, not by `pyarrow.array`, which takes pandas' time to import."""
+    import pyarrow as pa
+
+    kind = pa.int32() if values.dtype == np.int32 else pa.float64()
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
+
+
+def _texts(texts: Sequence[str]) -> Any:
+    """An Arrow array of texts; see `_numbers`."""
+    import pyarrow as pa
+
+    joined = "".join(texts)
+    sizes = map(len, texts if joined.isascii() else map(str.encode, texts))
+    bounds = np.zeros(len(texts) + 1, np.int32)
+    np.cumsum(np.fromiter(sizes, np.int32, len(texts)), out=bounds[1:])
+    buffers = [None, pa.py_buffer(bounds), pa.py_buffer(joined.encode())]
+    return pa.Array.from_buffers(pa.string(), len(texts), buffers)
+
+
+def write_answers(
+    candidates: Candidates, decision: Decision, records_file: str | Path, outputs: dict[str, str]
+) -> dict[str, str]:
+    """Write `answers`, `null_scores` and `nbest` of a records file's questions; return the answers by id."""
+    import pyarrow.parquet as parquet
+
+    answers: dict[str, str] = {}
+    first = 0
+    schema = nbest_table(candidates, decision, 0, [], []).schema
+    options = {"compression": "snappy", "use_dictionary": ["candidates.list.element.text"], "write_page_checksum": True}
+    with written_aside(outputs["nbest"]) as aside, parquet.ParquetWriter(aside, schema, **options) as file:
+        for ids, contexts in _contexts(records_file):
+            file.write_table(nbest_table(candidates, decision, first, ids, contexts))
+            answers.update(zip(ids, best_texts(candidates, decision, first, contexts), strict=True))
+            first += len(ids)
+    write_json(outputs["answers"], answers, flat=True)
+    write_json(outputs["null_scores"], dict(zip(answers, decision.difference.tolist(), strict=True)), flat=True)
+    return answers
+
+
+def best_spans_of(nbest_file: str | Path) -> dict[str, str]:
+    """The text of each question's first candidate, "" where there is none, of a file that `write_answers` wrote.
+
+    Raises InputError for a file that is broken or holds something else.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    try:
+        with parquet.ParquetFile(nbest_file, page_checksum_verification=True) as file:
+            found: dict[str, str] = {}
+            for batch in file.iter_batches(BATCH, columns=["id", "candidates.list.element.text"]):
+                listed = batch.column("candidates")
+                texts, bounds = listed.values.field("text").to_pylist(), listed.offsets.to_pylist()
+                best = [texts[a] if a < b else "" for a, b in pairwise(bounds)]
+                found.update(zip(batch.column("id").to_pylist(), best, strict=True))
+            return found
+    except (OSError, KeyError, pa.ArrowInvalid) as error:
+        raise InputError(
+            f"{nbest_file}: n-best lists cannot be read ({error}); remove the file and run again"
+        ) from None
+
+
+def best_texts(candidates: Candidates, decision: Decision, first: int, contexts: Sequence[str]) -> list[str]:
+    """The answer to each record from number `first` on, whose contexts are given; "" for none."""
+    records = np.arange(first, first + len(contexts))
+    answered = decision.answered[records]
+    best = decision.bounds[records[answered]]
+    found = [""] * len(contexts)
+    for place, a, b in zip(np.flatnonzero(answered), candidates.start[best], candidates.stop[best], strict=True):
+        found[place] = contexts[place][a:b]
+    return found
+
+
+def number_of_records(records_file: str | Path) -> int:
+    """Questions in a records file, read from its footer."""
+    import pyarrow.parquet as parquet
+
+    return parquet.read_metadata(records_file).num_rows
+
+
+def _contexts(records_file: str | Path) -> Iterator[tuple[list[str], list[str]]]:
+    """Yield the ids and the contexts of a records file in order, a batch in memory at a time."""
+    import pyarrow.parquet as parquet
+
+    with parquet.ParquetFile(records_file, read_dictionary=["context"]) as file:
+        for batch in file.iter_batches(BATCH, columns=["id", "context"]):
+            ids, contexts = batch.columns
+            distinct = contexts.dictionary.to_pylist()
+            yield ids.to_pylist(), [distinct[place] for place in contexts.indices.to_pylist()]

@@ -1,0 +1,121 @@
+"""Statistics: how far a mean score would move with another sample of questions."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+LEVEL = 0.95
+RESAMPLES = 10_000
+SEED = 0  # fixed, so that the same scores have the same intervals
+LEAST_ARTICLES = 10  # of fewer, resamples are too much alike: their spread falls well short of the mean's
+CELLS = 1_000_000  # draws in memory at once
+DRAWS_A_GROUP = 16  # draws of one unit that take as long as the one multinomial draw of a group
+
+
+@dataclass
+class Ratios:
+    """Metrics that are ratios of sums over questions, in percent: numerators and denominators by metric name.
+
+    `numerator`, `denominator`: float64 (questions, metrics).
+    """
+
+    names: list[str]
+    numerator: np.ndarray
+    denominator: np.ndarray
+
+
+def mean_metrics(
+    gold_answers: Mapping[str, Sequence[str]],
+    exact: Mapping[str, float],
+    overlap: Mapping[str, float],
+    texts: Mapping[str, str],
+) -> Ratios:
+    """The mean metrics of answers: exact, f1, both with HasAns_ and NoAns_ where there are such questions, answered.
+
+    `exact` and `overlap` (F1) are from 0 to 1, all by question id.
+    """
+    has_answer = np.array([bool(golds) for golds in gold_answers.values()])
+    values = {
+        "exact": np.array([exact[key] for key in gold_answers], float),
+        "f1": np.array([overlap[key] for key in gold_answers], float),
+    }
+    everyone = np.ones(len(has_answer))
+    columns = [(name, value, everyone) for name, value in values.items()]
+    for prefix, some in (("HasAns_", has_answer), ("NoAns_", ~has_answer)):
+        if some.any():
+            columns += [(prefix + name, value * some, some.astype(float)) for name, value in values.items()]
+    columns.append(("answered", np.array([bool(texts[key]) for key in gold_answers], float), everyone))
+    names, numerators, denominators = zip(*columns, strict=True)
+    return Ratios(list(names), np.stack(numerators, axis=1), np.stack(denominators, axis=1))
+
+
+def clusters(titles: Sequence[str]) -> np.ndarray | None:
+    """Number of each question's article, int (questions,); None where there are fewer than LEAST_ARTICLES titles.
+
+    A question without a title is an article of its own.
+    """
+    distinct, article = np.unique(np.array(titles, object).astype(str), return_inverse=True)
+    if np.count_nonzero(distinct != "") < LEAST_ARTICLES:
+        return None
+    alone = np.flatnonzero(np.array([not title for title in titles]))
+    article[alone] = len(distinct) + np.arange(len(alone))
+    return article
+
+
+def bootstrap(
+    ratios: Ratios, article: np.ndarray | None = None, resamples: int = RESAMPLES, seed: int = SEED
+) -> dict[str, list[float]]:
+    """Percentile bootstrap intervals of ratios (Efron and Tibshirani 1993): {name: [low, high]} in percent, at LEVEL.
+
+    Draws as many questions as there are, with replacement; given each question's `article`, whole articles instead,
+    since questions about one text are not independent (a cluster bootstrap, Davison and Hinkley 1997). A resample
+    without any question of a metric says nothing of that metric.
+
+    Equal questions, or articles of equal sums, are drawn as one group: how often is multinomial.
+    """
+    sums = np.concatenate([ratios.numerator, ratios.denominator], axis=1)
+    if article is not None:
+        _, place = np.unique(article, return_inverse=True)
+        totals = np.zeros((place.max() + 1, sums.shape[1]))
+        np.add.at(totals, place, sums)
+        sums = totals
+    groups, counts = np.unique(sums, axis=0, return_counts=True)
+    order = np.argsort(-counts)  # numpy draws group by group, and is done early when the greatest come first
+    drawn = _drawn(counts[order], resamples, np.random.default_rng(seed))
+    numerator, denominator = np.split(np.concatenate([times @ groups[order] for times in drawn]), 2, axis=1)
+    ends = 50 * (1 - LEVEL), 50 * (1 + LEVEL)
+    intervals = {}
+    for name, above, below in zip(ratios.names, numerator.T, denominator.T, strict=True):
+        known = below > 0
+        intervals[name] = np.percentile(100 * above[known] / below[known], ends).tolist()
+    return intervals
+
+
+def _drawn(counts: np.ndarray, resamples: int, draws: np.random.Generator) -> Iterator[np.ndarray]:
+    """Yield how often each group is drawn, for some resamples at a time: int (resamples, groups); `counts` its size."""
+    units = counts.sum()
+    one_by_one = len(counts) * DRAWS_A_GROUP > units
+    step = max(1, CELLS // (units if one_by_one else len(counts)))
+    group = np.repeat(np.arange(len(counts)), counts)
+    for first in range(0, resamples, step):
+        size = min(step, resamples - first)
+        if one_by_one:
+            picked = group[draws.integers(units, size=(size, units), dtype=np.int32)]
+            picked += len(counts) * np.arange(size)[:, None]
+            yield np.bincount(picked.reshape(-1), minlength=size * len(counts)).reshape(size, -1)
+        else:
+            yield draws.multinomial(units, counts / units, size)
+
+
+def intervals(ratios: Ratios, titles: Sequence[str]) -> dict[str, Any]:
+    """What metrics.json says of the means' uncertainty: `intervals` of `bootstrap`, and `interval`, how it was found.
+
+    Articles are drawn where at least LEAST_ARTICLES titles tell them apart, else questions. The best thresholds, their
+    scores and the average precisions have no interval: a maximum over a sample is biased, and more so over resamples,
+    which hold questions twice.
+    """
+    article = clusters(titles)
+    how = {"level": LEVEL, "resamples": RESAMPLES, "resampled": "questions" if article is None else "articles"}
+    return {"intervals": bootstrap(ratios, article), "interval": {**how, "seed": SEED}}
