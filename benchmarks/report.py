@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from measure import Stage, machine
+from measure import Stage
 
 RESULTS = Path(__file__).parent / "results"
 
 
-def write(name: str, stages: Iterable[Stage], **more: Any) -> Path:
-    """Write results/`name`.json: the machine, when, `more`, and under `stages` each stage's figures and ratios."""
-    found = {"measured": time.strftime("%Y-%m-%d"), "machine": machine(), **more}
+def write(name: str, stages: Iterable[Stage], machine: dict[str, Any], **more: Any) -> Path:
+    """Write results/`name`.json: when, the machine, `more`, and under `stages` each stage's figures and ratios."""
+    found = {"measured": time.strftime("%Y-%m-%d"), "machine": machine, **more}
     found["stages"] = {stage.name: stage.as_json() for stage in stages}
     RESULTS.mkdir(exist_ok=True)
     target = RESULTS / f"{name}.json"

@@ -1,6 +1,7 @@
 """Answers: what candidates' scores decide for each question, and the files that say so."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path
@@ -125,12 +126,22 @@ def write_answers(
     answers: dict[str, str] = {}
     first = 0
     schema = nbest_table(candidates, decision, 0, [], []).schema
-    options = {"compression": "snappy", "use_dictionary": ["candidates.list.element.text"], "write_page_checksum": True}
-    with written_aside(outputs["nbest"]) as aside, parquet.ParquetWriter(aside, schema, **options) as file:
+    options = {"compression": "snappy", "use_dictionary": False, "write_page_checksum": True}
+    with (
+        written_aside(outputs["nbest"]) as aside,
+        parquet.ParquetWriter(aside, schema, **options) as file,
+        ThreadPoolExecutor(1) as writer,  # Arrow writes while the next questions' texts are cut
+    ):
+        writing = None
         for ids, contexts in _contexts(records_file):
-            file.write_table(nbest_table(candidates, decision, first, ids, contexts))
+            table = nbest_table(candidates, decision, first, ids, contexts)
+            if writing:
+                writing.result()
+            writing = writer.submit(file.write_table, table)
             answers.update(zip(ids, best_texts(candidates, decision, first, contexts), strict=True))
             first += len(ids)
+        if writing:
+            writing.result()
     write_json(outputs["answers"], answers, flat=True)
     write_json(outputs["null_scores"], dict(zip(answers, decision.difference.tolist(), strict=True)), flat=True)
     return answers
