@@ -1,37 +1,37 @@
 """Each stage against the public recipes, on this machine's CPU: `make bench`. Needs no network and no GPU."""
 
+import importlib
 import logging
+import multiprocessing
 import sys
 import time
-from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow" / "scripts"))
 
 import report
 from measure import Stage, machine, model_folder
 
+MODULES = ("tokenizing_bench", "training_bench", "decoding_bench", "scoring_bench", "startup_bench")
+OF_A_MODEL = ("tokenizing_bench", "training_bench")  # those that take the model's folder
+
+
+def measured(module: str, *arguments: Any) -> list[Stage]:
+    """The stages of one of the benchmark's modules."""
+    logging.basicConfig(level=logging.WARNING)
+    return importlib.import_module(module).stages(*arguments)
+
 
 def main() -> None:
-    """Run every stage's benchmark, print the table and write it to results/."""
-    import decoding_bench
-    import scoring_bench
-    import startup_bench
-    import tokenizing_bench
-    import training_bench
-
-    logging.basicConfig(level=logging.WARNING)
+    """Run every stage's benchmark, each in a process of its own as in the workflow, print the table and write it."""
     model, before = model_folder(), machine()
-    contestants: list[Callable[[], list[Stage]]] = [
-        lambda: tokenizing_bench.stages(model),
-        lambda: training_bench.stages(model),
-        decoding_bench.stages,
-        scoring_bench.stages,
-        startup_bench.stages,
-    ]
     started, stages = time.monotonic(), []
-    for each in contestants:
-        stages += each()
+    for module in MODULES:
+        arguments = [model] if module in OF_A_MODEL else []
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+            stages += process.submit(measured, module, *arguments).result()
         print(f"{time.monotonic() - started:.0f} s: {', '.join(stage.name for stage in stages)} done", flush=True)
     print(f"\n{report.table(stages)}\n\n{report.details(stages)}")
     print(f"written: {report.write('cpu', stages, before)}; {time.monotonic() - started:.0f} s in all")
