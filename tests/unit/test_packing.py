@@ -310,9 +310,13 @@ def test_a_training_with_packed_rows_takes_the_course_of_one_with_padded_rows(in
                 assert float(packed[name]) == pytest.approx(float(padded[name]), rel=1e-4)
 
 
-def test_rows_in_fixed_shapes_take_the_same_course(inputs, tmp_path, monkeypatch):
-    plain = trained(inputs, tmp_path / "plain", padding="packed")[0]
-    given = packing.collator
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_rows_in_fixed_shapes_take_the_same_course_and_are_compiled_once_a_size(
+    precision, inputs, tmp_path, monkeypatch
+):
+    """As on a GPU, through the Trainer and its mixed precision, but for what the compiler makes of the graph."""
+    plain = trained(inputs, tmp_path / "plain", padding="packed", precision=precision, max_steps=12)[0]
+    given, counter, sizes = packing.collator, torch._dynamo.testing.CompileCounter(), []
 
     def in_fixed_shapes(model, tokenizer, settings):
         packer, rows = given(model, tokenizer, settings)
@@ -321,13 +325,19 @@ def test_rows_in_fixed_shapes_take_the_same_course(inputs, tmp_path, monkeypatch
         arguments = training.training_arguments(settings, 1, RUNNING, tmp_path / "unused", True)
         fixed = training._in_fixed_shapes(packer, batches, windows, arguments)
         assert fixed.budgets and fixed.windows == 4 and fixed.width == 64
+        sizes.extend(fixed.budgets)
+        torch._dynamo.reset()
+        model.compile(dynamic=False, fullgraph=True, backend=counter)
         return fixed, rows
 
     monkeypatch.setattr(packing, "collator", in_fixed_shapes)
-    fixed = trained(inputs, tmp_path / "fixed", padding="packed")[0]
+    monkeypatch.setattr(attention, "kernel", lambda *_: "padded")
+    fixed = trained(inputs, tmp_path / "fixed", padding="packed", precision=precision, max_steps=12)[0]
+    assert 2 <= counter.frame_count <= 2 * len(sizes)  # once a size, for training and for validation
+    close = {"fp32": 1e-4, "bf16": 0.05}[precision]
     for name in ("loss", "gradient_norm", "validation_loss"):
         values = [[float(row[name]) for row in course if row[name]] for course in (plain, fixed)]
-        assert values[0] and values[0] == pytest.approx(values[1], rel=1e-4)
+        assert values[0] and values[0] == pytest.approx(values[1], rel=close)
 
 
 def test_a_model_trained_on_packed_rows_is_a_plain_one_and_its_manifest_tells_how(inputs, tmp_path):
