@@ -1,6 +1,7 @@
 """Training and prediction on one CUDA GPU: `make bench-gpu`. RoBERTa-base's shape with random weights, no download."""
 
 import argparse
+import gc
 import logging
 import sys
 import tempfile
@@ -38,6 +39,7 @@ from training_bench import (
 BATCHES = (16, 48, 96, 256)
 TARGET_BATCH = 96  # windows
 RUN_QA_STYLE = Recipe(batch=48, bf16=True)  # as it is mostly run: bf16, every row padded to 384
+VOCABULARY = 2_700  # of the tokenizer: so many make rows of 181 tokens in the mean, as SQuAD 2.0's are
 BASE = {"vocab_size": 50_265, "max_position_embeddings": 514, "type_vocab_size": 1, "pad_token_id": 1}
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 SMALL |= {"vocab_size": 8_000}
@@ -51,7 +53,7 @@ def roberta(folder: Path, **shape: Any) -> str:
     special = ["<s>", "<pad>", "</s>", "<unk>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=6_000, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+        vocab_size=VOCABULARY, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator((row["context"] for row in data.rows(data.squad_like(400, 400))), trainer)
     tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), True, False)
@@ -104,6 +106,8 @@ class Bench:
 
     def own_train(self, own: Own) -> float:
         """The workflow's training, in one way of compiling."""
+        gc.collect()
+        torch._dynamo.reset()  # all trainings here share one cache, which holds no more than eight compilations
         every = max(1, self.warm // 2)
         found = own_training(self.model, self.folder, own, self.warm + self.steps, every, self.warm)
         what = f"ours, training, compile: {own.compile}"
@@ -115,9 +119,18 @@ class Bench:
         return self.note(what, recipe.batch, recipe_prediction(self.model, few, recipe), 1)
 
     def own_predict(self, batch: int) -> float:
-        """The workflow's prediction, all of it, the second time: the first pays for loading the GPU's libraries."""
-        rates = [own_prediction(self.model, self.folder, Own(batch=batch)) for _ in range(2)]
-        return self.note("ours, prediction", batch, rates[1], 1)
+        """The workflow's prediction without what it takes to start: the others' models are loaded beforehand.
+
+        That is found by predicting some windows and all of them; the rate of the whole stage is noted beside it.
+        """
+        few = self.windows.select(range(len(self.windows) // 8))
+        with tempfile.TemporaryDirectory() as folder:
+            few.flatten_indices().save_to_disk(folder)
+            own_prediction(self.model, folder, Own(batch=batch))  # the first loads the GPU's libraries
+            some = len(few) / own_prediction(self.model, folder, Own(batch=batch))
+        whole = own_prediction(self.model, self.folder, Own(batch=batch))
+        rate = (len(self.windows) - len(few)) / max(len(self.windows) / whole - some, 1e-9)
+        return self.note("ours, prediction", batch, rate, 1, whole_stage=whole)
 
 
 def run(bench: Bench, batches: tuple[int, ...], target: int, until: float) -> list[Stage]:
@@ -131,7 +144,8 @@ def run(bench: Bench, batches: tuple[int, ...], target: int, until: float) -> li
     }
     bench.recipe_predict("run_qa with its best flags, prediction", Recipe(64, True, RUN_QA.width), 4_096)
     predicted["ours"] = max(bench.own_predict(batch) for batch in (64, 256))
-    ours = [bench.own_train(Own(batch=target, compile=way)) for way in ("kernels", "none", "graphs")]
+    ours = {way: bench.own_train(Own(batch=target, compile=way)) for way in ("kernels", "none", "graphs")}
+    best = max(ours, key=lambda way: ours[way])
     for batch in batches:
         if batch != target:
             if time.monotonic() > until:
@@ -141,9 +155,14 @@ def run(bench: Bench, batches: tuple[int, ...], target: int, until: float) -> li
     floor = "the matrix products of the real tokens at the rate measured for bf16 products"
     shape = f"RoBERTa-base's shape, rows of {bench.tokens:.0f} tokens in the mean"
     options = {"how": floor, "higher_is_better": True}
-    train = {"walkthrough": walkthrough, "run_qa": run_qa, "ours": max(ours), "floor": bench.rate / (3 * bench.forward)}
+    train = {
+        "walkthrough": walkthrough,
+        "run_qa": run_qa,
+        "ours": ours[best],
+        "floor": bench.rate / (3 * bench.forward),
+    }
     return [
-        Stage("train", f"{shape}, ours in batches of {target}", "samples/s", **train, **options),
+        Stage("train", f"{shape}, ours in batches of {target}, compile: {best}", "samples/s", **train, **options),
         Stage("predict", shape, "windows/s", **predicted, floor=bench.rate / bench.forward, **options),
     ]
 

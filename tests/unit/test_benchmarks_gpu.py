@@ -5,8 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import bench_gpu
+import numpy as np
 import pytest
 import torch
+
+from qa.batching import WindowStore
+from qa.rows import arrow_table
 
 BENCH = Path(__file__).parents[2] / "benchmarks" / "bench_gpu.py"
 
@@ -29,6 +34,13 @@ def test_every_contestant_of_the_gpu_benchmark_has_its_turn():
     assert all("packed rows" in line for line in lines if line.startswith("ours, training"))
     assert "| train | samples/s |" in done.stdout and "| predict | windows/s |" in done.stdout
     assert "written" not in done.stdout
+
+
+def test_its_rows_are_as_long_as_squads(tmp_path):
+    model = bench_gpu.roberta(tmp_path / "model", **bench_gpu.SMALL)
+    windows = WindowStore(arrow_table(bench_gpu.windows_of(tmp_path, model, 300, 3_000)), ["input_ids"])
+    assert 175 < windows.lengths.mean() < 187
+    assert 0.01 < np.mean(windows.lengths == 384) < 0.03
 
 
 def test_without_a_gpu_it_says_so_and_measures_nothing():

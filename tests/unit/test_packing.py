@@ -264,6 +264,11 @@ def test_windows_that_only_fill_a_row_count_in_no_loss():
     assert batch["window_tokens"].sum(dim=1).tolist() == [7, 9, 0, 0]
 
 
+def test_a_batch_that_no_size_holds_has_its_own():
+    batch = Packer(0, False, (8, 16), 2, 16)(rows_of([16, 16], 0, False))
+    assert batch["input_ids"].shape == (1, 32) and batch["window_bounds"].tolist() == [0, 16, 32, 32]
+
+
 SETTINGS = {
     "max_steps": 7,
     "batch_size": 4,
@@ -377,10 +382,14 @@ def test_a_model_without_a_known_attention_dropout_is_named(tmp_path):
         ("graphs", True, 2, "compiled"),
     ],
 )
-def test_a_model_is_compiled_in_place_where_the_machine_can(wanted, works, parts, told, monkeypatch):
+def test_a_model_is_compiled_in_place_where_the_machine_can(wanted, works, parts, told, monkeypatch, tmp_path):
     monkeypatch.setattr(training.devices, "can_compile", lambda: works)
     model = model_of("bert")
     names = list(model.state_dict())
-    assert training._compiled(model, wanted, parts) == told
+    settings = {**SETTINGS, "precision": "fp32", "accumulation_steps": parts}
+    arguments = training.training_arguments(settings, 1, RUNNING, tmp_path, False)
+    assert training._compiled(model, wanted, Padder(0, 0, False, width=64), arguments) == told
     assert (model._compiled_call_impl is not None) == (told != "not compiled")
+    of_many_widths = training._compiled(model_of("bert"), wanted, Padder(0, 0, False), arguments)
+    assert of_many_widths == "not compiled, since rows have many widths"
     assert list(model.state_dict()) == names

@@ -266,6 +266,20 @@ def test_packed_rows_and_those_padded_to_any_width_give_the_same_spans(inputs, t
         plain = spans
 
 
+@pytest.mark.parametrize("padding", ["packed", "longest"])
+def test_a_windows_spans_do_not_depend_on_those_predicted_beside_it(padding, inputs, tmp_path):
+    found = []
+    for size in (1, 50):
+        settings = {**PREDICTION, "batch_size": size, "padding": padding}
+        predict(inputs["model"], inputs["windows"], settings, 1, tmp_path / "s.parquet")
+        found.append(Spans.read(tmp_path / "s.parquet"))
+    for name, alone in vars(found[0]).items():
+        if name.endswith("index"):
+            assert (alone == getattr(found[1], name)).all(), name
+        else:
+            np.testing.assert_allclose(alone, getattr(found[1], name), atol=2e-5, err_msg=name)
+
+
 @pytest.mark.parametrize("left", [False, True])
 def test_left_padding_moves_labels_in_and_places_out(left):
     ids, labels = [[5, 6, 7], [5]], {"start_positions": np.array([1, 0]), "end_positions": np.array([2, 0])}

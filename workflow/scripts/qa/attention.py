@@ -31,32 +31,37 @@ def kernel(device: torch.device, half: bool, dropout: float) -> str:
 def try_varlen(device: torch.device, dtype: torch.dtype = torch.bfloat16) -> bool:
     """Find out, before anything is compiled, whether the varlen kernel works here: not on every GPU, nor every torch.
 
-    Its result and gradients for two short windows must be those of the padded way.
+    Its results and gradients for two short windows and an empty one, with and without a sliding window, must be those
+    of the padded way.
     """
     global varlen_works
     varlen_works = False
     if varlen_attn is None or device.type != "cuda":
         return False
-    draw = torch.Generator().manual_seed(0)
-    lengths, heads, size = (3, 70), 2, 64
-    bounds = torch.tensor([0, 3, 73], dtype=torch.int32, device=device)
-    tokens = (torch.arange(70) < torch.tensor(lengths)[:, None]).long().to(device)
-    places = torch.where(tokens.bool(), bounds[:-1, None] + torch.arange(70, device=device), 0)
-    results = []
     try:
-        for packed in (True, False):
-            draw.manual_seed(0)
-            parts = [torch.randn(73, heads, size, generator=draw).to(device, dtype).requires_grad_() for _ in range(3)]
-            if packed:
-                found = varlen_attn(*parts, bounds, bounds, 70, 70)
-            else:
-                found = _padded(*parts, places, tokens, None, 0.0, None)
-            found.float().square().sum().backward()
-            results.append(torch.stack([found.detach(), *(part.grad for part in parts)]).float())
+        varlen_works = all(_agree(device, dtype, sliding_window) for sliding_window in (None, 17))
     except (RuntimeError, TypeError, ValueError):
         return False
-    varlen_works = torch.allclose(*results, rtol=0.05, atol=0.05)
     return varlen_works
+
+
+def _agree(device: torch.device, dtype: torch.dtype, sliding_window: int | None) -> bool:
+    lengths = torch.tensor([3, 0, 70])
+    bounds = torch.tensor([0, 3, 3, 73], dtype=torch.int32)
+    tokens = torch.arange(70) < lengths[:, None]
+    places = torch.minimum(bounds[:-1, None] + torch.arange(70), torch.tensor(72))
+    bounds, tokens, places = (values.to(device) for values in (bounds, tokens.long(), places))
+    results = []
+    for packed in (True, False):
+        draw = torch.Generator().manual_seed(0)
+        parts = [torch.randn(73, 2, 64, generator=draw).to(device, dtype).requires_grad_() for _ in range(3)]
+        if packed:
+            found = _varlen(*parts, bounds, 70, 0.125, sliding_window)
+        else:
+            found = _padded(*parts, places, tokens, 0.125, 0.0, sliding_window)
+        found.float().square().sum().backward()
+        results.append(torch.stack([found.detach(), *(part.grad for part in parts)]).float())
+    return torch.allclose(*results, rtol=0.05, atol=0.05)
 
 
 def packed_attention(
@@ -87,10 +92,22 @@ def packed_attention(
     elif way == "padded":
         found = _padded(*parts, window_places, window_tokens, scaling, dropout, sliding_window)
     else:
-        reach = -1 if sliding_window is None else sliding_window - 1
-        bounds = (window_bounds, window_bounds, longest_window, longest_window)
-        found = varlen_attn(*parts, *bounds, scale=scaling, window_size=(reach, reach))
+        found = _varlen(*parts, window_bounds, longest_window, scaling, sliding_window)
     return found[None], None
+
+
+def _varlen(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    bounds: torch.Tensor,
+    longest: int,
+    scaling: float | None,
+    sliding_window: int | None,
+) -> torch.Tensor:
+    reach = -1 if sliding_window is None else sliding_window - 1
+    options = {"scale": scaling, "window_size": (reach, reach)}
+    return varlen_attn(query, key, value, bounds, bounds, longest, longest, **options)
 
 
 def _by_turns(

@@ -110,8 +110,8 @@ class Packer:
 
     `first_position` is the model's number for a window's first place, `with_types` whether it takes token types.
     For fixed shapes, so that compiled code and CUDA graphs serve every batch: `budgets`, the tokens that a row may have
-    (the least that holds a batch is taken, the rest is filled with windows that count in no loss), `windows`, the most
-    that a batch has, and `width`, the longest that a window can be. Without `budgets` a batch has its own shape.
+    (the least that holds a batch is taken, the rest is filled with windows that count in no loss; a batch that none
+    holds has its own size), `windows`, the most that a batch has, and `width`, the longest that a window can be.
     """
 
     first_position: int
@@ -133,7 +133,7 @@ class Packer:
         `start_positions` and `end_positions`, int64 (W,), counted within the window, -100 for windows that only fill.
         """
         total = int(rows.lengths.sum())
-        tokens = min(budget for budget in self.budgets if budget >= total) if self.budgets else total
+        tokens = min((budget for budget in self.budgets if budget >= total), default=total)
         width = self.width or int(rows.lengths.max())
         lengths = np.zeros(max(self.windows, len(rows)), np.int64)
         lengths[: len(rows)] = rows.lengths
@@ -143,7 +143,8 @@ class Packer:
         real = np.arange(width) < lengths[:, None]
         batch = {  # the Trainer takes the first one's length as the number of windows
             "window_tokens": real.astype(np.int64),
-            "window_places": np.where(real, bounds[: len(lengths), None] + np.arange(width), 0),
+            # past a window's end too they differ, since gradients that meet at one place are added one by one
+            "window_places": np.minimum(bounds[: len(lengths), None] + np.arange(width), tokens - 1),
             "input_ids": np.zeros(tokens, np.int64),
             "position_ids": (within + self.first_position)[None],
             "window_bounds": bounds.astype(np.int32),

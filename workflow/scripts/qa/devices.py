@@ -5,7 +5,7 @@ import logging
 import os
 from typing import Any
 
-from qa.errors import InputError
+from qa.errors import InputError, first_line
 
 AUTOCAST = ("bf16", "fp16")
 
@@ -79,8 +79,9 @@ def can_compile() -> bool:
     import torch
 
     try:
-        doubled = torch.compile(lambda values: values * 2)(torch.ones(8, device="cuda"))
-        return bool((doubled == 2).all())
+        values = torch.ones(64, 64, device="cuda", requires_grad=True)
+        torch.compile(lambda one: (one @ one).relu().sum())(values).backward()
+        return bool((values.grad == 128).all())
     except Exception as error:  # of many kinds, none of them public
-        log.warning(f"torch.compile does not work here, so training is slower ({str(error).strip().splitlines()[0]})")
+        log.warning(f"torch.compile does not work here, so training is slower ({first_line(error)})")
         return False

@@ -8,6 +8,11 @@ class InputError(ValueError):
     """
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception says, or its name where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def some(items, limit: int = 5) -> str:
     """Join the first `limit` of `items` (a sized collection) for a message, and say how many more there are."""
     items = list(items)

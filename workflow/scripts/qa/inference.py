@@ -57,10 +57,12 @@ def predict(
     log.info(f"predicting {len(windows):,} windows on {device}, {settings['precision']}, {how}")
     order = np.argsort(-windows.lengths, kind="stable")
     size, waiting = settings["batch_size"], deque()
+    padding_counts = settings["padding"] == "max_length"
     with torch.inference_mode(), devices.arithmetic(settings["precision"]):
         for first in range(0, len(order), size):
             chosen = order[first : first + size]
-            waiting.append((chosen, _found(model, collator, windows.rows(chosen), spans.candidates, device)))
+            rows = windows.rows(chosen)
+            waiting.append((chosen, _found(model, collator, rows, spans.candidates, device, padding_counts)))
             if len(waiting) > AHEAD:
                 _put(spans, *waiting.popleft(), model_folder)
                 progress.reach(first)
@@ -72,25 +74,40 @@ def predict(
 
 
 def _found(
-    model: Any, collator: Packer | Padder, rows: TokenRows, candidates: int, device: torch.device
+    model: Any,
+    collator: Packer | Padder,
+    rows: TokenRows,
+    candidates: int,
+    device: torch.device,
+    padding_counts: bool,
 ) -> tuple[dict[str, torch.Tensor], Any]:
-    """What `Spans` keeps of some windows, on its way from the device, and the event after which it has arrived."""
-    batch = {
-        name: values.to(device, non_blocking=True) if hasattr(values, "to") else values
-        for name, values in collator(rows).items()
-    }
-    start, end, _ = packing.window_logits(model(**batch), batch)
+    """What `Spans` keeps of some windows, on its way from the device, and the event after which it has arrived.
+
+    With `padding_counts` the greatest of a row may be in its padding, as in the walkthrough; else a window's results
+    do not depend on those computed beside it.
+    """
+    batch = {name: _sent(values, device) for name, values in collator(rows).items()}
+    start, end, tokens = packing.window_logits(model(**batch), batch)
     start, end = start.float(), end.float()
+    finite = ((start.isfinite() & end.isfinite()) | ~tokens).all(dim=1)
+    if not padding_counts:
+        start, end = (logits.masked_fill(~tokens, -torch.inf) for logits in (start, end))
     shifts = collator.shifts(rows.lengths)
-    places = [torch.from_numpy(rows.numbers[name] + shifts).to(device, non_blocking=True) for name in PLACES]
-    place = Place(*places, torch.from_numpy(shifts).to(device, non_blocking=True))
-    found = best_spans(start, end, place, candidates)
-    found["finite"] = torch.isfinite(start).all(dim=1) & torch.isfinite(end).all(dim=1)
+    places = [torch.from_numpy(rows.numbers[name] + shifts) for name in PLACES]
+    place = Place(*(_sent(values, device) for values in (*places, torch.from_numpy(shifts))))
+    found = best_spans(start, end, place, candidates) | {"finite": finite}
     found = {name: values.to("cpu", non_blocking=True) for name, values in found.items()}
     arrived = torch.cuda.Event() if device.type == "cuda" else None
     if arrived:
         arrived.record()
     return found, arrived
+
+
+def _sent(values: Any, device: torch.device) -> Any:
+    """Tensors on their way to the device: from pinned memory, or it would be waited for; numbers as they are."""
+    if not isinstance(values, torch.Tensor) or device.type == "cpu":
+        return values
+    return values.pin_memory().to(device, non_blocking=True)
 
 
 def _put(

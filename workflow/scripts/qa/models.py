@@ -4,7 +4,7 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from qa.errors import InputError, some
+from qa.errors import InputError, first_line, some
 from qa.files import written_aside
 
 ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")  # as configurations name it
@@ -27,7 +27,7 @@ def load_model(path: str | Path, overrides: dict[str, Any] | None = None) -> Any
     try:
         config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: its config.json cannot be used ({_first_line(error)})") from None
+        raise InputError(f"{path}: its config.json cannot be used ({first_line(error)})") from None
     unknown = [key for key in overrides if not hasattr(config, key)]
     if unknown:
         raise InputError(f"models.overrides: {type(config).__name__} of {path} has no {some(unknown)}")
@@ -44,7 +44,7 @@ def load_model(path: str | Path, overrides: dict[str, Any] | None = None) -> Any
             output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise InputError(f"{path}: cannot be loaded for question answering ({_first_line(error)})") from None
+        raise InputError(f"{path}: cannot be loaded for question answering ({first_line(error)})") from None
     except Exception as error:
         if type(error).__name__ != "SafetensorError":  # not exported where a base class could name it
             raise
@@ -99,7 +99,3 @@ def inputs_of(model: Any, names: list[str]) -> list[str]:
     """Those of `names` that the model's forward takes: DistilBERT and ModernBERT have no token types, say."""
     taken = inspect.signature(model.forward).parameters
     return [name for name in names if name in taken]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -9,6 +9,7 @@ from transformers import AttentionInterface
 
 from qa import attention, devices
 from qa.batching import Packer, Padder, TokenRows
+from qa.errors import first_line
 from qa.models import ATTENTION_DROPOUT, inputs_of
 
 PROBED = (3, 160, 5)  # tokens of the windows that a model is tried with; the long one passes any sliding window
@@ -38,7 +39,7 @@ def prepare(model: Any) -> str:
             packed = _logits(model, packer(rows))
     except (TypeError, ValueError, RuntimeError, IndexError, KeyError) as error:
         model.config._attn_implementation = before
-        return f"{name} cannot compute packed rows ({type(error).__name__}: {str(error).splitlines()[0]})"
+        return f"{name} cannot compute packed rows ({type(error).__name__}: {first_line(error)})"
     finally:
         model.train(training)
     real = torch.arange(padded.shape[2]) < torch.from_numpy(rows.lengths)[:, None]
@@ -68,7 +69,7 @@ def attention_of(model: Any, device: torch.device, precision: str) -> str:
     dropout = next((getattr(model.config, name) for name in ATTENTION_DROPOUT if hasattr(model.config, name)), 0.0)
     way = model.config._attn_implementation
     if way == attention.NAME:
-        attention.try_varlen(device)
+        attention.try_varlen(device, torch.float16 if precision == "fp16" else torch.bfloat16)
         way = attention.kernel(device, precision in devices.AUTOCAST, dropout)
     return f"attention {way}, attention dropout {dropout:g}"
 

@@ -23,7 +23,7 @@ GROUPS = ("windows", "precision", "padding", "training", "prediction", "checkpoi
 RESERVED_RUNS = ("records", "windows", "usage")  # folders of results/ that are no run
 RESERVED_DATASETS = ("model",)  # a folder of each member that is no dataset
 LEAST_ROOM = 8  # tokens of a row left for special tokens and a step forward, beside question and overlap
-SPEED_ONLY = ("gpus", "nodes", "compile")  # settings of training that change no result but for rounding
+SPEED_ONLY = ("gpus", "nodes", "compile")  # settings of training that change no more than rounding and dropout masks
 SCIENTIFIC = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
 ONE_SOURCE = "needs one source: `repo` with `revision`, or `path`, or `package` with `directory`"
 

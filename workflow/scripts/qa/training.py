@@ -14,7 +14,7 @@ import transformers
 from transformers import PrinterCallback, Trainer, TrainerState, TrainingArguments
 
 from qa import devices, distributed, manifest, packing
-from qa.batching import EpochBatches, Packer, WindowStore
+from qa.batching import EpochBatches, Packer, Padder, WindowStore
 from qa.checkpoints import TrainingMemory, seconds_of, step_of
 from qa.encoding import load_tokenizer
 from qa.errors import Interrupted
@@ -237,9 +237,9 @@ def _trainer(task: Task) -> WindowTrainer:
     collator, rows = packing.collator(model, load_tokenizer(inputs["model"]), settings)
     how = f"{rows}, {packing.attention_of(model, arguments.device, settings['precision'])}"
     if arguments.device.type == "cuda":
-        how += f", {_compiled(model, running['compile'], settings['accumulation_steps'])}"
         if isinstance(collator, Packer):
             collator = _in_fixed_shapes(collator, batches, validation, arguments)
+        how += f", {_compiled(model, running['compile'], collator, arguments)}"
     trainer = WindowTrainer(
         model=model,
         args=arguments,
@@ -274,14 +274,17 @@ def _in_fixed_shapes(
     if arguments.max_steps > 0:
         epochs = math.ceil(arguments.max_steps * arguments.gradient_accumulation_steps / len(batches))
     sizes = packing.budgets(batches.totals(epochs), largest)
-    return replace(packer, budgets=sizes, windows=part, width=-(-longest // 16) * 16)
+    return replace(packer, budgets=sizes, windows=part, width=longest)
 
 
-def _compiled(model: Any, wanted: str, accumulation_steps: int) -> str:
+def _compiled(model: Any, wanted: str, collator: Packer | Padder, arguments: TrainingArguments) -> str:
     """Have torch compile the model in place, its weights' names untouched, if this machine can; tells what was done."""
+    if isinstance(collator, Padder) and collator.width is None:
+        return "not compiled, since rows have many widths"  # each would be compiled anew
     if wanted == "none" or not devices.can_compile():
         return "not compiled"
-    graphs = wanted == "graphs" and accumulation_steps == 1  # gradients that live on would be overwritten
+    # gradients that live on, or that processes share, would be overwritten
+    graphs = wanted == "graphs" and arguments.gradient_accumulation_steps == arguments.world_size == 1
     model.compile(dynamic=False, mode="reduce-overhead" if graphs else None)
     return "compiled, in CUDA graphs" if graphs else "compiled"
 
