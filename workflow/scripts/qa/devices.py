@@ -68,10 +68,10 @@ def arithmetic(precision: str) -> Any:
 
 
 def set_threads(threads: int) -> None:
-    """Use as many CPU threads as the job was given."""
+    """Use as many CPU threads as the job was given, and no more than there are cores: those would wait in turns."""
     import torch
 
-    torch.set_num_threads(max(1, threads))
+    torch.set_num_threads(max(1, min(threads, len(os.sched_getaffinity(0)))))
 
 
 def can_compile() -> bool:
