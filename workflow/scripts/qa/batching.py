@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+POSITIONS = ("start_positions", "end_positions")  # a window's labels
 IGNORED = -100  # a position that counts in no loss
 NOTHING = np.zeros(0, np.int32)
 
@@ -128,7 +129,8 @@ class Packer:
         """Tensors for W windows (the filling apart), the longest of L tokens, T tokens in all.
 
         `window_tokens` int64 (W, L), 1 where a window has a token, and `window_places` int64 (W, L), its place in the
-        row; `input_ids`, `position_ids` and, where the model takes them, `token_type_ids`, int64 (1, T);
+        row (where it has none, any); `input_ids`, `position_ids` and, where the model takes them, `token_type_ids`,
+        int64 (1, T);
         `window_bounds` int32, where each window begins, and the end, fillings included; `longest_window`, a number;
         `start_positions` and `end_positions`, int64 (W,), counted within the window, -100 for windows that only fill.
         """
@@ -169,8 +171,7 @@ class Packer:
 
 
 def _positions(rows: TokenRows, shifts: np.ndarray | int) -> dict[str, np.ndarray]:
-    names = ("start_positions", "end_positions")
-    return {name: (rows.numbers[name] + shifts).astype(np.int64) for name in names if name in rows.numbers}
+    return {name: (rows.numbers[name] + shifts).astype(np.int64) for name in POSITIONS if name in rows.numbers}
 
 
 def _tensors(arrays: dict[str, np.ndarray]) -> dict[str, Any]:

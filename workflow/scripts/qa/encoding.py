@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from qa.errors import InputError
+from qa.errors import InputError, first_line
 
 WHITE_SPACE = np.array([chr(point).isspace() for point in range(0x3002)])  # the last entry: any higher code point
 
@@ -105,7 +105,7 @@ def load_tokenizer(path: str | Path) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, ImportError, KeyError) as error:
-        raise InputError(f"{path}: its tokenizer cannot be loaded ({str(error).splitlines()[0]})") from None
+        raise InputError(f"{path}: its tokenizer cannot be loaded ({first_line(error)})") from None
     if len(tokenizer) <= len(tokenizer.all_special_ids):  # a missing vocabulary is no error to transformers
         raise InputError(f"{path}: its tokenizer has no vocabulary; are all of the tokenizer's files there?")
     if not tokenizer.is_fast:

@@ -46,14 +46,14 @@ def predict(
     device = devices.device()
     devices.set_threads(threads)
     model = load_model(model_folder).eval()
-    collator, rows = packing.collator(model, load_tokenizer(model_folder), settings)
+    collator, form = packing.collator(model, load_tokenizer(model_folder), settings)
     model = model.to(device)
     table = arrow_table(windows_folder)
     columns = [*inputs_of(model, ["input_ids", "token_type_ids"]), *PLACES]
     windows = WindowStore(table, [name for name in columns if name in table.column_names])
     spans = Spans.empty(len(windows), settings["candidates"])
     progress = Progress("predict", len(windows), "windows")
-    how = f"{rows}, {packing.attention_of(model, device, settings['precision'])}"
+    how = f"{form}, {packing.attention_of(model, device, settings['precision'])}"
     log.info(f"predicting {len(windows):,} windows on {device}, {settings['precision']}, {how}")
     order = np.argsort(-windows.lengths, kind="stable")
     size, waiting = settings["batch_size"], deque()

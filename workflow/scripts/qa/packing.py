@@ -8,13 +8,12 @@ import torch
 from transformers import AttentionInterface
 
 from qa import attention, devices
-from qa.batching import Packer, Padder, TokenRows
+from qa.batching import POSITIONS, Packer, Padder, TokenRows
 from qa.errors import first_line
 from qa.models import ATTENTION_DROPOUT, inputs_of
 
 PROBED = (3, 160, 5)  # tokens of the windows that a model is tried with; the long one passes any sliding window
 TOLERANCE = 1e-4  # of the greatest logit; in fp32 other orders of summing stay far below
-POSITIONS = ("start_positions", "end_positions")
 
 log = logging.getLogger(__name__)
 AttentionInterface.register(attention.NAME, attention.packed_attention)

@@ -13,11 +13,10 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback
 
 from qa import packing
-from qa.batching import IGNORED, EpochBatches
+from qa.batching import IGNORED, POSITIONS, EpochBatches
 from qa.checkpoints import TrainingMemory, mark_complete
 from qa.errors import InputError, Interrupted
 from qa.interruption import Pace, Requests, Walltime
-from qa.packing import POSITIONS
 from qa.progress import Progress
 
 UNLOGGED = "unlogged_loss.json"

@@ -14,7 +14,7 @@ import transformers
 from transformers import PrinterCallback, Trainer, TrainerState, TrainingArguments
 
 from qa import devices, distributed, manifest, packing
-from qa.batching import EpochBatches, Packer, Padder, WindowStore
+from qa.batching import POSITIONS, EpochBatches, Packer, Padder, WindowStore
 from qa.checkpoints import TrainingMemory, seconds_of, step_of
 from qa.encoding import load_tokenizer
 from qa.errors import Interrupted
@@ -24,7 +24,7 @@ from qa.models import inputs_of, load_model, save_model, with_attention_dropout
 from qa.rows import arrow_table
 from qa.trainer import Order, Saving, Watch, WindowTrainer
 
-MODEL_COLUMNS = ["input_ids", "token_type_ids", "start_positions", "end_positions"]
+MODEL_COLUMNS = ["input_ids", "token_type_ids", *POSITIONS]
 CSV_COLUMNS = {
     "step": "step",
     "epoch": "epoch",
@@ -89,7 +89,7 @@ def training_arguments(
         report_to="none",
         disable_tqdm=True,
         remove_unused_columns=False,
-        label_names=["start_positions", "end_positions"],
+        label_names=list(POSITIONS),
         dataloader_pin_memory=torch.cuda.is_available(),
     )
 
