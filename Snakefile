@@ -16,12 +16,21 @@ report: "workflow/report/workflow.rst"
 include: "workflow/rules/common.smk"
 include: "workflow/rules/download.smk"
 include: "workflow/rules/records.smk"
+include: "workflow/rules/hold_out.smk"
 include: "workflow/rules/tokenize_and_label.smk"
+include: "workflow/rules/soft_targets.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/predict.smk"
+include: "workflow/rules/calibrate.smk"
 include: "workflow/rules/postprocess.smk"
 include: "workflow/rules/score.smk"
+include: "workflow/rules/explain.smk"
+include: "workflow/rules/compare.smk"
 include: "workflow/rules/resources.smk"
+
+
+if workflow.is_main_process:
+    logger.info(sweeps.told(CONFIG["sweeps"], settings.trainings(CONFIG), sum(map(os.path.exists, every_model()))))
 
 
 localrules:
@@ -35,7 +44,10 @@ rule all:
     default_target: True
     input:
         every_answer(),
+        every("slices.csv"),
+        every("errors.parquet"),
         "results/summary.csv",
+        "results/comparison.csv",
         "results/resources.csv",
 
 
@@ -52,7 +64,10 @@ rule predictions:
 rule scores:
     input:
         every_metrics(),
+        every("slices.csv"),
+        every("errors.parquet"),
         "results/summary.csv",
+        "results/comparison.csv",
         "results/resources.csv",
 
 
@@ -65,8 +80,11 @@ onstart:
 
 
 onsuccess:
+    from qa import comparison
+
     forget_results("checkpoints")
-    print(tables.closing_message("results/summary.csv") + usage.closing_message("results/resources.csv"))
+    compared = comparison.closing_message("results/comparison.csv")
+    print(tables.closing_message("results/summary.csv", compared) + usage.closing_message("results/resources.csv"))
 
 
 onerror:

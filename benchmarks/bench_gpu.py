@@ -151,7 +151,7 @@ def run(bench: Bench, batches: tuple[int, ...], target: int, until: float) -> li
             if time.monotonic() > until:
                 print(f"batch {batch} is left out: no time left", flush=True)
                 continue
-            bench.own_train(Own(batch=batch))
+            bench.own_train(Own(batch=batch, compile=best))
     floor = "the matrix products of the real tokens at the rate measured for bf16 products"
     shape = f"RoBERTa-base's shape, rows of {bench.tokens:.0f} tokens in the mean"
     options = {"how": floor, "higher_is_better": True}

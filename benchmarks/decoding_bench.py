@@ -128,7 +128,8 @@ def _candidates_of(start: np.ndarray, end: np.ndarray, features: Any, rows: list
 def ours(folder: Path) -> dict[str, str]:
     """The stage `postprocess`, from the files that it reads to the files that it writes."""
     outputs = {name: str(folder / name) for name in OUTPUTS}
-    decoding.postprocess(*(folder / name for name in INPUTS), DECODING, outputs)
+    spans, windows, records = (folder / name for name in INPUTS)
+    decoding.postprocess([spans], [windows], records, DECODING, outputs)
     return read_json(outputs["answers"])
 
 

@@ -64,7 +64,8 @@ def machine() -> dict[str, Any]:
     with open("/proc/cpuinfo", encoding="utf-8") as stream:
         names = [line.split(":", 1)[1].strip() for line in stream if line.startswith("model name")]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    installed = {found.metadata["Name"].lower() for found in importlib.metadata.distributions()}
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES if name in installed}
     return {
         "processor": names[0] if names else platform.processor(),
         "cores": len(os.sched_getaffinity(0)),

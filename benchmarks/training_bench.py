@@ -29,6 +29,7 @@ from measure import Stage
 from qa import devices, inference, squad, training
 from qa.encoding import load_tokenizer
 from qa.files import read_json
+from qa.models import load_model, save_model
 from qa.windows import load_windows, tokenize
 
 transformers_logging.disable_progress_bar()
@@ -181,7 +182,7 @@ def own_training(model_folder: str, windows_folder: str, own: Own, steps: int, e
     running |= {"threads": torch.get_num_threads(), "gpus": 1, "nodes": 1, "walltime_minutes": None}
     with tempfile.TemporaryDirectory() as folder:
         outputs = {name: f"{folder}/{name}" for name in ("model", "history", "manifest", "checkpoints")}
-        inputs = {"model": model_folder, "windows": windows_folder}
+        inputs = {"model": model_folder, "windows": [windows_folder]}
         training.train(inputs, settings, SEED, {**running, "compile": own.compile}, outputs, {"code": "benchmark"})
         with open(outputs["history"], newline="", encoding="utf-8") as stream:
             rows = [row for row in csv.DictReader(stream) if int(row["step"]) > warm]
@@ -194,8 +195,10 @@ def own_prediction(model_folder: str, windows_folder: str, own: Own) -> float:
     """Windows/s of the stage `predict` as the workflow calls it, the model's loading and its file included."""
     settings = {"batch_size": own.batch, "candidates": 20, "precision": own.precision, "padding": own.padding}
     with tempfile.TemporaryDirectory() as folder:
+        with_head = f"{folder}/model"  # a pretrained model has none, and is refused
+        save_model(load_model(model_folder), model_folder, with_head)
         before = time.perf_counter()
-        inference.predict(model_folder, windows_folder, settings, torch.get_num_threads(), f"{folder}/spans.parquet")
+        inference.predict(with_head, windows_folder, settings, torch.get_num_threads(), f"{folder}/spans.parquet")
         return len(load_windows(windows_folder)) / (time.perf_counter() - before)
 
 

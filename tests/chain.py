@@ -21,10 +21,11 @@ CONFIG = {
     "models": {"one": {"path": "given/one"}, "two": {"path": "given/two"}},
     "datasets": {"mills": {"splits": {name: f"given/{name}.json" for name in ("train", "validation", "extra")}}},
     "decodings": {
-        "n_best": {"method": "n_best"},
+        "n_best": {"method": "n_best", "null_threshold": 0.0},
         "walkthrough": {"method": "walkthrough"},
     },
     "defaults": {
+        "hold_out": 0,
         "windows": {"max_length": 96, "overlap": 16, "max_question_length": 24},
         "training": {"max_steps": 2, "batch_size": 4},
     },

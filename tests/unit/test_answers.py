@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qa import answers
-from qa.answers import Candidates, best_spans_of, best_texts, decide, nbest_table, write_answers
+from qa.answers import Candidates, best_texts, decide, nbest_table, read_nbest, write_answers
 from qa.errors import InputError
 
 TEXTS = ("alpha", "beta", "gamma")
@@ -126,7 +126,7 @@ def test_the_best_span_of_each_question_is_read_back(tmp_path, monkeypatch):
     outputs = {name: str(tmp_path / name) for name in ("answers", "null_scores", "nbest")}
     write_answers(found, decide(found, -100.0), tmp_path / "records.parquet", outputs)
     best = {"q0": "mill", "q1": "1", "q4": "— Söhl", "q7": "mill 7 — Söhl"}
-    assert best_spans_of(outputs["nbest"]) == {f"q{number}": best.get(f"q{number}", "") for number in range(8)}
+    assert read_nbest(outputs["nbest"]).best == {f"q{number}": best.get(f"q{number}", "") for number in range(8)}
     assert set(json.loads((tmp_path / "answers").read_text()).values()) == {""}
 
 
@@ -138,4 +138,4 @@ def test_n_best_lists_that_cannot_be_read_are_named(damage, tmp_path):
     elif damage == "other":
         parquet.write_table(pa.table({"id": ["q"]}), file)
     with pytest.raises(InputError, match=r"nbest\.parquet: n-best lists cannot be read .*run again"):
-        best_spans_of(file)
+        read_nbest(file)

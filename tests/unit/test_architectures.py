@@ -66,7 +66,7 @@ def test_a_family_of_encoders_trains_and_predicts(family, tmp_path):
     tokenize(tmp_path / "r.parquet", load_tokenizer(tmp_path / "given"), WINDOWS, tmp_path / "windows")
     names = ("model", "history", "manifest", "checkpoints")
     training.train(
-        {"model": str(tmp_path / "given"), "windows": str(tmp_path / "windows")},
+        {"model": str(tmp_path / "given"), "windows": [str(tmp_path / "windows")]},
         SETTINGS,
         7,
         RUNNING,

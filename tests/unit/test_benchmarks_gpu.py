@@ -28,9 +28,8 @@ def test_every_contestant_of_the_gpu_benchmark_has_its_turn():
     whats = [line.split(", batch")[0] for line in lines]
     for what in ("walkthrough, training", "run_qa style, training", "ours, prediction", "walkthrough, prediction"):
         assert what in whats
-    assert [what for what in whats if what.startswith("ours, training")] == [
-        f"ours, training, compile: {way}" for way in ("kernels", "none", "graphs", "kernels")
-    ]
+    ways = [what.removeprefix("ours, training, compile: ") for what in whats if what.startswith("ours, training")]
+    assert ways[:3] == ["kernels", "none", "graphs"] and ways[3] in ways[:3]  # the other batches by the fastest
     assert all("packed rows" in line for line in lines if line.startswith("ours, training"))
     assert "| train | samples/s |" in done.stdout and "| predict | windows/s |" in done.stdout
     assert "written" not in done.stdout

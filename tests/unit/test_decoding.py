@@ -154,7 +154,7 @@ def test_files_hold_every_question_in_order_and_texts_of_their_contexts(tmp_path
     spans.null_score[:] = spans.row_start_logit[:] = spans.row_end_logit[:] = 0
     spans.write(tmp_path / "spans.parquet")
     decoding = {"method": "n_best", "n_best_size": 4, "max_answer_length": 9, "null_threshold": 0.0}
-    postprocess(tmp_path / "spans.parquet", tmp_path / "windows", tmp_path / "records.parquet", decoding, outputs)
+    postprocess([tmp_path / "spans.parquet"], [tmp_path / "windows"], tmp_path / "records.parquet", decoding, outputs)
     records = pd.read_parquet(tmp_path / "records.parquet").set_index("id")
     answers, null_scores = (read_json(outputs[name]) for name in ("answers", "null_scores"))
     lines = parquet.read_table(outputs["nbest"]).to_pylist()
@@ -171,8 +171,8 @@ def test_spans_of_other_windows_are_refused(tmp_path):
     Spans.empty(3, 2).write(tmp_path / "spans.parquet")
     with pytest.raises(InputError, match=r"spans\.parquet: spans of 3 windows"):
         postprocess(
-            tmp_path / "spans.parquet",
-            tmp_path / "windows",
+            [tmp_path / "spans.parquet"],
+            [tmp_path / "windows"],
             tmp_path / "records.parquet",
             {"method": "walkthrough"},
             outputs,
@@ -187,7 +187,7 @@ def test_null_scores_that_are_no_numbers_are_refused_before_anything_is_written(
     spans.null_score[3] = value
     spans.write(tmp_path / "spans.parquet")
     decoding = {"method": "n_best", "n_best_size": 4, "max_answer_length": 9, "null_threshold": 0.0}
-    paths = [tmp_path / name for name in ("spans.parquet", "windows", "records.parquet")]
+    paths = [tmp_path / "spans.parquet"], [tmp_path / "windows"], tmp_path / "records.parquet"
     with pytest.raises(InputError, match=r"spans\.parquet: scores that are no finite numbers"):
         postprocess(*paths, decoding, outputs)
     assert not any(Path(path).exists() for path in outputs.values())

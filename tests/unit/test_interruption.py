@@ -46,25 +46,34 @@ def at_each_step(patch, action):
 # --- the order of windows
 
 
-@given(st.lists(st.integers(1, 384), min_size=1, max_size=90), st.sampled_from([1, 2, 4]), st.integers(1, 6))
-def test_an_epoch_holds_each_window_once_whatever_the_groups_and_parts(lengths, parts, groups):
-    batches = EpochBatches(np.array(lengths), 8, 3, parts, groups)
+@given(
+    st.lists(st.integers(1, 384), min_size=1, max_size=90), st.sampled_from([1, 2, 4]), st.integers(1, 6), st.booleans()
+)
+def test_an_epoch_holds_each_window_once_whatever_the_groups_and_parts(lengths, parts, groups, even):
+    batches = EpochBatches(np.array(lengths), 8, 3, parts, groups, even)
     assert sorted(number for batch in batches for number in batch) == list(range(len(lengths)))
     assert len(list(batches)) == len(batches)
 
 
-@given(st.integers(8, 90), st.sampled_from([1, 2]), st.sampled_from([2, 4]), st.integers(1, 3), st.integers(0, 3))
-def test_processes_share_each_batch_of_a_single_one(windows, parts, processes, groups, epoch):
+@given(
+    st.integers(8, 90),
+    st.sampled_from([1, 2]),
+    st.sampled_from([2, 4]),
+    st.integers(1, 3),
+    st.booleans(),
+    st.integers(0, 3),
+)
+def test_processes_share_each_batch_of_a_single_one(windows, parts, processes, groups, even, epoch):
     def of(rank, among):
-        batches = EpochBatches(np.arange(windows) % 13, 8, 5, parts, groups, rank, among)
+        batches = EpochBatches(np.arange(windows) % 13, 8, 5, parts, groups, even, rank, among)
         batches.set_epoch(epoch)
         return list(batches)
 
     shares = [of(rank, processes) for rank in range(processes)]
     for alone, *pieces in zip(of(0, 1), *shares, strict=True):
         together = [number for piece in pieces for number in piece]
-        assert together == alone if len(alone) >= processes else set(together) == set(alone)
-        assert all(pieces)
+        assert sorted(together) == sorted(alone) if len(alone) >= processes else set(together) == set(alone)
+        assert all(pieces) and max(map(len, pieces)) - min(map(len, pieces)) <= 1
 
 
 @pytest.mark.parametrize("epoch", [0, 1])
@@ -99,6 +108,18 @@ def test_groups_bring_windows_of_like_length_together_and_the_longest_first():
 
     assert padding(20) - lengths.sum() < (padding(1) - lengths.sum()) / 4
     assert lengths.max() in lengths[next(iter(EpochBatches(lengths, 16, 1, 1, 20)))]
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_even_batches_have_nearly_as_many_tokens_and_other_neighbours_each_epoch(parts):
+    lengths = np.random.default_rng(0).gamma(5.0, 36.0, 3_210).clip(30, 384).astype(int)
+    plain, even = (EpochBatches(lengths, 32, 7, parts, even=even) for even in (False, True))
+    spread = [np.std([lengths[batch].sum() for batch in list(batches)[:-2]]) for batches in (plain, even)]
+    assert spread[1] < spread[0] / 5
+    assert len(list(even)) == len(even) == len(plain)
+    first = [set(batch) for batch in even]
+    even.set_epoch(1)
+    assert max(len(one & other) for one in first for other in map(set, even)) < 8
 
 
 # --- stopping and going on

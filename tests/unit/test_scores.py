@@ -35,7 +35,7 @@ def files(folder, titles):
         null_scores |= {f"a{number}": number % 3 - 1.5, f"b{number}": number % 5 - 1.5}
     answers = {key: text if null_scores[key] <= 0 else "" for key, text in best.items()}
     lines = [
-        {"id": key, "null_score": 0.5, "null_probability": 0.1, "candidates": [{"text": text, "score": 1.0}] * 2}
+        {"id": key, "null_score": 0.5, "null_probability": 0.1, "candidates": [{"text": text, "score": 1.0, "probability": 0.4}] * 2}
         for key, text in best.items()
     ]
     names = {"answers": answers, "null_scores": null_scores}
@@ -54,7 +54,10 @@ def test_metrics_are_the_official_ones_with_thresholds_over_the_best_texts(tmp_p
         gold, values["answers"], values["null_scores"], math.inf, best_texts=values["best"], average_precision=True
     )
     assert json.loads((tmp_path / "metrics.json").read_text()) == found
-    assert list(found) == [*official, "answered", "intervals", "interval"]
+    sure = ["ece", "brier", "aurc"]
+    sure += [f"{name}_uncalibrated" for name in sure]
+    assert list(found) == [*official, "answered", *sure, "intervals", "interval"]
+    assert all(0 <= found[name] <= 100 for name in sure)
     assert {key: found[key] for key in official} == official and official["best_exact"] > official["exact"]
     assert found["interval"]["resampled"] == "articles"
     for name, (low, high) in found["intervals"].items():

@@ -83,19 +83,27 @@ def imported(folder, rule, inputs, outputs, params, split="validation"):
 
 ANSWERS = {name: f"{name}.json" for name in ("answers", "null_scores", "nbest")}
 SCORED = [["r", "seed-1", "mills/validation", "n_best"]]
+SUMMARIZED = {"scored": SCORED, "swept": {}}
+PAIRED = {"answers": ["answers.json"] * 2, "records": ["records.parquet"]}
+PAIRS = {
+    "pairs": [["mills/validation", "r", "n_best", "s", "n_best"]],
+    "answered": [*SCORED, ["s", "seed-1", "mills/validation", "n_best"]],
+    "splits": ["mills/validation"],
+}
 
 
 @pytest.fixture(scope="module")
 def modules(folder):
     """The modules of each stage, run one after the other as the workflow does."""
-    inputs = {"spans": "spans.parquet", "windows": "windows", "records": "records.parquet"}
+    inputs = {"spans": ["spans.parquet"], "windows": ["windows"], "records": "records.parquet"}
     records = ({"dataset": "dataset"}, {"records": "r.parquet"}, {"misaligned": "error"})
     return {
         "records of SQuAD's JSON": imported(folder, "records", *records),
         "records of rows": imported(folder, "records", *records, split="rows"),
         "postprocess": imported(folder, "postprocess", inputs, ANSWERS, {"decoding": DECODING}),
         "score": imported(folder, "score", ANSWERS | {"records": "records.parquet"}, {"m": "metrics.json"}, {}),
-        "summarize": imported(folder, "summarize", ["metrics.json"], {"table": "summary.csv"}, {"scored": SCORED}),
+        "summarize": imported(folder, "summarize", ["metrics.json"], {"table": "summary.csv"}, SUMMARIZED),
+        "compare": imported(folder, "compare", PAIRED, {"table": "comparison.csv"}, PAIRS),
         "resources": imported(folder, "resources", {}, {"table": "resources.csv"}, {"expected": []}),
     }
 
@@ -108,7 +116,7 @@ NEEDED = {
 
 
 @pytest.mark.parametrize(
-    "stage", ["records of SQuAD's JSON", "records of rows", "postprocess", "score", "summarize", "resources"]
+    "stage", ["records of SQuAD's JSON", "records of rows", "postprocess", "score", "summarize", "compare", "resources"]
 )
 def test_a_stage_around_the_model_imports_nothing_heavy_that_it_does_not_need(stage, modules):
     assert modules[stage] & HEAVY <= NEEDED.get(stage, set())
@@ -119,4 +127,5 @@ def test_the_stages_were_really_run(modules, folder):
     assert len(answers) == metrics["total"] == 14 and any(answers.values())
     assert "pyarrow" in modules["postprocess"] & modules["score"]
     assert "r,mills,validation,n_best,1," in (folder / "summary.csv").read_text()
+    assert "mills,validation,r,n_best,s,n_best,14,1,1," in (folder / "comparison.csv").read_text()
     assert (folder / "resources.csv").exists() and parquet.read_table(folder / "r.parquet").num_rows == 14

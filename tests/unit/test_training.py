@@ -57,7 +57,8 @@ def inputs(tmp_path_factory):
     tiny.save_model(folder / "model", TEXTS)
     convert([tiny.write_squad(folder / "q.json", questions=30)], folder / "r.parquet")
     tokenize(folder / "r.parquet", load_tokenizer(folder / "model"), WINDOWS, folder / "windows")
-    return {name: str(folder / name) for name in ("model", "windows")} | {"validation": str(folder / "windows")}
+    windows = str(folder / "windows")
+    return {"model": str(folder / "model"), "windows": [windows], "validation": windows}
 
 
 class Killed(BaseException):
@@ -114,7 +115,7 @@ def test_a_killed_and_resumed_training_ends_with_the_same_bytes(inputs, undistur
 
 
 def steps_of_an_epoch(inputs):
-    return -(-len(load_windows(inputs["windows"])) // SETTINGS["batch_size"])
+    return -(-len(load_windows(inputs["validation"])) // SETTINGS["batch_size"])
 
 
 @pytest.mark.parametrize("epochs", [2, 1.5])
@@ -235,9 +236,9 @@ PREDICTION = {"batch_size": 5, "candidates": 6, "precision": "fp32", "padding": 
 
 
 def test_predicted_spans_are_the_greatest_logits_of_each_context(inputs, tmp_path):
-    predict(inputs["model"], inputs["windows"], PREDICTION, 1, tmp_path / "s.parquet")
+    predict(inputs["model"], inputs["validation"], PREDICTION, 1, tmp_path / "s.parquet")
     spans, model = Spans.read(tmp_path / "s.parquet"), load_model(inputs["model"]).eval()
-    for number, row in enumerate(load_windows(inputs["windows"])):
+    for number, row in enumerate(load_windows(inputs["validation"])):
         tensors = {name: torch.tensor([row[name]]) for name in ("input_ids", "token_type_ids")}
         with torch.inference_mode():
             output = model(**tensors)
@@ -258,7 +259,7 @@ def test_packed_rows_and_those_padded_to_any_width_give_the_same_spans(inputs, t
         "longest": {"padding": "longest"},
         "fixed": {"padding": "max_length", "max_length": 96},
     }.items():
-        predict(inputs["model"], inputs["windows"], {**PREDICTION, **padding}, 1, tmp_path / name)
+        predict(inputs["model"], inputs["validation"], {**PREDICTION, **padding}, 1, tmp_path / name)
         spans = Spans.read(tmp_path / name)
         if len(plain):
             assert (spans.start_index == plain.start_index).all() and (spans.end_index == plain.end_index).all()
@@ -271,7 +272,7 @@ def test_a_windows_spans_do_not_depend_on_those_predicted_beside_it(padding, inp
     found = []
     for size in (1, 50):
         settings = {**PREDICTION, "batch_size": size, "padding": padding}
-        predict(inputs["model"], inputs["windows"], settings, 1, tmp_path / "s.parquet")
+        predict(inputs["model"], inputs["validation"], settings, 1, tmp_path / "s.parquet")
         found.append(Spans.read(tmp_path / "s.parquet"))
     for name, alone in vars(found[0]).items():
         if name.endswith("index"):
@@ -306,7 +307,7 @@ def test_a_model_without_finite_logits_has_no_answers(inputs, tmp_path):
     model.save_pretrained(tmp_path / "nan")
     load_tokenizer(inputs["model"]).save_pretrained(tmp_path / "nan")
     with pytest.raises(InputError, match="logits are not finite"):
-        predict(tmp_path / "nan", inputs["windows"], PREDICTION, 1, tmp_path / "s")
+        predict(tmp_path / "nan", inputs["validation"], PREDICTION, 1, tmp_path / "s")
     assert not (tmp_path / "s").exists()
 
 

@@ -129,7 +129,7 @@ def test_a_models_answers_are_the_walkthroughs_from_logits_to_text(tmp_path):
     tokenize(tmp_path / "r.parquet", tokenizer, BASELINE, tmp_path / "w")
     settings = {"batch_size": 7, "candidates": 2, "precision": "fp32", "padding": "max_length", "max_length": 48}
     outputs = {name: str(tmp_path / name) for name in ("answers", "null_scores", "nbest")}
-    paths = [tmp_path / name for name in ("s.parquet", "w", "r.parquet")]
+    paths = [tmp_path / "s.parquet"], [tmp_path / "w"], tmp_path / "r.parquet"
     texts = set()
     for seed in range(8):  # heads at random, so wide that no two logits are nearly equal
         torch.nn.init.normal_(model.qa_outputs.weight, std=5.0, generator=torch.Generator().manual_seed(seed))

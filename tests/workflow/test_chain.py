@@ -43,8 +43,10 @@ def test_the_chain_leaves_every_file_that_is_documented(finished):
         f"{SMALL}/manifest.json",
         f"{SMALL}/mills/validation/spans.parquet",
         *(f"{answers}/{name}" for name in ("answers.json", "null_scores.json", "nbest.parquet", "metrics.json")),
+        *(f"{answers}/{name}" for name in ("slices.csv", "errors.parquet")),
         f"{SMALL}/mills/validation/walkthrough/metrics.json",
         "results/summary.csv",
+        "results/comparison.csv",
         "results/resources.csv",
         "results/usage/train/small/seed-1.tsv",
         "logs/train/small/seed-1.log",
@@ -83,6 +85,19 @@ def test_the_metrics_are_those_of_the_command_on_the_dataset_itself(decoding, fi
     assert all(low <= metrics[key] <= high for key, (low, high) in metrics["intervals"].items())
 
 
+@pytest.mark.parametrize("decoding", ["n_best", "walkthrough"])
+def test_slices_and_errors_agree_with_the_metrics(decoding, finished):
+    folder = finished.path(SMALL, "mills/validation", decoding)
+    metrics, table = read(folder / "metrics.json"), pd.read_csv(folder / "slices.csv").set_index(["kind", "slice"])
+    for name, prefix in (("answerable", "HasAns"), ("unanswerable", "NoAns")):
+        row = table.loc["answerability", name]
+        official = [metrics[f"{prefix}_{key}"] for key in ("total", "exact", "f1")]
+        assert [row["count"], row["exact"], row["f1"]] == official
+    errors = pd.read_parquet(folder / "errors.parquet")
+    assert len(errors) == round(metrics["total"] * (1 - metrics["exact"] / 100))
+    assert set(errors["id"]) <= read(folder / "answers.json").keys() and errors["probability"].between(0, 1).all()
+
+
 def test_the_summary_has_mean_and_deviation_over_seeds(tmp_path):
     scored, files = [], []
     for seed, (exact, f1) in {1: (50.0, 60.0), 2: (54.0, 61.0), 3: (58.0, 65.0)}.items():
@@ -106,6 +121,22 @@ def test_the_closing_message_shows_the_scores_and_where_things_are(finished):
     text = finished.path("first-run.txt").read_text()
     assert "Scores in percent (results/summary.csv" in text and "answerable F1" in text
     assert "results/{run}/{member}/model" in text
+    assert "Differences in F1 in percentage points (results/comparison.csv" in text and "other/n_best" in text
+
+
+def test_runs_and_decodings_are_compared_with_the_first_on_the_scores_of_their_metrics(finished):
+    rows = list(csv.DictReader(finished.path("results/comparison.csv").read_text().splitlines()))
+    assert [(row["run"], row["decoding"]) for row in rows] == [("small", "n_best"), ("small", "walkthrough")]
+    for row in rows:
+        assert (row["reference_run"], row["reference_decoding"], row["questions"]) == ("other", "n_best", "10")
+        own, reference = (
+            read(finished.path(folder, "mills/validation", decoding, "metrics.json"))
+            for folder, decoding in ((SMALL, row["decoding"]), ("results/other/seed-1", "n_best"))
+        )
+        for metric in ("exact", "f1"):
+            expected = (own[metric], reference[metric], own[metric] - reference[metric])
+            found = [float(row[metric + part]) for part in ("", "_reference", "_difference")]
+            assert found == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +144,10 @@ def test_the_closing_message_shows_the_scores_and_where_things_are(finished):
     [
         ("models", {"train", "models"}),
         ("predictions", {"train", "predict", "postprocess", "predictions"}),
-        ("scores", {"train", "predict", "postprocess", "score", "summarize", "resources", "scores"}),
+        (
+            "scores",
+            {"train", "predict", "postprocess", "score", "explain", "summarize", "compare", "resources", "scores"},
+        ),
         (f"{SMALL}/mills/validation/n_best/metrics.json", {"train", "predict", "postprocess", "score"}),
     ],
 )
@@ -172,15 +206,19 @@ def test_the_report_has_every_result_under_a_category_with_a_caption(finished):
     page = finished.path("report.html").read_text()
     for name in (
         "summary.csv",
+        "comparison.csv",
         "resources.csv",
         "training.csv",
         "manifest.json",
         "answers.json",
         "null_scores.json",
         "metrics.json",
+        "slices.csv",
+        "errors.parquet",
     ):
         assert name in page
-    for text in ("Training", "Answers", "Null scores", "Scores", "Official SQuAD 2.0 metrics of small"):
+    categories = ("Training", "Answers", "Null scores", "Scores", "Slices", "Errors")
+    for text in (*categories, "Official SQuAD 2.0 metrics of small"):
         assert text in page
 
 

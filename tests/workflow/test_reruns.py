@@ -11,13 +11,16 @@ from qa import reference
 
 pytestmark = pytest.mark.xdist_group("workflow")
 
-SCORE = {"score", "summarize", "resources"}
-POSTPROCESS = {"postprocess", *SCORE}
+COMPARE = {"compare", "resources"}
+SCORE = {"score", "summarize", *COMPARE}
+EXPLAIN = {"explain"}
+POSTPROCESS = {"postprocess", *EXPLAIN, *SCORE}
 PREDICT = {"predict", *POSTPROCESS}
 TRAIN = {"train", *PREDICT}
 TOKENIZE = {"tokenize_and_label", *TRAIN}
 RECORDS = {"records", *TOKENIZE}
 NOTHING: set[str] = set()
+ONE_MORE_SPLIT = PREDICT - {"compare"}  # that the reference of the comparison does not answer
 
 HEX = "0" * 40
 GIVEN = "given/train.json"
@@ -68,9 +71,11 @@ TABLE: dict[str, tuple[str, Any, set[str]]] = {
     "runs.*.model": ("runs.small.model", "two", TOKENIZE),
     "runs.*.train_on": ("runs.small.train_on", "mills/extra", TOKENIZE),
     "runs.*.validate_on": ("runs.small.validate_on", None, TRAIN),
-    "runs.*.evaluate_on": ("runs.small.evaluate_on", ["mills/validation", "mills/train"], PREDICT),
+    "runs.*.evaluate_on": ("runs.small.evaluate_on", ["mills/validation", "mills/train"], ONE_MORE_SPLIT),
     "runs.*.decodings": ("runs.other.decodings", ["n_best", "walkthrough"], POSTPROCESS),
     "runs.*.seeds": ("runs.small.seeds", [1, 2], TRAIN),
+    "compare_to": ("compare_to", "small/walkthrough", COMPARE),
+    "compare": ("compare", [["small/n_best", "small/walkthrough"]], COMPARE),
 }
 
 # module or adapter -> rules that rerun when its code changes
@@ -96,8 +101,13 @@ CODE: dict[str, set[str]] = {
     "qa/rows.py": TRAIN,
     "qa/decoding.py": POSTPROCESS,
     "qa/answers.py": POSTPROCESS,
-    "qa/metrics.py": SCORE,
-    "qa/statistics.py": SCORE,
+    "qa/metrics.py": {*EXPLAIN, *SCORE},
+    "qa/statistics.py": {*EXPLAIN, *SCORE},
+    "qa/slices.py": EXPLAIN,
+    "qa/mistakes.py": EXPLAIN,
+    "qa/confidence.py": NOTHING,
+    "qa/comparison.py": COMPARE,
+    "qa/pairs.py": NOTHING,
     "qa/downloads.py": {"download", *RECORDS},
     "qa/progress.py": TOKENIZE,
     "qa/models.py": TRAIN,
@@ -108,6 +118,7 @@ CODE: dict[str, set[str]] = {
     "qa/errors.py": {"download", *RECORDS},
     "qa/stage.py": {"download", *RECORDS},
     "qa/settings.py": NOTHING,
+    "qa/sweeps.py": NOTHING,
     "qa/reference.py": NOTHING,
     "qa/digest.py": NOTHING,
     "qa/usage.py": {"resources"},
@@ -124,7 +135,9 @@ CODE: dict[str, set[str]] = {
     "predict.py": PREDICT,
     "postprocess.py": POSTPROCESS,
     "score.py": SCORE,
+    "explain.py": EXPLAIN,
     "summarize.py": {"summarize", "resources"},
+    "compare.py": COMPARE,
     "resources.py": {"resources"},
     "latest_checkpoint.py": NOTHING,
     "preflight.py": NOTHING,
@@ -150,7 +163,7 @@ def test_a_changed_setting_reruns_exactly_the_stages_that_read_it(key, finished,
 
 
 def test_the_table_covers_every_key_and_agrees_with_what_the_schema_documents():
-    order = ["download", "records", "tokenize_and_label", "train", "predict", "postprocess"]
+    order = ["download", "records", "tokenize_and_label", "train", "predict", "postprocess", "compare"]
     documented = {name: node["x-reruns"] for name, node in reference.every_key() if "x-reruns" in node}
     shown = {name: next((rule for rule in order if rule in rules), "nothing") for name, (_, _, rules) in TABLE.items()}
     assert shown == documented

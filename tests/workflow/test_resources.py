@@ -26,7 +26,7 @@ def table(project):
 def test_every_job_of_the_chain_has_a_row_with_its_time_and_memory(finished):
     rows = table(finished)
     counts = {rule: sum(row["rule"] == rule for row in rows) for rule in {row["rule"] for row in rows}}
-    assert counts == {**STAGES, "summarize": 1}
+    assert counts == {**STAGES, "summarize": 1, "compare": 1}
     assert all(row["state"] == "completed" and row["attempt"] == row["attempts"] == "1" for row in rows)
     assert all(float(row["peak_memory_mib"]) > 1 and row["elapsed_seconds"] and row["node"] for row in rows)
     assert {(row["run"], row["member"]) for row in rows if row["rule"] == "train"} == {

@@ -10,7 +10,7 @@ from pathlib import Path
 SCRIPTS = Path(workflow.current_basedir) / ".." / "scripts"
 sys.path.insert(0, str(SCRIPTS.resolve()))
 
-from qa import failures, interruption, scores as tables, settings, usage
+from qa import failures, interruption, lineage, scores as tables, settings, sweeps, usage
 from qa.digest import code_digest
 from qa.errors import InputError
 
@@ -21,10 +21,12 @@ wildcard_constraints:
     kind="models|datasets",
     name="[^/]+",
     run="[^/]+",
-    member=r"seed-\d+(-latest)?",
+    member=r"seed-\d+(-latest)?|published|ensemble",
     dataset="[^/]+",
     split="[^/]+",
     key="[^/]+",
+    lesson="[^/]+",
+    share=r"[\d.e-]+",
     decoding="[^/]+",
 
 
@@ -96,21 +98,6 @@ def on_login(rule):
     return "runtime" not in workflow.resource_settings.overwrite_resources.get(rule, {})
 
 
-def windows_of(wildcards, split):
-    """The windows of a run for a split, which is written `dataset/split`."""
-    key = settings.windows_key(run_of(wildcards))
-    return f"results/windows/{split}/{key}"
-
-
-def train_inputs(wildcards):
-    run = run_of(wildcards)
-    model = run["model"]
-    inputs = {"model": f"resources/models/{model}", "windows": windows_of(wildcards, run["train_on"])}
-    if run["validate_on"]:
-        inputs["validation"] = windows_of(wildcards, run["validate_on"])
-    return inputs
-
-
 def source_of(wildcards):
     known = CONFIG[wildcards.kind]
     if wildcards.name not in known:
@@ -124,7 +111,7 @@ def local_files(wildcards):
 
 
 def every_model():
-    return [f"results/{name}/{member}/model" for name, run in RUNS.items() for member in settings.members(run)]
+    return [f"results/{run}/{member}/model" for run, member in settings.trainings(CONFIG)]
 
 
 def every(file):
@@ -140,20 +127,3 @@ def every_answer():
 
 def every_metrics():
     return every("metrics.json")
-
-
-def every_job():
-    """Sets of wildcards: each job that the configuration asks for has its wildcards among those of one of them."""
-    names = ("run", "member", "dataset", "split", "decoding")
-    sources = [{"kind": kind, "name": name} for kind in ("models", "datasets") for name in CONFIG[kind]]
-    trainings = [{"run": name, "member": member} for name, run in RUNS.items() for member in settings.members(run)]
-    windows = [
-        dict(zip(("dataset", "split", "key"), (*split.split("/"), settings.windows_key(run))))
-        for run in RUNS.values()
-        for split in filter(None, (run["train_on"], run["validate_on"], *run["evaluate_on"]))
-    ]
-    results = [
-        dict(zip(names, (run, member, *split.split("/"), decoding)))
-        for run, member, split, decoding in settings.scored(CONFIG)
-    ]
-    return sources + trainings + windows + results

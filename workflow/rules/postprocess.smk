@@ -1,11 +1,24 @@
-"""Needs: spans, windows, records. Makes: answers, null scores, n-best lists by one decoding. Runs on the login node."""
+"""Needs: spans, windows, records. Makes: answers, null scores, n-best lists by one decoding. Runs on the login node.
+
+An ensemble's spans and windows are those of its models.
+"""
+
+
+def answering_inputs(wildcards):
+    run, member, split = wildcards.run, wildcards.member, f"{wildcards.dataset}/{wildcards.split}"
+    inputs = {
+        "spans": lineage.spans(CONFIG, run, member, split),
+        "windows": settings.windows_folders(CONFIG, run, member, split),
+        "records": f"results/records/{split}.parquet",
+    }
+    if lineage.is_calibrated(decoding_of(wildcards)):
+        inputs["calibration"] = f"results/{run}/{member}/calibration/{wildcards.decoding}.json"
+    return inputs
 
 
 rule postprocess:
     input:
-        spans=rules.predict.output[0],
-        windows=rules.predict.input.windows,
-        records="results/records/{dataset}/{split}.parquet",
+        unpack(answering_inputs),
     output:
         answers=report(
             "results/{run}/{member}/{dataset}/{split}/{decoding}/answers.json",
@@ -30,7 +43,7 @@ rule postprocess:
     conda:
         "../../envs/qa.yaml"
     params:
-        decoding=decoding_of,
+        decoding=lambda wildcards: settings.answering(decoding_of(wildcards)),
         code=code("postprocess"),
     message:
         "Answering {wildcards.dataset}/{wildcards.split} for {wildcards.run}, {wildcards.member}, by {wildcards.decoding}"

@@ -3,21 +3,23 @@
 
 rule predict:
     input:
-        model=rules.train.output.model,
-        windows=lambda wildcards: windows_of(wildcards, f"{wildcards.dataset}/{wildcards.split}"),
+        model=lambda wildcards: settings.model_folder(wildcards.run, run_of(wildcards), wildcards.member),
+        windows=lambda wildcards: settings.windows_folder(run_of(wildcards), f"{wildcards.dataset}/{wildcards.split}"),
     output:
         "results/{run}/{member}/{dataset}/{split}/spans.parquet",
     log:
         "logs/predict/{run}/{member}/{dataset}/{split}.log",
     benchmark:
         "results/usage/predict/{run}/{member}/{dataset}/{split}.tsv"
+    wildcard_constraints:
+        member=r"seed-\d+(-latest)?|published",
     conda:
         "../../envs/qa.yaml"
     threads: 4
     resources:
         gpu=1,
     params:
-        settings=lambda wildcards: settings.prediction(run_of(wildcards)),
+        settings=lambda wildcards: settings.prediction(run_of(wildcards), CONFIG["models"]),
         code=code("predict"),
     message:
         "Predicting {wildcards.dataset}/{wildcards.split} with {wildcards.run}, {wildcards.member}"

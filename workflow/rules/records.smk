@@ -10,6 +10,8 @@ rule records:
         "logs/records/{dataset}/{split}.log",
     benchmark:
         "results/usage/records/{dataset}/{split}.tsv"
+    wildcard_constraints:
+        split="[^/@]+",
     localrule: on_login("records")
     conda:
         "../../envs/qa.yaml"

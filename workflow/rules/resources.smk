@@ -1,12 +1,16 @@
 """Needs: the records that jobs leave in logs/jobs. Makes: what each used of what it asked for. Runs on the login node.
 
-After all else, so that everything has been recorded; what reruns remakes the summary, and with it this table.
+After all else, so that everything has been recorded; what reruns remakes summary or comparison, and with them this table.
 """
+
+from qa import expected
 
 
 rule resources:
     input:
         rules.summarize.output,
+        rules.compare.output,
+        every("slices.csv"),
     output:
         report(
             "results/resources.csv",
@@ -22,7 +26,7 @@ rule resources:
     conda:
         "../../envs/qa.yaml"
     params:
-        expected=every_job(),
+        expected=expected.jobs(CONFIG),
         code=code("resources"),
     message:
         "Comparing what the jobs used with what they had asked for"

@@ -50,6 +50,7 @@ rule summarize:
         "../../envs/qa.yaml"
     params:
         scored=list(settings.scored(CONFIG)),
+        swept=sweeps.values_of_runs(CONFIG["sweeps"]),
         code=code("summarize"),
     message:
         "Summarizing the scores of all runs"

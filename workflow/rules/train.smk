@@ -7,6 +7,19 @@ training can be evaluated as the member `seed-{n}-latest`.
 from qa.checkpoints import forget_results, latest_of
 
 
+def train_inputs(wildcards):
+    run = run_of(wildcards)
+    if run["train_on"] is None:
+        raise WorkflowError(f"run `{wildcards.run}` trains nothing (train_on: null)")
+    windows = [settings.windows_folder(run, split) for split in lineage.training_splits(run)]
+    inputs = {"model": "resources/models/" + run["model"], "windows": windows}
+    if run["validate_on"]:
+        inputs["validation"] = settings.windows_folder(run, run["validate_on"])
+    if run["teacher"]:
+        inputs["targets"] = settings.target_files(run)
+    return inputs
+
+
 rule train:
     input:
         unpack(train_inputs),

@@ -7,9 +7,10 @@ with stage("postprocess", snakemake.log[0], job):
     from qa import decoding
 
     decoding.postprocess(
-        snakemake.input.spans,
-        snakemake.input.windows,
+        list(snakemake.input.spans),
+        list(snakemake.input.windows),
         snakemake.input.records,
         snakemake.params.decoding,
         dict(snakemake.output.items()),
+        snakemake.input.get("calibration"),
     )

@@ -6,4 +6,4 @@ job = {"wildcards": {**snakemake.wildcards}, "threads": snakemake.threads, **sna
 with stage("summarize", snakemake.log[0], job):
     from qa import scores
 
-    scores.summarize(snakemake.params.scored, snakemake.input, snakemake.output[0])
+    scores.summarize(snakemake.params.scored, snakemake.input, snakemake.output[0], snakemake.params.swept)

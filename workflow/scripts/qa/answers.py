@@ -12,6 +12,7 @@ import numpy as np
 from qa.errors import InputError
 from qa.files import write_json, written_aside
 
+NUMBERS = ("score", "probability", "null_score", "null_probability")  # of n-best lists, the first two a candidate's
 BATCH = 2_000  # questions whose contexts are in memory at once
 NO_SPAN = -1.0e6  # stands for the best score of a question without any span, in place of -inf, which JSON lacks
 
@@ -47,10 +48,11 @@ class Decision:
     null_probability: np.ndarray
 
 
-def decide(candidates: Candidates, threshold: float) -> Decision:
+def decide(candidates: Candidates, threshold: float, temperature: float = 1.0) -> Decision:
     """Weigh each record's candidates against null, all records at once.
 
-    No answer where null score - best score > `threshold` or there is no candidate (the official null rule).
+    No answer where null score - best score > `threshold` or there is no candidate (the official null rule). Scores are
+    divided by `temperature` for the probabilities alone.
     """
     record, score, null = candidates.record, candidates.score, candidates.null_score
     bounds = np.searchsorted(record, np.arange(len(null) + 1))
@@ -58,7 +60,7 @@ def decide(candidates: Candidates, threshold: float) -> Decision:
     best = np.full(len(null), -np.inf)
     best[some] = score[bounds[some]]
     top = np.maximum(null, best)
-    weight, null_weight = np.exp(score - top[record]), np.exp(null - top)
+    weight, null_weight = np.exp((score - top[record]) / temperature), np.exp((null - top) / temperature)
     total = null_weight + np.bincount(record, weight, len(null))
     difference = null - np.where(best > -np.inf, best, NO_SPAN)
     answered = (difference <= threshold) & (best > -np.inf)
@@ -147,8 +149,24 @@ def write_answers(
     return answers
 
 
-def best_spans_of(nbest_file: str | Path) -> dict[str, str]:
-    """The text of each question's first candidate, "" where there is none, of a file that `write_answers` wrote.
+@dataclass
+class Listed:
+    """N-best lists of n questions: `best`, the first candidate's text by id, "" where there is none.
+
+    `bounds`: int (n + 1,), where each question's candidates begin in `score` and `probability`, float64;
+    `null_score`, `null_probability`: float64 (n,).
+    """
+
+    best: dict[str, str]
+    bounds: np.ndarray
+    score: np.ndarray
+    probability: np.ndarray
+    null_score: np.ndarray
+    null_probability: np.ndarray
+
+
+def read_nbest(nbest_file: str | Path) -> Listed:
+    """What `write_answers` wrote, without the texts of lesser candidates.
 
     Raises InputError for a file that is broken or holds something else.
     """
@@ -157,13 +175,20 @@ def best_spans_of(nbest_file: str | Path) -> dict[str, str]:
 
     try:
         with parquet.ParquetFile(nbest_file, page_checksum_verification=True) as file:
-            found: dict[str, str] = {}
-            for batch in file.iter_batches(BATCH, columns=["id", "candidates.list.element.text"]):
+            best: dict[str, str] = {}
+            sizes, columns = [np.zeros(1, np.int64)], {name: [np.zeros(0)] for name in NUMBERS}
+            names = [f"candidates.list.element.{name}" for name in ("text", *NUMBERS[:2])]
+            for batch in file.iter_batches(BATCH, columns=["id", *names, *NUMBERS[2:]]):
                 listed = batch.column("candidates")
                 texts, bounds = listed.values.field("text").to_pylist(), listed.offsets.to_pylist()
-                best = [texts[a] if a < b else "" for a, b in pairwise(bounds)]
-                found.update(zip(batch.column("id").to_pylist(), best, strict=True))
-            return found
+                first = [texts[a] if a < b else "" for a, b in pairwise(bounds)]
+                best.update(zip(batch.column("id").to_pylist(), first, strict=True))
+                sizes.append(np.diff(bounds))
+                for name in NUMBERS:
+                    values = listed.values.field(name) if name in NUMBERS[:2] else batch.column(name)
+                    columns[name].append(np.from_dlpack(values))
+            numbers = {name: np.concatenate(parts) for name, parts in columns.items()}
+            return Listed(best, np.cumsum(np.concatenate(sizes)), **numbers)
     except (OSError, KeyError, pa.ArrowInvalid) as error:
         raise InputError(
             f"{nbest_file}: n-best lists cannot be read ({error}); remove the file and run again"

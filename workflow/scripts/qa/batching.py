@@ -6,7 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from qa.errors import InputError
+
 POSITIONS = ("start_positions", "end_positions")  # a window's labels
+PLACES = ("start_places", "end_places")  # tokens of a window's soft targets
+SOFT_TARGETS = (*PLACES, "start_weights", "end_weights")
 IGNORED = -100  # a position that counts in no loss
 NOTHING = np.zeros(0, np.int32)
 
@@ -14,7 +18,7 @@ NOTHING = np.zeros(0, np.int32)
 @dataclass(frozen=True)
 class TokenRows:
     """Some windows as arrays. `lists`: by name, int32 (tokens,), the windows' values laid end to end; `numbers`: by
-    name, int (windows,); `lengths`: tokens, int64 (windows,).
+    name, int (windows,), soft targets (windows, places); `lengths`: tokens, int64 (windows,).
     """
 
     lists: dict[str, np.ndarray]
@@ -28,11 +32,11 @@ class TokenRows:
 class WindowStore:
     """The windows of a folder as a data set: memory-mapped, without an object a window.
 
-    `table` is their Arrow table, `columns` those wanted of it. Asked for several windows at once, as a DataLoader
-    does, it gives TokenRows.
+    `table` is their Arrow table, `columns` those wanted of it, `more` arrays with a row a window. Asked for several
+    windows at once, as a DataLoader does, it gives TokenRows.
     """
 
-    def __init__(self, table: Any, columns: list[str]):
+    def __init__(self, table: Any, columns: list[str], more: dict[str, np.ndarray] | None = None):
         lists = [name for name in columns if hasattr(table.schema.field(name).type, "value_type")]
         chunks = table.column("input_ids").chunks
         starts = [chunk.offsets.to_numpy() for chunk in chunks] or [np.zeros(1, np.int32)]
@@ -40,7 +44,7 @@ class WindowStore:
         self._chunk = np.repeat(np.arange(len(starts)), [len(start) - 1 for start in starts])
         self._start = np.concatenate([start[:-1] for start in starts])
         self.lengths = np.concatenate([np.diff(start) for start in starts]).astype(np.int64)
-        self._numbers = {name: table.column(name).to_numpy() for name in columns if name not in lists}
+        self._numbers = {name: table.column(name).to_numpy() for name in columns if name not in lists} | (more or {})
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -63,6 +67,34 @@ class WindowStore:
             for name, values in self._values.items()
         }
         return TokenRows(lists, {name: values[numbers] for name, values in self._numbers.items()}, lengths)
+
+
+def read_targets(files: list[str], windows: int) -> dict[str, np.ndarray]:
+    """SOFT_TARGETS of files that distillation.write_targets wrote, one after the other, for so many windows in all.
+
+    Arrays of shape (windows, places). Raises InputError for files that are broken or of other windows.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    try:
+        tables = [parquet.read_table(file, page_checksum_verification=True) for file in files]
+        table = pa.concat_tables(tables).select(SOFT_TARGETS)
+    except (OSError, KeyError, pa.ArrowInvalid) as error:
+        raise InputError(
+            f"{', '.join(files)}: soft targets cannot be read ({error}); remove what is broken and run again"
+        ) from None
+    if table.num_rows != windows:
+        raise InputError(
+            f"{', '.join(files)}: soft targets of {table.num_rows:,} windows, where {windows:,} are trained on; remove "
+            "the files and run again"
+        )
+    return {
+        name: np.concatenate([np.from_dlpack(chunk.flatten()) for chunk in table.column(name).chunks]).reshape(
+            windows, -1
+        )
+        for name in SOFT_TARGETS
+    }
 
 
 @dataclass(frozen=True)
@@ -92,7 +124,7 @@ class Padder:
 
     def __call__(self, rows: TokenRows) -> dict[str, Any]:
         """Tensors of shape (rows, width), int64: input_ids, attention_mask, and where the rows have them
-        token_type_ids; and of shape (rows,) start_positions and end_positions.
+        token_type_ids; of shape (rows,) start_positions and end_positions; and the soft targets that the rows have.
         """
         width, shifts = self.width or int(rows.lengths.max()), self.shifts(rows.lengths)
         places = np.arange(width) - shifts[:, None]
@@ -102,7 +134,7 @@ class Padder:
             batch["token_type_ids"] = np.full(real.shape, self.pad_type, np.int64)
         for name, values in rows.lists.items():
             batch[name][real] = values
-        return _tensors(batch | _positions(rows, shifts))
+        return _tensors(batch | _labels(rows, shifts))
 
 
 @dataclass(frozen=True)
@@ -132,7 +164,8 @@ class Packer:
         row (where it has none, any); `input_ids`, `position_ids` and, where the model takes them, `token_type_ids`,
         int64 (1, T);
         `window_bounds` int32, where each window begins, and the end, fillings included; `longest_window`, a number;
-        `start_positions` and `end_positions`, int64 (W,), counted within the window, -100 for windows that only fill.
+        `start_positions` and `end_positions`, int64 (W,), counted within the window, -100 for windows that only fill;
+        soft targets of shape (W, places), without weight there.
         """
         total = int(rows.lengths.sum())
         tokens = min((budget for budget in self.budgets if budget >= total), default=total)
@@ -158,11 +191,11 @@ class Packer:
         for name in ("input_ids", "token_type_ids"):
             if name in batch:
                 batch[name] = batch[name][None]
-        positions = {
-            name: np.concatenate([values, np.full(len(lengths) - len(rows), IGNORED)])
-            for name, values in _positions(rows, 0).items()
-        }
-        return {**_tensors(batch | positions), "longest_window": width}
+        labels = _labels(rows, np.zeros(len(rows), np.int64))
+        for name, values in labels.items():  # windows that only fill: no place, and no weight anywhere
+            more = np.zeros((len(lengths) - len(rows), *values.shape[1:]), values.dtype)
+            labels[name] = np.concatenate([values, more + IGNORED if name in POSITIONS else more])
+        return {**_tensors(batch | labels), "longest_window": width}
 
     def _filling(self, tokens: int, width: int) -> np.ndarray:
         """Lengths of the windows that fill a row up, always as many."""
@@ -170,8 +203,14 @@ class Packer:
         return np.clip(tokens - width * np.arange(most), 0, width)
 
 
-def _positions(rows: TokenRows, shifts: np.ndarray | int) -> dict[str, np.ndarray]:
-    return {name: (rows.numbers[name] + shifts).astype(np.int64) for name in POSITIONS if name in rows.numbers}
+def _labels(rows: TokenRows, shifts: np.ndarray) -> dict[str, np.ndarray]:
+    """Labels and soft targets, moved by so many places in each row."""
+    labels = {name: (rows.numbers[name] + shifts).astype(np.int64) for name in POSITIONS if name in rows.numbers}
+    for name in SOFT_TARGETS:
+        if name in rows.numbers:
+            values = rows.numbers[name]
+            labels[name] = (values + shifts[:, None]).astype(np.int64) if name in PLACES else values
+    return labels
 
 
 def _tensors(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -183,12 +222,14 @@ def _tensors(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
 class EpochBatches:
     """Batches of window numbers for a DataLoader, as a pure function of seed and epoch.
 
-    So a resumed training sees the order of an undisturbed one, on any number of processes: each batch is cut into one
-    piece a process (`rank` of `processes`). The shuffle is the one that accelerate gives the Trainer. With
-    `length_groups` above 1, windows of similar length come together: sorted by length within shuffled groups of so many
-    batches, and the batches shuffled; the one with the longest window comes first, so that memory runs out at once or
-    never. `lengths` are tokens, an int array of shape (windows,). `batch_size` windows make an optimizer step, computed
-    in `parts`; the last batch of an epoch may be smaller.
+    So a resumed training sees the order of an undisturbed one, on any number of processes: each batch is dealt out to
+    them (`rank` of `processes`). The shuffle is the one that accelerate gives the Trainer. With `even`, each batch is a
+    sample of all lengths, one window from each of as many strata as it has windows: so batches have nearly as many
+    tokens, and rows of one size hold them with little to fill up. With `length_groups` above 1, windows of similar
+    length come together: sorted by length within shuffled groups of so many batches, and the batches shuffled; the one
+    with the longest window comes first, so that memory runs out at once or never. `lengths` are tokens, an int array of
+    shape (windows,). `batch_size` windows make an optimizer step, computed in `parts`; the last batch of an epoch may
+    be smaller.
     """
 
     def __init__(
@@ -198,11 +239,12 @@ class EpochBatches:
         seed: int,
         parts: int = 1,
         length_groups: int = 1,
+        even: bool = False,
         rank: int = 0,
         processes: int = 1,
     ):
         self.lengths, self.batch_size, self.seed = np.asarray(lengths), batch_size, seed
-        self.part, self.length_groups = batch_size // parts, length_groups
+        self.part, self.length_groups, self.even = batch_size // parts, length_groups, even
         self.rank, self.processes = rank, processes
         self.epoch = 0
 
@@ -229,8 +271,22 @@ class EpochBatches:
 
         generator = torch.Generator().manual_seed(self.seed + self.epoch)
         order = torch.randperm(len(self.lengths), generator=generator).numpy()
-        if self.length_groups <= 1:
-            return order
+        if self.length_groups > 1:
+            return self._in_length_groups(order, generator)
+        return self._stratified(order, generator) if self.even else order
+
+    def _stratified(self, order: np.ndarray, generator: Any) -> np.ndarray:
+        import torch
+
+        whole = len(order) // self.part
+        chosen, rest = np.split(order, [whole * self.part])
+        strata = chosen[np.argsort(-self.lengths[chosen], kind="stable")].reshape(self.part, whole)
+        dealt = torch.rand(strata.shape, generator=generator).argsort(dim=1).numpy()
+        return np.concatenate([np.take_along_axis(strata, dealt, axis=1).T.ravel(), rest])
+
+    def _in_length_groups(self, order: np.ndarray, generator: Any) -> np.ndarray:
+        import torch
+
         group = self.batch_size * self.length_groups
         groups = [order[start : start + group] for start in range(0, len(order), group)]
         order = np.concatenate([part[np.argsort(-self.lengths[part], kind="stable")] for part in groups])
@@ -252,4 +308,4 @@ class EpochBatches:
             batch = order[start : start + self.part]
             if len(batch) < self.processes:
                 batch = np.resize(batch, self.processes)
-            yield np.array_split(batch, self.processes)[self.rank].tolist()
+            yield batch[self.rank :: self.processes].tolist()

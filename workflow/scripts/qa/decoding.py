@@ -1,6 +1,7 @@
 """Decoding: from the best starts and ends of windows to answers in text. NumPy only, no torch."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from qa.answers import Candidates, decide, number_of_records, write_answers
+from qa.ensembles import average
 from qa.errors import InputError
+from qa.files import read_json
 from qa.rows import arrow_table
 from qa.spans import Spans
 
@@ -152,20 +155,25 @@ def walkthrough(spans: Spans, rows: Rows, records: int) -> Candidates:
     return Candidates(rows.record[chosen], start, stop, score, null)
 
 
-def postprocess(
-    spans_file: str | Path,
-    windows_folder: str | Path,
-    records_file: str | Path,
-    decoding: dict[str, Any],
-    outputs: dict[str, str],
-) -> None:
-    """Decode a member's spans by one decoding of the configuration.
+def candidates_of(
+    spans_files: Sequence[str], windows_folders: Sequence[str], records: int, decoding: dict[str, Any]
+) -> Candidates:
+    """What a decoding finds in the spans of a member for so many questions, or of an ensemble's members, averaged.
 
-    Writes `answers` {id: text} and `null_scores` {id: null score minus best span's score}, both the official script's
-    formats, and `nbest`, a row a question (see answers.nbest_table). Raises InputError when spans and windows are
-    not of the same rows, and for scores that are no finite numbers.
+    Raises InputError when spans and windows are not of the same rows, and for scores that are no finite numbers.
     """
-    spans, rows = Spans.read(spans_file), Rows.of(arrow_table(windows_folder, COLUMNS))
+    found = []
+    for spans_file, windows_folder in zip(spans_files, windows_folders, strict=True):
+        spans, rows = Spans.read(spans_file), Rows.of(arrow_table(windows_folder, COLUMNS))
+        _check(spans, rows, spans_file, windows_folder)
+        if decoding["method"] == "walkthrough":
+            found.append(walkthrough(spans, rows, records))
+        else:
+            found.append(n_best(spans, rows, records, decoding["n_best_size"], decoding["max_answer_length"]))
+    return found[0] if len(found) == 1 else average(found, decoding["n_best_size"])
+
+
+def _check(spans: Spans, rows: Rows, spans_file: str, windows_folder: str) -> None:
     if len(spans) != len(rows.record):
         raise InputError(
             f"{spans_file}: spans of {len(spans):,} windows, where {windows_folder} has {len(rows.record):,}; remove "
@@ -177,11 +185,26 @@ def postprocess(
             f"{spans_file}: scores that are no finite numbers: did the training diverge (see its training.csv), or is "
             "prediction's precision too low?"
         )
-    records = number_of_records(records_file)
-    if decoding["method"] == "walkthrough":
-        found, threshold = walkthrough(spans, rows, records), np.inf  # it has no null rule
-    else:
-        found = n_best(spans, rows, records, decoding["n_best_size"], decoding["max_answer_length"])
-        threshold = decoding["null_threshold"]
-    answers = write_answers(found, decide(found, threshold), records_file, outputs)
+
+
+def postprocess(
+    spans_files: Sequence[str],
+    windows_folders: Sequence[str],
+    records_file: str | Path,
+    decoding: dict[str, Any],
+    outputs: dict[str, str],
+    calibration_file: str | Path | None = None,
+) -> None:
+    """Decode a member's spans, or those of an ensemble's members, by one decoding of the configuration.
+
+    Writes `answers` {id: text} and `null_scores` {id: null score minus best span's score}, both the official script's
+    formats, and `nbest`, a row a question (see answers.nbest_table). A calibrated decoding takes threshold and
+    temperature from `calibration_file`. For what is raised see `candidates_of`.
+    """
+    found = candidates_of(spans_files, windows_folders, number_of_records(records_file), decoding)
+    threshold, temperature = decoding.get("null_threshold", np.inf), 1.0  # the walkthrough has no null rule
+    if calibration_file is not None:
+        calibrated = read_json(calibration_file)
+        threshold, temperature = calibrated["null_threshold"], calibrated["temperature"]
+    answers = write_answers(found, decide(found, threshold, temperature), records_file, outputs)
     log.info(f"{sum(map(bool, answers.values())):,} of {len(answers):,} questions answered")

@@ -41,11 +41,12 @@ def predict(
     """Run a model over windows and write their spans (see `qa.spans.Spans`) in the windows' order.
 
     Windows of like length share a batch, so that little is padded. Memory grows with the number of windows times
-    `candidates`, not with their length. Raises InputError for logits that are not finite: such a model has no answers.
+    `candidates`, not with their length. Raises InputError for a model without a trained head, and for logits that are
+    not finite: such models have no answers.
     """
     device = devices.device()
     devices.set_threads(threads)
-    model = load_model(model_folder).eval()
+    model = load_model(model_folder, settings.get("overrides"), trained=True).eval()
     collator, form = packing.collator(model, load_tokenizer(model_folder), settings)
     model = model.to(device)
     table = arrow_table(windows_folder)

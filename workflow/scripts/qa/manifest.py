@@ -78,14 +78,16 @@ def peak_memory() -> dict[str, float]:
     return {"peak_memory_gib": round(resident, 3), "peak_gpu_memory_gib": round(gpu, 3)}
 
 
-def input_hashes(paths: dict[str, str | Path]) -> dict[str, Any]:
-    """SHA-256 of each input by its name: of a file, or of each data file of a folder.
+def input_hashes(paths: dict[str, Any]) -> dict[str, Any]:
+    """SHA-256 of each input by its name: of a file, or of each data file of a folder; a list of them by their paths.
 
     A saved dataset's `state.json` is left out: it holds a random fingerprint, and no data.
     """
     hashes: dict[str, Any] = {}
     for name, path in paths.items():
-        if Path(path).is_dir():
+        if isinstance(path, list):
+            hashes[name] = input_hashes({str(each): each for each in path})
+        elif Path(path).is_dir():
             hashes[name] = {f: h for f, h in sha256_of_folder(path).items() if Path(f).name not in VARYING}
         else:
             hashes[name] = sha256_of_file(path)

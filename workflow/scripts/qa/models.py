@@ -10,12 +10,13 @@ from qa.files import written_aside
 ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")  # as configurations name it
 
 
-def load_model(path: str | Path, overrides: dict[str, Any] | None = None) -> Any:
+def load_model(path: str | Path, overrides: dict[str, Any] | None = None, trained: bool = False) -> Any:
     """Load a folder's model with AutoModelForQuestionAnswering, fp32, from safetensors, without remote code.
 
     `overrides` replace values of its configuration. The head is drawn from torch's random state where the folder has
-    none. Raises InputError when the architecture has no such head, a file is missing or broken, the configuration has
-    no such key, or weights of the encoder itself are missing or of another shape.
+    none, unless the model must be `trained`. Raises InputError when the architecture has no such head, a file is
+    missing or broken, the configuration has no such key, weights of the encoder itself are missing or of another shape,
+    or those of the head are missing and must not be.
     """
     import torch
     from transformers import AutoConfig, AutoModelForQuestionAnswering
@@ -57,6 +58,11 @@ def load_model(path: str | Path, overrides: dict[str, Any] | None = None) -> Any
     missing = sorted(key for key in info["missing_keys"] if key.startswith(f"{model.base_model_prefix}."))
     if missing:
         raise InputError(f"{path}: weights of the encoder are missing: {some(missing)}; are config and weights a pair?")
+    if trained and info["missing_keys"]:
+        raise InputError(
+            f"{path}: not fine-tuned for question answering, it has no {some(sorted(info['missing_keys']))}; name a "
+            "model that is, or let the run fine-tune this one (train_on)"
+        )
     return model
 
 

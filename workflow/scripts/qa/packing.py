@@ -8,7 +8,7 @@ import torch
 from transformers import AttentionInterface
 
 from qa import attention, devices
-from qa.batching import POSITIONS, Packer, Padder, TokenRows
+from qa.batching import POSITIONS, SOFT_TARGETS, Packer, Padder, TokenRows
 from qa.errors import first_line
 from qa.models import ATTENTION_DROPOUT, inputs_of
 
@@ -84,7 +84,7 @@ def first_position(model: Any) -> int:
 
 def model_inputs(batch: dict[str, Any]) -> dict[str, Any]:
     """What the model's forward is given of a batch: all but the labels, so that the loss is ours."""
-    return {name: values for name, values in batch.items() if name not in POSITIONS}
+    return {name: values for name, values in batch.items() if name not in (*POSITIONS, *SOFT_TARGETS)}
 
 
 def window_logits(output: Any, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -95,17 +95,13 @@ def window_logits(output: Any, batch: dict[str, Any]) -> tuple[torch.Tensor, tor
     return output.start_logits[0][places], output.end_logits[0][places], batch["window_tokens"].bool()
 
 
-def budgets(totals: np.ndarray, least: int = 0, step: int = 128) -> tuple[int, ...]:
-    """At most two sizes of row, in tokens, that hold batches of `totals` tokens with little to fill up.
+def budgets(training: int, validation: int, step: int = 128) -> tuple[int, ...]:
+    """The sizes of row, in tokens and multiples of `step`, that hold the largest batches of training and validation.
 
-    Code is compiled once for each, so more would cost more than they save. The larger holds `least` tokens at least.
-    They are multiples of `step`.
+    Code is compiled once for each. One of training's serves validation where it is large enough.
     """
-    sizes = np.sort(-(-np.asarray(totals) // step) * step)
-    largest = max(int(sizes[-1]), -(-least // step) * step)
-    fit = np.arange(1, len(sizes) + 1)  # batches that the smaller size would hold
-    best = int(np.argmin(fit * sizes + (len(sizes) - fit) * largest))
-    return tuple(sorted({int(sizes[best]), largest}))
+    sizes = [-(-tokens // step) * step for tokens in (training, max(training, validation))]
+    return tuple(sorted(set(sizes)))
 
 
 def _probe(model: Any) -> TokenRows:

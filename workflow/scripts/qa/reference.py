@@ -12,9 +12,12 @@ RERUNS = {
     "download": "download and all after it",
     "records": "records and all after it",
     "tokenize_and_label": "tokenize_and_label and all after it",
+    "hold_out": "hold_out and all after it",
     "train": "train and all after it",
     "predict": "predict and all after it",
-    "postprocess": "postprocess, score, summarize",
+    "calibrate": "calibrate, postprocess and all after it",
+    "postprocess": "postprocess and all after it",
+    "compare": "compare",
 }
 
 
@@ -30,9 +33,15 @@ def _keys(path: str, node: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]
             continue  # the same as under `defaults`
         yield where, below
         inner = below.get("additionalProperties")
-        if isinstance(inner, dict) and "$ref" in inner:
-            yield from _keys(f"{where}.*.", settings.dereferenced(inner))
+        if isinstance(inner, dict):
+            kinds = [settings.dereferenced(inner[name]) for name in ("then", "else")] if "if" in inner else [inner]
+            both = {key: node for kind in kinds for key, node in _properties(kind).items()}
+            yield from _keys(f"{where}.*.", {"properties": both})
         yield from _keys(f"{where}.", below)
+
+
+def _properties(node: dict[str, Any]) -> dict[str, Any]:
+    return settings.dereferenced(node).get("properties", {})
 
 
 def reference() -> str:

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,27 +23,54 @@ def score(records_file: str | Path, answers: dict[str, str], target: str | Path)
     question's best text that is not the null answer. Raises InputError for missing or unknown ids.
     """
     from qa import metrics, statistics
-    from qa.answers import best_spans_of
+    from qa.answers import read_nbest
 
-    titles, golds = _golds(records_file)
+    titles, golds = titles_and_golds(records_file)
     texts, scores = read_json(answers["answers"]), read_json(answers["null_scores"])
     exact, overlap = metrics.raw_scores(golds, texts)
+    nbest = read_nbest(answers["nbest"])
     found: dict[str, Any] = metrics.official_metrics(
         golds,
         texts,
         null_scores=scores,
         null_threshold=math.inf,  # the answers are thresholded already
-        best_texts=best_spans_of(answers["nbest"]),
+        best_texts=nbest.best,
         average_precision=True,
         raw=(exact, overlap),
     )
     found["answered"] = 100.0 * sum(map(bool, texts.values())) / len(texts)
+    found |= _confidence(nbest, texts, exact)
     found |= statistics.intervals(statistics.mean_metrics(golds, exact, overlap, texts), titles)
     write_json(target, found)
     return found
 
 
-def _golds(records_file: str | Path) -> tuple[list[str], dict[str, list[str]]]:
+def _confidence(nbest: Any, texts: dict[str, str], exact: dict[str, float]) -> dict[str, float]:
+    """How far answers' probabilities can be believed, in percent, as they are and uncalibrated (temperature 1).
+
+    The probability of what was answered, silence included, against whether it is an exact match.
+    """
+    import numpy as np
+
+    from qa import confidence
+
+    correct = np.array([exact[key] for key in nbest.best], float)
+    answered = np.array([bool(texts[key]) for key in nbest.best])
+    first = np.minimum(nbest.bounds[:-1], max(len(nbest.score) - 1, 0))
+    raw = confidence.probabilities(nbest.score, nbest.bounds, nbest.null_score)
+    found = {}
+    for suffix, (spans, null) in (("", (nbest.probability, nbest.null_probability)), ("_uncalibrated", raw)):
+        sure = np.where(answered, spans[first] if len(spans) else 0.0, null)
+        measures = {
+            "ece": confidence.expected_calibration_error(sure, correct),
+            "brier": confidence.brier(sure, correct),
+            "aurc": confidence.risk_coverage(sure, correct).area,
+        }
+        found |= {f"{name}{suffix}": 100.0 * value for name, value in measures.items()}
+    return found
+
+
+def titles_and_golds(records_file: str | Path) -> tuple[list[str], dict[str, list[str]]]:
     """Each question's title, and its gold answers by id."""
     import pyarrow.parquet as parquet
 
@@ -56,14 +84,21 @@ def _golds(records_file: str | Path) -> tuple[list[str], dict[str, list[str]]]:
     return titles, golds
 
 
-def summarize(scored: list[tuple[str, str, str, str]], files: list[str], target: str | Path) -> Any:
+def summarize(
+    scored: list[tuple[str, str, str, str]],
+    files: list[str],
+    target: str | Path,
+    swept: dict[str, dict[str, str]] | None = None,
+) -> Any:
     """Write summary.csv: a row a run, dataset, split and decoding, with mean and deviation of each metric over seeds.
 
     `scored` are (run, member, dataset/split, decoding), one for each metrics.json in `files`. The deviation is the
-    sample's (n - 1), empty for a single seed.
+    sample's (n - 1), empty for a single seed. `swept` are the values of the runs of sweeps, by setting: a column each,
+    as text, empty in the rows of other runs.
     """
     import pandas as pd
 
+    swept = swept or {}
     rows = []
     for (run, member, split, decoding), file in zip(scored, files, strict=True):
         dataset, part = split.split("/")
@@ -77,6 +112,9 @@ def summarize(scored: list[tuple[str, str, str, str]], files: list[str], target:
     for name in metrics:
         columns[f"{name}_mean"], columns[f"{name}_std"] = groups[name].mean(), groups[name].std()
     table = pd.DataFrame(columns).reset_index()
+    settings = dict.fromkeys(setting for values in swept.values() for setting in values)
+    for place, setting in enumerate(settings, len(KEYS)):
+        table.insert(place, setting, [swept.get(run, {}).get(setting, "") for run in table["run"]])
     with written_aside(target) as aside:
         table.to_csv(aside, index=False)
     return table
@@ -94,22 +132,32 @@ def as_text(summary_file: str | Path) -> str:
     for row in rows:
         values = [_with_deviation(row[name], row[name.replace("_mean", "_std")]) for name in HEADLINE]
         lines.append([*(row[key] for key in KEYS), row["seeds"], *values])
+    return aligned(lines)
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of cells as text, each column as wide as its widest cell."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+    padded = ([cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines)
+    return "\n".join("  ".join(line).rstrip() for line in padded)
 
 
-def closing_message(summary_file: str | Path) -> str:
-    """What the workflow says at its end: the table of scores, if there is one, and where things are."""
+def closing_message(summary_file: str | Path, comparison: str = "") -> str:
+    """What the workflow says at its end: the table of scores, if there is one, `comparison`, and where things are."""
     summary = Path(summary_file)
     if not summary.exists():
         return ""
-    written = time.strftime("%Y-%m-%d %H:%M", time.localtime(summary.stat().st_mtime))
     return (
-        f"\nScores in percent ({summary}, written {written}):\n\n{as_text(summary)}\n\n"
+        f"\nScores in percent ({summary}, written {written_at(summary)}):\n\n{as_text(summary)}\n\n{comparison}"
         "Models:  results/{run}/{member}/model\n"
         "Answers: results/{run}/{member}/{dataset}/{split}/{decoding}/answers.json\n"
         "Scores:  results/{run}/{member}/{dataset}/{split}/{decoding}/metrics.json\n"
     )
+
+
+def written_at(path: str | Path) -> str:
+    """When a file was written, to the minute, in local time."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(Path(path).stat().st_mtime))
 
 
 def _with_deviation(mean: str, deviation: str) -> str:

@@ -6,7 +6,6 @@ A stage's part is exactly what it reads, since Snakemake reruns a job when its p
 import copy
 import difflib
 import math
-import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -15,16 +14,19 @@ from typing import Any
 import jsonschema
 import yaml
 
+from qa import lineage, pairs, sweeps
 from qa.errors import InputError
 from qa.files import digest_of_json
+from qa.lineage import ENSEMBLE, PUBLISHED, members
+from qa.sweeps import SCIENTIFIC
 
 SCHEMA_FILE = Path(__file__).parents[2] / "schemas" / "config.schema.yaml"
-GROUPS = ("windows", "precision", "padding", "training", "prediction", "checkpoints")
-RESERVED_RUNS = ("records", "windows", "usage")  # folders of results/ that are no run
-RESERVED_DATASETS = ("model",)  # a folder of each member that is no dataset
+GROUPS = ("hold_out", "distillation", "windows", "precision", "padding", "training", "prediction", "checkpoints")
+RESERVED_RUNS = ("records", "windows", "targets", "usage")  # folders of results/ that are no run
+RESERVED_DATASETS = ("model", "calibration")  # folders of each member that are no dataset
 LEAST_ROOM = 8  # tokens of a row left for special tokens and a step forward, beside question and overlap
 SPEED_ONLY = ("gpus", "nodes", "compile")  # settings of training that change no more than rounding and dropout masks
-SCIENTIFIC = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
+OF_TRAINING = ("training", "checkpoints", "validate_on", "hold_out", "distillation")  # what such a run has no use for
 ONE_SOURCE = "needs one source: `repo` with `revision`, or `path`, or `package` with `directory`"
 
 
@@ -37,25 +39,67 @@ def schema() -> dict[str, Any]:
 def resolve(config: dict[str, Any]) -> dict[str, Any]:
     """Check a configuration and return it with every default filled in and every run merged.
 
-    The result has `models`, `datasets`, `decodings` and `runs`; a run holds all its settings, the schema's defaults
-    overridden by `defaults`, and those by the run's own. Raises InputError that names the key path, the value and
-    what is allowed.
+    The result has `models`, `datasets`, `decodings`, `runs` and `ensembles`, the runs of that kind; a run holds all its
+    settings, the schema's defaults overridden by `defaults`, and those by the run's own; `compare_to` and `compare` are
+    those of pairs.comparisons. A run that lists values for a setting is one a combination, and `sweeps` says which (see
+    sweeps.expanded).
+    Raises InputError that names the key path, the value and what is allowed.
     """
-    config = with_numbers(copy.deepcopy(config), schema())
+    config, swept = sweeps.expanded(copy.deepcopy(config), settable(), schema()["$defs"]["name"]["maxLength"])
+    try:
+        return {**_resolved(config), "sweeps": swept}
+    except InputError as error:
+        raise InputError(sweeps.as_written(str(error), swept)) from None
+
+
+def settable() -> list[str]:
+    """Paths of a run's settings that take one value (`model`, `training.learning_rate`), so that a list is a sweep."""
+    run = {key: dereferenced(node) for key, node in schema()["$defs"]["run"]["properties"].items()}
+    inner = {
+        f"{group}.{key}": dereferenced(node)
+        for group, below in run.items()
+        for key, node in below.get("properties", {}).items()
+    }
+    several = ("train_on", "validate_on", "calibrate_on")  # of these a list would say something else
+    return [path for path, node in {**run, **inner}.items() if path not in several and _takes_one(node)]
+
+
+def _takes_one(node: dict[str, Any]) -> bool:
+    """Whether a schema node allows neither a list nor a mapping."""
+    choices = [dereferenced(choice) for choice in node.get("oneOf", [])]
+    return not {"array", "object"} & set(listed(node.get("type", []))) and all(map(_takes_one, choices))
+
+
+def _resolved(config: dict[str, Any]) -> dict[str, Any]:
+    config = with_numbers(config, schema())
     _check_plain(config, "")
     check_schema(config)
     resolved = {
         "models": {name: with_defaults(model, "model") for name, model in config["models"].items()},
         "datasets": {name: with_defaults(dataset, "dataset") for name, dataset in config["datasets"].items()},
         "decodings": {name: _decoding(decoding) for name, decoding in config["decodings"].items()},
-        "runs": {name: _merged_run(run, config.get("defaults", {})) for name, run in config["runs"].items()},
+        "runs": {
+            name: _merged_run(run, config.get("defaults", {}))
+            for name, run in config["runs"].items()
+            if ENSEMBLE not in run
+        },
+        "ensembles": {
+            name: with_defaults(run, "ensemble_run") for name, run in config["runs"].items() if ENSEMBLE in run
+        },
     }
     for name in RESERVED_DATASETS:
         if name in resolved["datasets"]:
             raise InputError(f"config: datasets.{name}: the name is taken by a folder of each run; choose another")
     for name, run in resolved["runs"].items():
-        _check_run(name, run, resolved)
-    return resolved
+        if run["train_on"] is None:
+            _check_published(name, config["runs"][name])
+        _check_run(name, run)
+    every = {name: resolved["runs"].get(name) or resolved["ensembles"][name] for name in config["runs"]}
+    for name, run in every.items():
+        _check_names(name, run, resolved)
+    lineage.check_parts(resolved)
+    lineage.check_calibration(resolved)
+    return resolved | pairs.comparisons(config, every)
 
 
 def _check_plain(value: Any, where: str) -> None:
@@ -119,7 +163,7 @@ def with_numbers(value: Any, node: dict[str, Any]) -> Any:
         for key, inner in value.items():
             below = node.get("properties", {}).get(key, node.get("additionalProperties"))
             if isinstance(below, dict):
-                value[key] = with_numbers(inner, below)
+                value[key] = with_numbers(inner, _chosen(below, inner))
     elif isinstance(value, list):
         return [with_numbers(inner, node.get("items", {})) for inner in value]
     elif isinstance(value, str) and "number" in kinds and SCIENTIFIC.fullmatch(value):
@@ -127,6 +171,13 @@ def with_numbers(value: Any, node: dict[str, Any]) -> Any:
     elif isinstance(value, float) and "integer" in kinds and value.is_integer():
         return int(value)
     return value
+
+
+def _chosen(node: dict[str, Any], value: Any) -> dict[str, Any]:
+    """The branch of an if, then, else of the schema that a value is checked against."""
+    if "if" not in node or "then" not in node or "else" not in node:
+        return node
+    return node["then"] if jsonschema.Draft202012Validator(node["if"]).is_valid(value) else node["else"]
 
 
 def with_defaults(values: dict[str, Any], definition: str) -> dict[str, Any]:
@@ -167,22 +218,27 @@ def _merged_run(run: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]
             merged[group] = {**(general or {}), **(own or {})}
         elif own is not None or general is not None:
             merged[group] = general if own is None else own
-    return with_defaults(merged, "run")
+    merged = with_defaults(merged, "run")
+    if merged["train_on"] is not None:
+        merged["train_on"] = listed(merged["train_on"])
+    return merged
 
 
-def _check_run(name: str, run: dict[str, Any], resolved: dict[str, Any]) -> None:
+def _check_names(name: str, run: dict[str, Any], resolved: dict[str, Any]) -> None:
     if name in RESERVED_RUNS:
         raise InputError(f"config: runs.{name}: the name is taken by the folder results/{name}; choose another")
-    _known(f"runs.{name}.model", run["model"], resolved["models"])
+    if "model" in run:
+        _known(f"runs.{name}.model", run["model"], resolved["models"])
     for decoding in run["decodings"]:
         _known(f"runs.{name}.decodings", decoding, resolved["decodings"])
-    splits = [("train_on", run["train_on"]), ("validate_on", run["validate_on"])]
-    splits += [("evaluate_on", split) for split in run["evaluate_on"]]
-    for key, split in splits:
-        if split is not None:
+    for key in ("train_on", "validate_on", "evaluate_on", "calibrate_on"):
+        for split in listed(run.get(key) or []):
             dataset, part = split.split("/")
             _known(f"runs.{name}.{key}", dataset, resolved["datasets"])
             _known(f"runs.{name}.{key}", part, resolved["datasets"][dataset]["splits"])
+
+
+def _check_run(name: str, run: dict[str, Any]) -> None:
     windows, training = run["windows"], run["training"]
     taken = (windows["max_question_length"] or 0) + LEAST_ROOM
     if windows["long_contexts"] == "windows":
@@ -194,11 +250,21 @@ def _check_run(name: str, run: dict[str, Any], resolved: dict[str, Any]) -> None
             "lower the others"
         )
     parts = training["accumulation_steps"] * training["gpus"] * training["nodes"]
-    if training["batch_size"] % parts:
+    if run["train_on"] is not None and training["batch_size"] % parts:
         raise InputError(
             f"config: runs.{name}.training: accumulation_steps {training['accumulation_steps']} x gpus "
             f"{training['gpus']} x nodes {training['nodes']} does not divide batch_size {training['batch_size']}"
         )
+
+
+def _check_published(name: str, own: dict[str, Any]) -> None:
+    """Refuse settings of training that a run without training says itself; those of `defaults` are not for it."""
+    for key in OF_TRAINING:
+        if own.get(key) is not None:
+            raise InputError(
+                f"config: runs.{name}.{key}: this run trains nothing (train_on: null), so it has no use for it; "
+                f"leave {key} out, or name a split to train on"
+            )
 
 
 def _known(where: str, name: str, names: dict[str, Any]) -> None:
@@ -206,9 +272,15 @@ def _known(where: str, name: str, names: dict[str, Any]) -> None:
         raise InputError(f"config: {where}: no `{name}` among {', '.join(names)}")
 
 
-def members(run: dict[str, Any]) -> list[str]:
-    """Names of a run's trainings: `seed-42`, ..."""
-    return [f"seed-{seed}" for seed in run["seeds"]]
+def trainings(resolved: dict[str, Any]) -> list[tuple[str, str]]:
+    """Every (run, member) that is trained."""
+    trained = [(name, run) for name, run in resolved["runs"].items() if run["train_on"] is not None]
+    return [(name, f"seed-{seed}") for name, run in trained for seed in run["seeds"]]
+
+
+def model_folder(name: str, run: dict[str, Any], member: str) -> str:
+    """Folder of the model that a member of the run `name` predicts with."""
+    return f"resources/models/{run['model']}" if member == PUBLISHED else f"results/{name}/{member}/model"
 
 
 def seed_of(member: str) -> int:
@@ -229,12 +301,39 @@ def windows_key(run: dict[str, Any]) -> str:
     return f"{run['model']}-{digest_of_json(tokenization(run))[:8]}"
 
 
+def windows_folder(run: dict[str, Any], split: str) -> str:
+    """Folder of a run's windows of a split, which is written `dataset/split`."""
+    return f"results/windows/{split}/{windows_key(run)}"
+
+
+def windows_folders(resolved: dict[str, Any], name: str, member: str, split: str) -> list[str]:
+    """Folders of the windows behind lineage.spans, one for each of a member's models."""
+    return [windows_folder(resolved["runs"][run], split) for run, _ in lineage.parts(resolved, name, member)]
+
+
+def lesson(run: dict[str, Any]) -> str:
+    """A taught run's teacher and temperature, in a file's name, so that runs which are taught alike share targets."""
+    return f"{run['teacher'].replace('/', '@')}-{run['distillation']['temperature']:g}"
+
+
+def target_files(run: dict[str, Any]) -> list[str]:
+    """Files of a taught run's soft targets, one for each split that it trains on."""
+    key = windows_key(run)
+    return [f"results/targets/{split}/{key}/{lesson(run)}.parquet" for split in lineage.training_splits(run)]
+
+
 def training(run: dict[str, Any], models: dict[str, Any]) -> dict[str, Any]:
     """What `train` reads and what changes its result; the seed is its own param."""
     settings = {key: value for key, value in run["training"].items() if key not in SPEED_ONLY}
     if settings["max_steps"] is not None:
         del settings["epochs"]
-    return {**settings, **computing(run), "overrides": models[run["model"]]["overrides"]}
+    taught = {"distillation": run["distillation"]} if run["teacher"] else {}
+    return {**settings, **computing(run), **taught, "overrides": models[run["model"]]["overrides"]}
+
+
+def answering(decoding: dict[str, Any]) -> dict[str, Any]:
+    """What `postprocess` reads of a decoding: not how it is calibrated."""
+    return {key: value for key, value in decoding.items() if key not in ("calibrate_for", "unanswerable_prior")}
 
 
 def running(run: dict[str, Any]) -> dict[str, Any]:
@@ -242,9 +341,10 @@ def running(run: dict[str, Any]) -> dict[str, Any]:
     return {**run["checkpoints"], **{key: run["training"][key] for key in SPEED_ONLY}}
 
 
-def prediction(run: dict[str, Any]) -> dict[str, Any]:
-    """What `predict` reads."""
-    return {**run["prediction"], **computing(run)}
+def prediction(run: dict[str, Any], models: dict[str, Any]) -> dict[str, Any]:
+    """What `predict` reads; `overrides` are in the configuration of a trained model already."""
+    overrides = models[run["model"]]["overrides"] if run["train_on"] is None else {}
+    return {**run["prediction"], **computing(run), **({"overrides": overrides} if overrides else {})}
 
 
 def computing(run: dict[str, Any]) -> dict[str, Any]:
@@ -255,7 +355,7 @@ def computing(run: dict[str, Any]) -> dict[str, Any]:
 
 def scored(resolved: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:
     """Every (run, member, `dataset/split`, decoding) that the configuration asks for."""
-    for name, run in resolved["runs"].items():
+    for name, run in {**resolved["runs"], **resolved["ensembles"]}.items():
         for member in members(run):
             for split in run["evaluate_on"]:
                 for decoding in run["decodings"]:

@@ -1,4 +1,4 @@
-"""Statistics: how far a mean score would move with another sample of questions."""
+"""Statistics: how far a mean score would move with another sample of questions, and whether two differ by chance."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,9 +8,11 @@ import numpy as np
 
 LEVEL = 0.95
 RESAMPLES = 10_000
+FLIPS = 10_000  # random assignments of a paired randomisation test: the least p is 1 / 10,001
 SEED = 0  # fixed, so that the same scores have the same intervals
 LEAST_ARTICLES = 10  # of fewer, resamples are too much alike: their spread falls well short of the mean's
 CELLS = 1_000_000  # draws in memory at once
+ROUNDING = 1e-9  # sums of differences (share of the sum of their sizes) nearer than this are equal
 DRAWS_A_GROUP = 16  # draws of one unit that take as long as the one multinomial draw of a group
 
 
@@ -65,7 +67,11 @@ def clusters(titles: Sequence[str]) -> np.ndarray | None:
 
 
 def bootstrap(
-    ratios: Ratios, article: np.ndarray | None = None, resamples: int = RESAMPLES, seed: int = SEED
+    ratios: Ratios,
+    article: np.ndarray | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+    grouped: bool = True,
 ) -> dict[str, list[float]]:
     """Percentile bootstrap intervals of ratios (Efron and Tibshirani 1993): {name: [low, high]} in percent, at LEVEL.
 
@@ -73,16 +79,15 @@ def bootstrap(
     since questions about one text are not independent (a cluster bootstrap, Davison and Hinkley 1997). A resample
     without any question of a metric says nothing of that metric.
 
-    Equal questions, or articles of equal sums, are drawn as one group: how often is multinomial.
+    Equal questions, or articles of equal sums, are drawn as one group: how often is multinomial. Not `grouped`, the
+    draws depend on the seed and the number of questions (articles) alone, so a metric's interval on no other metric.
     """
     sums = np.concatenate([ratios.numerator, ratios.denominator], axis=1)
-    if article is not None:
-        _, place = np.unique(article, return_inverse=True)
-        totals = np.zeros((place.max() + 1, sums.shape[1]))
-        np.add.at(totals, place, sums)
-        sums = totals
-    groups, counts = np.unique(sums, axis=0, return_counts=True)
-    order = np.argsort(-counts)  # numpy draws group by group, and is done early when the greatest come first
+    sums = _sums(sums, article)
+    groups, counts = np.unique(sums, axis=0, return_counts=True) if grouped else (sums, np.ones(len(sums), int))
+    order = np.argsort(
+        -counts, kind="stable"
+    )  # numpy draws group by group, and is done early when the greatest come first
     drawn = _drawn(counts[order], resamples, np.random.default_rng(seed))
     numerator, denominator = np.split(np.concatenate([times @ groups[order] for times in drawn]), 2, axis=1)
     ends = 50 * (1 - LEVEL), 50 * (1 + LEVEL)
@@ -91,6 +96,51 @@ def bootstrap(
         known = below > 0
         intervals[name] = np.percentile(100 * above[known] / below[known], ends).tolist()
     return intervals
+
+
+def _sums(values: np.ndarray, article: np.ndarray | None) -> np.ndarray:
+    """Sums of float64 (questions, columns) over each article; the values themselves where there are none."""
+    if article is None:
+        return values
+    _, place = np.unique(article, return_inverse=True)
+    totals = np.zeros((place.max() + 1, values.shape[1]))
+    np.add.at(totals, place, values)
+    return totals
+
+
+def randomisation_test(
+    differences: np.ndarray, article: np.ndarray | None = None, flips: int = FLIPS, seed: int = SEED
+) -> np.ndarray:
+    """Two-sided p-values of paired differences, float64 (questions, metrics): (metrics,).
+
+    If the two systems were alike, each question's two scores could as well be swapped, which turns its difference's
+    sign (Fisher's paired randomisation test; for such scores Noreen 1989, Yeh 2000). Given each question's `article`,
+    all of an article are swapped together, since they are not independent. Of `flips` random assignments k have a sum
+    at least as far from 0 as the one observed: p = (k + 1) / (flips + 1), which is never too small for chance alone
+    (Davison and Hinkley 1997). The assignments depend on the seed and the number of questions (articles) alone.
+    """
+    sums = _sums(differences, article)
+    observed = np.abs(sums.sum(axis=0)) - ROUNDING * np.abs(sums).sum(axis=0)
+    draws, as_far = np.random.default_rng(seed), np.zeros(sums.shape[1], int)
+    step = max(1, CELLS // len(sums))
+    for first in range(0, flips, step):
+        size = min(step, flips - first)
+        bits = draws.integers(256, size=(size, -(-len(sums) // 8)), dtype=np.uint8)
+        kept = np.unpackbits(bits, axis=1, count=len(sums))
+        as_far += (np.abs(2 * (kept.astype(float) @ sums) - sums.sum(axis=0)) >= observed).sum(axis=0)
+    return (as_far + 1) / (flips + 1)
+
+
+def holm(p_values: Sequence[float]) -> np.ndarray:
+    """p-values corrected for their number by Holm's step-down rule (1979), in the order given: float64 (tests,).
+
+    Rejecting those at most 0.05 rejects any true hypothesis with a probability of at most 0.05, however they depend.
+    """
+    p = np.asarray(p_values, float)
+    order = np.argsort(p, kind="stable")
+    corrected = np.empty_like(p)
+    corrected[order] = np.maximum.accumulate(np.minimum(1, p[order] * np.arange(len(p), 0, -1)))
+    return corrected
 
 
 def _drawn(counts: np.ndarray, resamples: int, draws: np.random.Generator) -> Iterator[np.ndarray]:

@@ -32,12 +32,20 @@ class WindowTrainer(Trainer):
 
     A logged loss is the mean since the row before. The Trainer forgets the sum that leads there when it resumes.
     With `padding_counts` the loss is the model's own, a softmax over the whole row, as in the walkthrough; else padding
-    is left out, so that a window's loss does not depend on the rows beside it.
+    is left out, so that a window's loss does not depend on the rows beside it. Where windows have soft targets,
+    `distillation` says their `weight` in the loss and the `temperature`.
     """
 
-    def __init__(self, *arguments: Any, batches: EpochBatches, padding_counts: bool, **options: Any):
+    def __init__(
+        self,
+        *arguments: Any,
+        batches: EpochBatches,
+        padding_counts: bool,
+        distillation: dict[str, float] | None = None,
+        **options: Any,
+    ):
         super().__init__(*arguments, **options)
-        self.batches, self.padding_counts = batches, padding_counts
+        self.batches, self.padding_counts, self.distillation = batches, padding_counts, distillation
         self.unlogged = torch.tensor(0.0, device=self.args.device)
         self.logged_step = 0
 
@@ -62,7 +70,11 @@ class WindowTrainer(Trainer):
             loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **options)
         else:
             outputs = model(**packing.model_inputs(inputs))
-            loss = window_loss(*packing.window_logits(outputs, inputs), inputs)
+            logits = packing.window_logits(outputs, inputs)
+            loss = window_loss(*logits, inputs)
+            if model.training and self.distillation:  # validation's loss stays comparable
+                weight, temperature = self.distillation["weight"], self.distillation["temperature"]
+                loss = (1 - weight) * loss + weight * soft_loss(*logits, inputs, temperature)
         if self.args.world_size > 1 and model.training:
             here = (inputs[POSITIONS[0]] != IGNORED).sum().float()
             everywhere = here.clone()
@@ -127,6 +139,27 @@ def window_loss(start: torch.Tensor, end: torch.Tensor, tokens: torch.Tensor, po
         among = logits.float().masked_fill(outside, -torch.inf)
         losses.append(torch.nn.functional.cross_entropy(among, positions[name], ignore_index=IGNORED))
     return sum(losses) / 2
+
+
+def soft_loss(
+    start: torch.Tensor, end: torch.Tensor, tokens: torch.Tensor, targets: Any, temperature: float
+) -> torch.Tensor:
+    """Mean over windows and over start and end of the divergence of softened logits from a teacher's distribution.
+
+    Arguments as for `window_loss`; `targets` has start_places and end_places, int64 (windows, places), and their
+    weights, float32, which sum to 1, or to 0 where a window only fills a row. Kullback-Leibler divergence, times the
+    square of `temperature` (Hinton, Vinyals and Dean 2015). A scalar in fp32.
+    """
+    losses = []
+    for name, logits in (("start", start), ("end", end)):
+        weights = targets[f"{name}_weights"]
+        real = weights.sum(dim=1) > 0
+        outside = ~tokens & real[:, None]
+        softened = (logits.float() / temperature).masked_fill(outside, -torch.inf).log_softmax(dim=1)
+        wanted = torch.zeros_like(softened).scatter_add_(1, targets[f"{name}_places"], weights)
+        apart = torch.where(wanted > 0, wanted * (wanted.clamp_min(1e-30).log() - softened), 0.0)
+        losses.append(apart.sum() / real.sum())
+    return temperature**2 * sum(losses) / 2
 
 
 def is_out_of_space(error: BaseException) -> bool:

@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
 import transformers
 from transformers import PrinterCallback, Trainer, TrainerState, TrainingArguments
 
 from qa import devices, distributed, manifest, packing
-from qa.batching import POSITIONS, EpochBatches, Packer, Padder, WindowStore
+from qa.batching import POSITIONS, EpochBatches, Packer, Padder, WindowStore, read_targets
 from qa.checkpoints import TrainingMemory, seconds_of, step_of
 from qa.encoding import load_tokenizer
 from qa.errors import Interrupted
@@ -46,7 +47,7 @@ class Task:
     `resume` is the checkpoint to go on from, None for the start; `requests` the signals that ask for an end.
     """
 
-    inputs: dict[str, str]
+    inputs: dict[str, Any]
     settings: dict[str, Any]
     seed: int
     running: dict[str, Any]
@@ -95,7 +96,7 @@ def training_arguments(
 
 
 def train(
-    inputs: dict[str, str],
+    inputs: dict[str, Any],
     settings: dict[str, Any],
     seed: int,
     running: dict[str, Any],
@@ -104,8 +105,9 @@ def train(
 ) -> None:
     """Fine-tune a model and write its folder, the history of its training and its manifest.
 
-    `inputs` are the folders `model`, `windows` and, where a loss is wanted after each epoch, `validation`; `settings`
-    what determines the result; `running` the checkpoint and logging intervals, the numbers of CPU `threads`, `gpus` and
+    `inputs` are the folder `model`, the folders `windows` to train on and, where a loss is wanted after each epoch, the
+    folder `validation`; with a teacher, the files `targets`, one for each folder of windows; `settings` what determines
+    the result; `running` the checkpoint and logging intervals, the numbers of CPU `threads`, `gpus` and
     `nodes`, and `walltime_minutes`, which the job was given; `outputs` the folders `model` and `checkpoints` and the
     files `history` and `manifest`; `identity` what else the manifest says, with the digest `code` that the checkpoints'
     fingerprint needs. On a CPU, a training that was killed and resumed ends with the same bytes as one that was not.
@@ -148,7 +150,7 @@ def train(
         "versions": versions,
         "gpus": determinants["processes"],
         "started": started.isoformat(timespec="seconds"),
-        "training_windows": len(arrow_table(inputs["windows"])),
+        "training_windows": sum(len(arrow_table(folder)) for folder in inputs["windows"]),
         **used,
     }
     write_json(outputs["manifest"], _manifest(made, state, memory))
@@ -222,8 +224,8 @@ def _trainer(task: Task) -> WindowTrainer:
         inputs["model"],
         with_attention_dropout(inputs["model"], settings["overrides"], settings["attention_dropout"]),
     )
-    windows = _windows(inputs["windows"], model)
-    validation = _windows(inputs["validation"], model) if "validation" in inputs else None
+    windows = _windows(inputs["windows"], model, inputs.get("targets"))
+    validation = _windows([inputs["validation"]], model) if "validation" in inputs else None
     arguments = training_arguments(settings, seed, running, task.memory.checkpoints, validation is not None)
     batches = EpochBatches(
         windows.lengths,
@@ -231,6 +233,7 @@ def _trainer(task: Task) -> WindowTrainer:
         seed,
         settings["accumulation_steps"],
         settings["length_groups"],
+        settings["padding"] != "max_length",
         arguments.process_index,
         arguments.world_size,
     )
@@ -248,6 +251,7 @@ def _trainer(task: Task) -> WindowTrainer:
         eval_dataset=validation,
         batches=batches,
         padding_counts=settings["padding"] == "max_length",
+        distillation=settings.get("distillation"),
     )
     limit = Walltime(running["walltime_minutes"])
     saving = Saving(trainer, task.memory, running["keep"], task.requests, limit)
@@ -264,7 +268,7 @@ def _trainer(task: Task) -> WindowTrainer:
 def _in_fixed_shapes(
     packer: Packer, batches: EpochBatches, validation: WindowStore | None, arguments: TrainingArguments
 ) -> Packer:
-    """The packer for rows of one or two sizes that hold every batch of training and validation."""
+    """The packer for rows of one size that holds every batch of training, and of another if validation needs it."""
     part, longest = arguments.per_device_train_batch_size, int(batches.lengths.max())
     largest = 0
     if validation is not None:
@@ -273,7 +277,7 @@ def _in_fixed_shapes(
     epochs = math.ceil(arguments.num_train_epochs)
     if arguments.max_steps > 0:
         epochs = math.ceil(arguments.max_steps * arguments.gradient_accumulation_steps / len(batches))
-    sizes = packing.budgets(batches.totals(epochs), largest)
+    sizes = packing.budgets(int(batches.totals(epochs).max()), largest)
     return replace(packer, budgets=sizes, windows=part, width=longest)
 
 
@@ -289,9 +293,11 @@ def _compiled(model: Any, wanted: str, collator: Packer | Padder, arguments: Tra
     return "compiled, in CUDA graphs" if graphs else "compiled"
 
 
-def _windows(path: str, model: Any) -> WindowStore:
-    table = arrow_table(path)
-    return WindowStore(table, [name for name in inputs_of(model, MODEL_COLUMNS) if name in table.column_names])
+def _windows(folders: list[str], model: Any, targets: list[str] | None = None) -> WindowStore:
+    """The windows of some folders, one after the other, with their soft targets if there are any."""
+    table = pa.concat_tables([arrow_table(folder) for folder in folders])
+    columns = [name for name in inputs_of(model, MODEL_COLUMNS) if name in table.column_names]
+    return WindowStore(table, columns, read_targets(targets, table.num_rows) if targets else None)
 
 
 def _usual_rate(history: list[dict[str, Any]]) -> float | None:

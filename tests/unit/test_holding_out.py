@@ -1,0 +1,122 @@
+"""Questions held out of training: whole articles, never a text on both sides, whatever the order."""
+
+import random
+from collections import Counter
+
+import pyarrow.parquet as parquet
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tiny
+from qa.errors import InputError
+from qa.holding_out import TOO_MUCH, divide, held_out
+from qa.squad import convert
+
+# a question's title and context; a context may stand under several titles
+questions = st.lists(
+    st.tuples(st.sampled_from(["", "a", "b", "c", "d", "e"]), st.integers(0, 30).map("text {}".format)),
+    min_size=1,
+    max_size=120,
+)
+shares = st.floats(0.0, 0.5)
+
+
+def chosen(pairs: list[tuple[str, str]], share: float) -> list[bool]:
+    titles, contexts = zip(*pairs, strict=True)
+    return held_out(list(titles), list(contexts), share)
+
+
+def articles(count: int, each: int) -> list[tuple[str, str]]:
+    """Questions of so many articles, two on each context."""
+    return [(f"article {a}", f"text {a}, {q // 2}") for a in range(count) for q in range(each)]
+
+
+@settings(max_examples=150, deadline=None)
+@given(questions, shares)
+def test_no_context_is_on_both_sides(pairs, share):
+    sides = {}
+    for (_, context), held in zip(pairs, chosen(pairs, share), strict=True):
+        assert sides.setdefault(context, held) == held
+
+
+@settings(max_examples=150, deadline=None)
+@given(questions, shares, st.randoms(use_true_random=False))
+def test_the_order_of_the_questions_does_not_matter(pairs, share, draw):
+    mixed = draw.sample(range(len(pairs)), len(pairs))
+    before, after = chosen(pairs, share), chosen([pairs[number] for number in mixed], share)
+    assert after == [before[number] for number in mixed]
+
+
+@settings(max_examples=150, deadline=None)
+@given(questions, shares)
+def test_articles_that_are_not_too_large_go_as_a_whole(pairs, share):
+    pairs = [(title, f"{title}, {context}") for title, context in pairs]  # no context under two titles
+    held = chosen(pairs, share)
+    for title, size in Counter(title for title, _ in pairs).items():
+        if title and size <= TOO_MUCH * share * len(pairs):
+            assert len({side for (each, _), side in zip(pairs, held, strict=True) if each == title}) == 1
+    assert sum(held) <= share * len(pairs)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.3])
+def test_the_share_is_nearly_what_was_asked_for_where_articles_are_small(share):
+    held = chosen(articles(400, 5), share)
+    assert share - 5 / 2000 < sum(held) / 2000 <= share
+
+
+def test_articles_that_take_no_part_in_training_are_not_always_those_that_come_first():
+    pairs = articles(100, 4)
+    held = {title for (title, _), side in zip(pairs, chosen(pairs, 0.1), strict=True) if side}
+    assert len(held) == 10 and held != {f"article {number}" for number in range(10)}
+
+
+@pytest.mark.parametrize("title", ["", "all of it"])
+def test_contexts_go_one_by_one_where_titles_are_missing_or_one_holds_too_much(title):
+    pairs = [(title, f"text {number // 4}") for number in range(400)]
+    held = chosen(pairs, 0.1)
+    assert sum(held) == 40
+    assert len({context for (_, context), side in zip(pairs, held, strict=True) if side}) == 10
+
+
+def test_a_large_article_among_small_ones_is_divided_and_the_small_ones_are_not():
+    pairs = [*articles(50, 4), *(("large", f"page {number}") for number in range(200))]
+    random.Random(1).shuffle(pairs)
+    held = chosen(pairs, 0.2)
+    assert sum(held) == pytest.approx(80, abs=4)
+    sides = {}
+    for (title, _), side in zip(pairs, held, strict=True):
+        sides.setdefault(title, set()).add(side)
+    assert sides.pop("large") == {True, False} and all(len(each) == 1 for each in sides.values())
+
+
+def test_titles_are_no_contexts_and_other_texts_give_other_choices():
+    one = chosen([("", f"t{number}") for number in range(40)], 0.25)
+    other = chosen([(f"t{number}", f"text {number}") for number in range(40)], 0.25)
+    assert sum(one) == sum(other) == 10 and one != other
+
+
+@pytest.fixture
+def records(tmp_path):
+    convert([tiny.write_squad(tmp_path / "q.json", questions=20)], tmp_path / "records.parquet")
+    return tmp_path / "records.parquet"
+
+
+def test_both_sides_are_records_in_the_same_schema_and_order_and_nothing_is_lost(records, tmp_path):
+    before = parquet.read_table(records)
+    numbers = divide(records, 0.3, tmp_path / "kept.parquet", tmp_path / "held.parquet")
+    kept, held = parquet.read_table(tmp_path / "kept.parquet"), parquet.read_table(tmp_path / "held.parquet")
+    assert numbers == (kept.num_rows, held.num_rows) == (14, 6)
+    assert kept.schema == held.schema == before.schema
+    titles, contexts = (before.column(name).to_pylist() for name in ("title", "context"))
+    sides = held_out(titles, contexts, 0.3)
+    assert kept.to_pylist() == [row for row, side in zip(before.to_pylist(), sides, strict=True) if not side]
+    assert held.to_pylist() == [row for row, side in zip(before.to_pylist(), sides, strict=True) if side]
+
+
+@pytest.mark.parametrize(("share", "kept", "held"), [(0.0, "20", "0"), (0.04, "20", "0"), (1.0, "0", "20")])
+def test_a_side_without_questions_is_refused_with_both_numbers(share, kept, held, records, tmp_path):
+    with pytest.raises(InputError) as error:
+        divide(records, share, tmp_path / "kept.parquet", tmp_path / "held.parquet")
+    assert f"leaves {kept} for training and {held} for calibration; change hold_out" in str(error.value)
+    assert not list(tmp_path.glob("*kept*")) and not list(tmp_path.glob("*held*"))

@@ -1,0 +1,90 @@
+"""Sweeps and published models through the workflow: what a dry run says, what trains, and what does not."""
+
+import copy
+import csv
+import json
+import subprocess
+import sys
+
+import pytest
+
+from chain import CONFIG
+
+pytestmark = pytest.mark.xdist_group("workflow")
+READY = {"model": "one", "train_on": None, "evaluate_on": ["mills/validation"], "decodings": ["n_best"]}
+ANSWERED = {"predict", "postprocess", "score", "summarize", "compare", "resources"}
+
+
+@pytest.fixture
+def swept(changed):
+    """The tiny configuration whose run `small` lists two learning rates."""
+    changed["runs"]["small"]["training"] = {"learning_rate": [1e-3, "2e-3"]}
+    return changed
+
+
+@pytest.fixture
+def with_ready(changed):
+    """The tiny configuration with a run whose model is fine-tuned already."""
+    changed["runs"]["ready"] = copy.deepcopy(READY)
+    return changed
+
+
+def test_a_dry_run_of_a_sweep_names_its_trainings_and_counts_them(finished, swept):
+    done = finished.snakemake("-n", config=finished.configure(swept, "swept.yaml"))
+    assert done.returncode == 0, done.stdout
+    trained = {line for line in done.stdout.splitlines() if "Fine-tuning" in line}
+    assert len(trained) == 2
+    for value in ("0.001", "2e-3"):
+        assert any(f"Fine-tuning small.learning_rate-{value}, seed-1" in line for line in trained)
+    assert done.stdout.count("3 trainings: 3 runs x 1 seed (sweep: small x 2), 1 already made\n") == 1
+
+
+def test_the_number_of_trainings_is_told_once_and_not_by_jobs(finished):
+    text = finished.path("first-run.txt").read_text()
+    assert text.count("2 trainings: 2 runs x 1 seed\n") == 1 and text.count("trainings:") == 1
+
+
+def test_what_snakemake_prints_for_other_programs_has_nothing_else_in_it(finished, swept):
+    command = [sys.executable, "-m", "snakemake", "--profile", "profiles/local", "--d3dag", "--configfile"]
+    command.append(finished.configure(swept, "swept.yaml"))
+    done = subprocess.run(command, cwd=finished.folder, capture_output=True, text=True)
+    assert done.returncode == 0 and json.loads(done.stdout)["nodes"], done.stderr
+    assert "3 trainings: 3 runs" in done.stderr
+
+
+def test_a_mistake_in_a_sweep_names_the_run_as_it_is_written(finished, swept):
+    swept["runs"]["small"]["training"]["batch_size"] = [4, 0]
+    done = finished.snakemake("-n", config=finished.configure(swept, "wrong.yaml"))
+    assert done.returncode != 0 and "Traceback" not in done.stdout
+    assert "config: runs.small.training.batch_size: 0 is less than the minimum of 1" in done.stdout
+
+
+def test_a_published_model_is_scored_without_training(twin, with_ready):
+    config = twin.configure(with_ready, "ready.yaml")
+    assert twin.would_run(with_ready) == ANSWERED
+    done = twin.snakemake(config=config)
+    assert done.returncode == 0, done.stdout
+    assert "Fine-tuning" not in done.stdout
+    folder = twin.path("results/ready/published")
+    assert sorted(path.name for path in folder.iterdir()) == ["mills"]
+    assert json.loads((folder / "mills/validation/n_best/metrics.json").read_text())["total"] == 10
+    rows = list(csv.DictReader(twin.path("results/summary.csv").read_text().splitlines()))
+    ready = [row for row in rows if row["run"] == "ready"]
+    assert len(rows) == 4 and len(ready) == 1 and ready[0]["exact_mean"] and not ready[0]["exact_std"]
+    assert twin.would_run(with_ready) == set()
+    with_ready["defaults"]["training"]["learning_rate"] = 1e-3
+    retrained = twin.snakemake("-n", config=twin.configure(with_ready, "changed.yaml")).stdout
+    assert "Fine-tuning small, seed-1" in retrained and "with ready" not in retrained
+    with_ready["defaults"] = copy.deepcopy(CONFIG["defaults"])
+    with_ready["models"]["one"]["overrides"] = {"hidden_dropout_prob": 0.2}
+    assert "with ready" in twin.snakemake("-n", config=twin.configure(with_ready, "changed.yaml")).stdout
+
+
+def test_the_target_models_has_only_what_is_trained(finished, with_ready):
+    assert finished.would_run(with_ready, "models") == set()
+
+
+def test_a_seed_of_a_run_that_trains_nothing_is_refused(finished, with_ready):
+    config = finished.configure(with_ready, "ready.yaml")
+    done = finished.snakemake("-n", "results/ready/seed-1/model", config=config)
+    assert done.returncode != 0 and "run `ready` trains nothing (train_on: null)" in done.stdout

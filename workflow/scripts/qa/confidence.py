@@ -1,0 +1,227 @@
+"""Confidence: how far a model's probabilities can be believed, and a temperature that makes them more believable."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+BINS = 15  # as Guo et al. 2017
+LOWEST, HIGHEST = 0.05, 20.0  # temperatures that are considered
+GRID = 25  # of them tried first: with several right candidates the likelihood may have more than one peak
+TOLERANCE = 1e-7  # of log T
+ROUNDING = 1e-9  # a sum of probabilities may exceed 1 by so much
+_GOLDEN = (math.sqrt(5) - 1) / 2
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """A fitted temperature, what it was fitted on, and the mean negative log likelihood of those questions (nats).
+
+    `questions` were used, `left_out` had no right outcome. `before`: at T = 1; `after`: at T = `value`; both NaN, and
+    `value` 1, where no question was left.
+    """
+
+    value: float
+    questions: int
+    left_out: int
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """The bins of a reliability diagram that hold a question: arrays (bins,).
+
+    `low`, `high`: float64, the bin's bounds; `count`: int; `confidence`, `accuracy`: float64, means from 0 to 1.
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    count: np.ndarray
+    confidence: np.ndarray
+    accuracy: np.ndarray
+
+
+@dataclass(frozen=True)
+class RiskCoverage:
+    """Risk of answering only the most confident questions: float64 arrays, a point for each distinct confidence.
+
+    `threshold`: the least confidence that is answered, falling; `coverage`: the share of questions answered; `risk`:
+    their mean of 1 - correct. `area`: AURC.
+    """
+
+    threshold: np.ndarray
+    coverage: np.ndarray
+    risk: np.ndarray
+    area: float
+
+
+def probabilities(
+    scores: np.ndarray, bounds: np.ndarray, null_scores: np.ndarray, temperature: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Softmax over the scores of each question's candidates and its null score, all divided by a temperature.
+
+    `scores`: float64, one a candidate; `bounds`: int (n + 1,), where each question's candidates begin;
+    `null_scores`: float64 (n,). Returns float64 arrays of the shapes of `scores` and `null_scores`. At 1.0 these are
+    the probabilities of answers.Decision. Raises ValueError for shapes that do not fit and scores that are not finite.
+    """
+    question = _questions_of(scores, bounds, null_scores)
+    top = _greatest(scores, question, null_scores)
+    weight, null_weight = np.exp((scores - top[question]) / temperature), np.exp((null_scores - top) / temperature)
+    total = null_weight + np.bincount(question, weight, len(null_scores))
+    return weight / total[question], null_weight / total
+
+
+def fit_temperature(
+    scores: np.ndarray, bounds: np.ndarray, null_scores: np.ndarray, right: np.ndarray, null_right: np.ndarray
+) -> Temperature:
+    """The temperature that minimises the mean negative log likelihood of the right outcomes.
+
+    Temperature scaling (Guo, Pleiss, Sun and Weinberger, "On calibration of modern neural networks", 2017), with a
+    question's n-best candidates and null as classes. `scores`, `bounds`, `null_scores`: see `probabilities`; `right`:
+    bool, one a candidate, whether its text is a gold answer; `null_right`: bool (n,), whether the question has no
+    answer. Where several outcomes of a question are right, their probabilities add up; a question without a right one
+    is left out. A minimum beyond LOWEST or HIGHEST gives that bound. Raises ValueError as `probabilities` does.
+    """
+    question = _questions_of(scores, bounds, null_scores)
+    if right.shape != scores.shape or null_right.shape != null_scores.shape:
+        raise ValueError(f"right {right.shape} and null_right {null_right.shape} must have the scores' shapes")
+    known = null_right | (np.bincount(question[right], minlength=len(null_scores)) > 0)
+    used = int(known.sum())
+    if not used:
+        return Temperature(1.0, 0, len(null_scores), math.nan, math.nan)
+    among = known[question]
+    kept = (np.cumsum(known) - 1)[question[among]]
+    loss = _loss(scores[among], kept, null_scores[known], right[among], null_right[known])
+    value = math.exp(_minimum(loss, math.log(LOWEST), math.log(HIGHEST)))
+    return Temperature(value, used, len(known) - used, loss(0.0), loss(math.log(value)))
+
+
+def _loss(scores, question, null_scores, right, null_right):
+    """The mean negative log likelihood of the right outcomes as a function of log T."""
+    n = len(null_scores)
+    top = _greatest(scores, question, null_scores)
+    best = _greatest(scores[right], question[right], np.where(null_right, null_scores, -np.inf))
+    outcomes, places = np.concatenate([scores, null_scores]), np.concatenate([question, np.arange(n)])
+    rights = np.concatenate([right, null_right])
+    below, below_best = outcomes - top[places], (outcomes - best[places])[rights]  # at most 0, so that exp is finite
+
+    def loss(log_temperature: float) -> float:
+        factor = math.exp(-log_temperature)
+        every = np.log(np.bincount(places, np.exp(factor * below), n))
+        right_ones = np.log(np.bincount(places[rights], np.exp(factor * below_best), n))
+        return float(np.mean(every - right_ones + factor * (top - best)))
+
+    return loss
+
+
+def _minimum(function, low: float, high: float) -> float:
+    """Where a function of one number is least: the best of a grid, then golden-section search around it."""
+    grid = np.linspace(low, high, GRID)
+    best = int(np.argmin([function(x) for x in grid]))
+    a, b = float(grid[max(best - 1, 0)]), float(grid[min(best + 1, GRID - 1)])
+    left, right = b - _GOLDEN * (b - a), a + _GOLDEN * (b - a)
+    at_left, at_right = function(left), function(right)
+    while b - a > TOLERANCE:
+        if at_left <= at_right:
+            b, right, at_right = right, left, at_left
+            left = b - _GOLDEN * (b - a)
+            at_left = function(left)
+        else:
+            a, left, at_left = left, right, at_right
+            right = a + _GOLDEN * (b - a)
+            at_right = function(right)
+    return min((a, (a + b) / 2, b), key=function)
+
+
+def _questions_of(scores: np.ndarray, bounds: np.ndarray, null_scores: np.ndarray) -> np.ndarray:
+    """The question of each candidate, int; raises ValueError for what `probabilities` refuses."""
+    sizes = np.diff(bounds)
+    if len(bounds) != len(null_scores) + 1 or bounds[0] != 0 or bounds[-1] != len(scores) or (sizes < 0).any():
+        raise ValueError("bounds must rise from 0 to the number of scores and be one more than the null scores")
+    if not (np.isfinite(scores).all() and np.isfinite(null_scores).all()):
+        raise ValueError("scores and null scores must be finite")
+    return np.repeat(np.arange(len(null_scores)), sizes)
+
+
+def _greatest(scores: np.ndarray, question: np.ndarray, least: np.ndarray) -> np.ndarray:
+    """The greatest score of each question, at least `least`: float64 (n,)."""
+    top = least.astype(np.float64)
+    np.maximum.at(top, question, scores)
+    return top
+
+
+def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS, equal_mass: bool = False) -> Reliability:
+    """Mean confidence against mean correctness in bins of confidence: what a reliability diagram draws.
+
+    `confidence`: float (n,), from 0 to 1; `correct`: (n,), 0 or 1, or F1 from 0 to 1. Bins have equal widths, each with
+    its upper bound (Guo et al. 2017); with `equal_mass` equal numbers of questions, within one (Naeini, Cooper and
+    Hauskrecht, "Obtaining well calibrated probabilities using Bayesian binning", 2015; Nixon et al. 2019), and as
+    bounds the least and greatest confidence. Raises ValueError for no question, other shapes and values beyond 0 to 1.
+    """
+    confidence, correct = _checked(confidence, correct)
+    order = np.argsort(confidence, kind="stable")
+    edges = np.linspace(0, 1, bins + 1)
+    if equal_mass:
+        # equals share their correctness, or the bins would depend on the order of the questions
+        _, group = np.unique(confidence, return_inverse=True)
+        correct = (np.bincount(group, correct) / np.bincount(group))[group]
+        place = np.empty(len(order), np.int64)
+        place[order] = np.arange(len(order)) * bins // len(order)
+    else:
+        place = np.searchsorted(edges[1:-1], confidence)
+    count = np.bincount(place, minlength=bins)
+    some = np.flatnonzero(count)
+    means = [np.bincount(place, values, bins)[some] / count[some] for values in (confidence, correct)]
+    if equal_mass:
+        last = np.cumsum(count[some])
+        ends = confidence[order][last - count[some]], confidence[order][last - 1]
+    else:
+        ends = edges[some], edges[some + 1]
+    return Reliability(*ends, count[some], *means)
+
+
+def expected_calibration_error(
+    confidence: np.ndarray, correct: np.ndarray, bins: int = BINS, equal_mass: bool = False
+) -> float:
+    """Mean gap, from 0 to 1, between confidence and correctness over bins, weighted by their questions (ECE).
+
+    Naeini et al. 2015; with bins of equal width as Guo et al. 2017. Arguments and errors are those of `reliability`.
+    """
+    found = reliability(confidence, correct, bins, equal_mass)
+    return float(np.average(np.abs(found.accuracy - found.confidence), weights=found.count))
+
+
+def brier(confidence: np.ndarray, correct: np.ndarray) -> float:
+    """Mean squared difference of confidence and correctness, from 0 to 1 (Brier, "Verification of forecasts", 1950).
+
+    Of the two outcomes right and wrong only right is counted, so it is half of Brier's own figure. Arguments and errors
+    are those of `reliability`.
+    """
+    confidence, correct = _checked(confidence, correct)
+    return float(np.mean((confidence - correct) ** 2))
+
+
+def risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> RiskCoverage:
+    """Risk against coverage when only the most confident questions are answered, and the area under that curve.
+
+    Geifman and El-Yaniv, "Selective classification for deep neural networks", 2017. Questions of equal confidence are
+    answered together. The area is the mean, over the questions, of the risk at each one's confidence as threshold (AURC
+    of Geifman, Uziel and El-Yaniv 2019). Arguments and errors are those of `reliability`.
+    """
+    confidence, correct = _checked(confidence, correct)
+    threshold, group, count = np.unique(-confidence, return_inverse=True, return_counts=True)
+    answered = np.cumsum(count)
+    risk = np.cumsum(np.bincount(group, 1.0 - correct)) / answered
+    area = float(np.average(risk, weights=count))
+    return RiskCoverage(-threshold, answered / len(confidence), risk, area)
+
+
+def _checked(confidence: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    confidence, correct = np.asarray(confidence, np.float64), np.asarray(correct, np.float64)
+    if confidence.ndim != 1 or confidence.shape != correct.shape or not len(confidence):
+        raise ValueError(f"confidence {confidence.shape} and correct {correct.shape} must be of one shape (n,), n > 0")
+    for name, values in (("confidence", confidence), ("correct", correct)):
+        if not ((values >= 0) & (values <= 1 + ROUNDING)).all():
+            raise ValueError(f"{name} must be from 0 to 1")
+    return np.minimum(confidence, 1), np.minimum(correct, 1)

@@ -1,0 +1,41 @@
+"""Ensembles: one distribution over spans of text from those of several models, whatever their tokenizers."""
+
+import numpy as np
+
+from qa.answers import Candidates
+
+
+def average(members: list[Candidates], size: int) -> Candidates:
+    """The mean of the members' span probabilities: a span of characters that a member does not list has 0 there.
+
+    A member's probabilities are the softmax over its candidates' scores and its null score. In the result `score` and
+    `null_score` are logarithms of the means, the best `size` of each record kept. The members answer the same records.
+    Averaging probabilities, not logits, needs no common scale (Lakshminarayanan, Pritzel and Blundell 2017).
+    """
+    share, records = np.log(len(members)), len(members[0].null_score)
+    logs = [_log_probabilities(member) for member in members]
+    record, start, stop = (
+        np.concatenate([getattr(member, name) for member in members]) for name in ("record", "start", "stop")
+    )
+    score = np.concatenate([spans for spans, _ in logs]) - share
+    order = np.lexsort((stop, start, record))
+    record, start, stop, score = (values[order] for values in (record, start, stop, score))
+    new = (np.diff(record, prepend=-1) != 0) | (np.diff(start, prepend=-1) != 0) | (np.diff(stop, prepend=-1) != 0)
+    first = np.flatnonzero(new)
+    record, start, stop = (values[first] for values in (record, start, stop))
+    score = np.logaddexp.reduceat(score, first) if len(first) else score
+    best = np.lexsort((-score, record))  # stable: equals stay in the order of start and stop
+    best = best[np.arange(len(best)) - np.searchsorted(record, np.arange(records))[record] < size]
+    null = np.logaddexp.reduce(np.stack([nulls for _, nulls in logs]), axis=0) - share
+    return Candidates(record[best], start[best], stop[best], score[best], null)
+
+
+def _log_probabilities(candidates: Candidates) -> tuple[np.ndarray, np.ndarray]:
+    """Logarithms of the spans' and of the null answers' probabilities."""
+    record, score, null = candidates.record, candidates.score, candidates.null_score
+    top = null.copy()
+    np.maximum.at(top, record, score)
+    total = np.exp(null - top)
+    np.add.at(total, record, np.exp(score - top[record]))
+    total = top + np.log(total)
+    return score - total[record], null - total

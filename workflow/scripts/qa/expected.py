@@ -1,0 +1,65 @@
+"""The jobs that a configuration asks for, by their wildcards."""
+
+from typing import Any
+
+from qa import lineage, settings
+from qa.lineage import Part
+
+
+def jobs(resolved: dict[str, Any]) -> list[dict[str, str]]:
+    """Sets of wildcards: each job that a resolved configuration asks for has its wildcards among those of one set."""
+    sources = [{"kind": kind, "name": name} for kind in ("models", "datasets") for name in resolved[kind]]
+    trainings = [{"run": run, "member": member} for run, member in settings.trainings(resolved)]
+    asked = [
+        {"run": run, "member": member, **_split(split), "decoding": decoding}
+        for run, member, split, decoding in settings.scored(resolved)
+    ]
+    predicted = [{"run": run, "member": member, **_split(split)} for (run, member), split in predictions(resolved)]
+    windows = {
+        (split, settings.windows_key(run)): None
+        for name, run in resolved["runs"].items()
+        for split in [
+            *lineage.training_splits(run),
+            *filter(None, [run["validate_on"]]),
+            *(split for (each, _), split in predictions(resolved) if each == name),
+        ]
+    }
+    taught = [
+        {**_split(split), "key": settings.windows_key(run), "lesson": settings.lesson(run)}
+        for run in resolved["runs"].values()
+        if run["teacher"]
+        for split in lineage.training_splits(run)
+    ]
+    divided = [
+        {**_split(split), "share": f"{share:g}"}
+        for run in resolved["runs"].values()
+        if (share := lineage.held_out_share(run))
+        for split in run["train_on"]
+    ]
+    return (
+        sources
+        + trainings
+        + [{**_split(split), "key": key} for split, key in windows]
+        + predicted
+        + asked
+        + taught
+        + divided
+    )
+
+
+def predictions(resolved: dict[str, Any]) -> list[tuple[Part, str]]:
+    """Every model and `dataset/split` that is predicted: to be scored, to calibrate, or to teach."""
+    found: dict[tuple[Part, str], None] = {}
+    for name, run in {**resolved["runs"], **resolved["ensembles"]}.items():
+        calibrated = any(lineage.is_calibrated(resolved["decodings"][each]) for each in run["decodings"])
+        splits = [*run["evaluate_on"], *(lineage.calibration_of(resolved, name) if calibrated else [])]
+        for member in lineage.members(run):
+            found |= {(part, split): None for part in lineage.parts(resolved, name, member) for split in splits}
+        for part in lineage.parts_named(resolved, run["teacher"]) if run.get("teacher") else []:
+            found |= {(part, split): None for split in lineage.training_splits(run)}
+    return list(found)
+
+
+def _split(split: str) -> dict[str, str]:
+    dataset, part = split.split("/")
+    return {"dataset": dataset, "split": part}

@@ -1,0 +1,16 @@
+"""Adapter of the rule `soft_targets`."""
+
+from qa.stage import stage
+
+job = {"wildcards": {**snakemake.wildcards}, "threads": snakemake.threads, **snakemake.resources}
+with stage("soft_targets", snakemake.log[0], job):
+    from qa import distillation
+
+    distillation.write_targets(
+        list(snakemake.input.spans),
+        list(snakemake.input.windows),
+        snakemake.input.records,
+        snakemake.input.student,
+        snakemake.params.temperature,
+        snakemake.output[0],
+    )
