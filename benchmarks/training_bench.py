@@ -170,6 +170,7 @@ def own_training(model_folder: str, windows_folder: str, own: Own, steps: int, e
         "accumulation_steps": 1,
         "length_groups": 1,
         "attention_dropout": 0.0,
+        "keep_epoch": "last",
         "schedule": "linear",
         "warmup": 0,
         "max_gradient_norm": 1.0,

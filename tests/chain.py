@@ -48,6 +48,28 @@ CONFIG = {
     },
 }
 
+CALIBRATED = {"method": "n_best", "null_threshold": "calibrated"}
+TRAINED = {"train_on": "mills/train", "evaluate_on": ["mills/validation"], "decodings": ["n_best"], "seeds": [1]}
+
+# seeds and tokenizers that answer together, thresholds from questions held out, a pupil, and two splits at once
+QUALITY = CONFIG | {
+    "models": {"one": {"path": "given/one"}, "bytes": {"path": "given/bytes"}},
+    "decodings": {**CONFIG["decodings"], "calibrated": CALIBRATED},
+    "defaults": {**CONFIG["defaults"], "hold_out": 0.3},
+    "runs": {
+        "seeded": {**TRAINED, "model": "one", "seeds": [1, 2], "decodings": ["calibrated", "n_best"]},
+        "bytes": {**TRAINED, "model": "bytes", "evaluate_on": ["mills/validation", "mills/extra"]},
+        "team": {
+            "ensemble": ["seeded", "bytes/seed-1"],
+            "evaluate_on": ["mills/validation"],
+            "decodings": ["calibrated", "n_best"],
+        },
+        "seeds": {"ensemble": ["seeded"], "evaluate_on": ["mills/validation"], "decodings": ["n_best"]},
+        "pupil": {**TRAINED, "model": "bytes", "teacher": "team"},
+        "joint": {**TRAINED, "model": "one", "train_on": ["mills/train", "mills/extra"], "hold_out": 0},
+    },
+}
+
 
 @dataclass
 class Project:
@@ -100,8 +122,8 @@ def copy_of(folder: Path) -> Project:
         else:
             shutil.copy(source, folder)
     texts = [p["context"] + p["qas"][0]["question"] for p in tiny.squad(30)["data"][0]["paragraphs"]]
-    for name in ("one", "two"):
-        tiny.save_model(folder / "given" / name, texts)
+    for name, family in {"one": tiny.word_piece, "two": tiny.word_piece, "bytes": tiny.byte_level_bpe}.items():
+        tiny.save_model(folder / "given" / name, texts, family=family)
     for name, questions in {"train": 14, "validation": 10, "extra": 8}.items():
         tiny.write_squad(folder / "given" / f"{name}.json", questions=questions, prefix=name)
     project = Project(folder)

@@ -1,7 +1,7 @@
 """Small things made in the tests: tokenizers of three families, a model that takes seconds, a few questions."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +77,11 @@ def _wrapped(tokenizer: Tokenizer, inputs: list[str], **options: Any) -> PreTrai
     )
 
 
-def save_model(folder: Path, texts: Iterable[str] = TEXT, dropout: float = 0.1) -> Path:
-    """A BERT of one narrow layer with random weights and its tokenizer, saved as the hub has them."""
-    tokenizer = word_piece(texts)
+def save_model(
+    folder: Path, texts: Iterable[str] = TEXT, dropout: float = 0.1, family: Callable[..., Any] = word_piece
+) -> Path:
+    """A BERT of one narrow layer with random weights and a tokenizer of a family, saved as the hub has them."""
+    tokenizer = family(texts)
     config = BertConfig(
         vocab_size=len(tokenizer),
         hidden_size=32,

@@ -14,7 +14,7 @@ from on_slurm import ClusterProject, copied, model_of, on_cluster
 DEMO = "config/demo.yaml"
 SEED = "results/demo/seed-42"
 ANSWERS = f"{SEED}/demo/validation"
-LIGHT = ("download", "records", "postprocess", "score", "summarize", "compare")
+LIGHT = ("download", "records", "hold_out", "calibrate", "postprocess", "score", "explain", "summarize", "compare")
 
 
 @pytest.fixture(scope="module")

@@ -49,6 +49,7 @@ SETTINGS = {
     "precision": "bf16",
     "padding": "packed",
     "attention_dropout": 0.0,
+    "keep_epoch": "last",
     "overrides": {},
 }
 RUNNING = {"every_steps": 9, "keep": 1, "keep_after_success": False, "log_every_steps": 1, "threads": 1}

@@ -274,6 +274,7 @@ SETTINGS = {
     "max_gradient_norm": 1.0,
     "precision": "fp32",
     "attention_dropout": 0.0,
+    "keep_epoch": "last",
     "overrides": {"hidden_dropout_prob": 0.0},
 }
 RUNNING = {"every_steps": 9, "keep": 1, "keep_after_success": False, "log_every_steps": 1, "threads": 1}
@@ -287,7 +288,8 @@ def inputs(tmp_path_factory):
     tiny.save_model(folder / "model")
     convert([tiny.write_squad(folder / "q.json", questions=15)], folder / "r.parquet")
     tokenize(folder / "r.parquet", load_tokenizer(folder / "model"), WINDOWS, folder / "windows")
-    return {"model": str(folder / "model"), "windows": [str(folder / "windows")], "validation": str(folder / "windows")}
+    windows = [str(folder / "windows")]
+    return {"model": str(folder / "model"), "windows": windows, "validation": windows}
 
 
 def trained(inputs, folder, **changes):

@@ -39,7 +39,7 @@ def test_a_run_without_training_has_one_member_and_no_trainings():
     ready = resolved["runs"]["ready"]
     assert settings.members(ready) == ["published"]
     assert [pair for pair in settings.trainings(resolved) if pair[0] == "ready"] == []
-    assert settings.trainings(resolved) == [("baseline", "seed-42"), ("roberta-base", "seed-42")]
+    assert {run for run, _ in settings.trainings(resolved)} == {"baseline", "roberta-base"}
     scored = [found for found in settings.scored(resolved) if found[0] == "ready"]
     assert scored == [("ready", "published", "squad_v2/validation", name) for name in READY["decodings"]]
 

@@ -35,7 +35,12 @@ def files(folder, titles):
         null_scores |= {f"a{number}": number % 3 - 1.5, f"b{number}": number % 5 - 1.5}
     answers = {key: text if null_scores[key] <= 0 else "" for key, text in best.items()}
     lines = [
-        {"id": key, "null_score": 0.5, "null_probability": 0.1, "candidates": [{"text": text, "score": 1.0, "probability": 0.4}] * 2}
+        {
+            "id": key,
+            "null_score": 0.5,
+            "null_probability": 0.1,
+            "candidates": [{"text": text, "score": 1.0, "probability": 0.4}] * 2,
+        }
         for key, text in best.items()
     ]
     names = {"answers": answers, "null_scores": null_scores}

@@ -49,7 +49,14 @@ def test_the_baseline_is_the_walkthroughs():
     }
     expected = {"epochs": 3, "max_steps": None, "batch_size": 16, "accumulation_steps": 1, "learning_rate": 2e-5}
     expected |= {"schedule": "linear", "warmup": 0, "weight_decay": 0.01, "max_gradient_norm": 1.0}
-    expected |= {"length_groups": 1, "attention_dropout": None, "compile": "graphs", "gpus": 1, "nodes": 1}
+    expected |= {
+        "length_groups": 1,
+        "attention_dropout": None,
+        "keep_epoch": "last",
+        "compile": "graphs",
+        "gpus": 1,
+        "nodes": 1,
+    }
     assert run["training"] == expected
     assert (run["precision"], run["padding"], run["decodings"][0]) == ("fp32", "max_length", "walkthrough")
     assert run["validate_on"] == "squad_v2/validation" and run["checkpoints"]["every_steps"] == 500

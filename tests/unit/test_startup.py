@@ -12,6 +12,7 @@ import pyarrow.parquet as parquet
 import pytest
 
 import tiny
+from qa.batching import read_targets
 from qa.files import read_json
 from qa.rows import arrow_table
 from qa.spans import Spans
@@ -62,6 +63,7 @@ def folder(tmp_path_factory):
 def imported(folder, rule, inputs, outputs, params, split="validation"):
     """Run the adapter of a rule in a process of its own; return the top-level modules that are imported at its end."""
     wildcards = {"split": split, "dataset": "mills", "run": "r", "member": "seed-1", "decoding": "n_best"}
+    wildcards |= {"share": "0.3", "key": "k", "lesson": "r-2"}
     job = {"input": inputs, "output": outputs, "params": params, "wildcards": wildcards, "threads": 1, "resources": {}}
     environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
     done = subprocess.run(
@@ -84,6 +86,7 @@ def imported(folder, rule, inputs, outputs, params, split="validation"):
 ANSWERS = {name: f"{name}.json" for name in ("answers", "null_scores", "nbest")}
 SCORED = [["r", "seed-1", "mills/validation", "n_best"]]
 SUMMARIZED = {"scored": SCORED, "swept": {}}
+CALIBRATING = {"spans": ["spans.parquet"], "windows": ["windows"], "records": ["records.parquet"]}
 PAIRED = {"answers": ["answers.json"] * 2, "records": ["records.parquet"]}
 PAIRS = {
     "pairs": [["mills/validation", "r", "n_best", "s", "n_best"]],
@@ -97,10 +100,18 @@ def modules(folder):
     """The modules of each stage, run one after the other as the workflow does."""
     inputs = {"spans": ["spans.parquet"], "windows": ["windows"], "records": "records.parquet"}
     records = ({"dataset": "dataset"}, {"records": "r.parquet"}, {"misaligned": "error"})
+    answered = {"answers": "answers.json", "nbest": "nbest.json", "records": "records.parquet", "windows": "windows"}
+    calibrated = {"decoding": {**DECODING, "calibrate_for": "f1", "unanswerable_prior": None}}
+    sides = {"kept": "kept.parquet", "held_out": "held_out.parquet"}
+    taught = {**inputs, "student": "windows"}
     return {
         "records of SQuAD's JSON": imported(folder, "records", *records),
         "records of rows": imported(folder, "records", *records, split="rows"),
         "postprocess": imported(folder, "postprocess", inputs, ANSWERS, {"decoding": DECODING}),
+        "explain": imported(folder, "explain", answered, {"slices": "slices.csv", "errors": "errors.parquet"}, {}),
+        "hold_out": imported(folder, "hold_out", {"records": "records.parquet"}, sides, {}),
+        "calibrate": imported(folder, "calibrate", CALIBRATING, {"found": "calibration.json"}, calibrated),
+        "soft_targets": imported(folder, "soft_targets", taught, {"targets": "targets.parquet"}, {"temperature": 2.0}),
         "score": imported(folder, "score", ANSWERS | {"records": "records.parquet"}, {"m": "metrics.json"}, {}),
         "summarize": imported(folder, "summarize", ["metrics.json"], {"table": "summary.csv"}, SUMMARIZED),
         "compare": imported(folder, "compare", PAIRED, {"table": "comparison.csv"}, PAIRS),
@@ -111,21 +122,31 @@ def modules(folder):
 NEEDED = {
     "records of SQuAD's JSON": {"pandas"},  # Arrow asks it whether a list of Python's is one of its own kinds
     "records of rows": {"datasets", "pandas", "huggingface_hub"},
+    **{stage: {"pandas"} for stage in ("hold_out", "soft_targets", "calibrate", "explain")},  # by Arrow's read_table
     "summarize": {"pandas"},
 }
 
 
-@pytest.mark.parametrize(
-    "stage", ["records of SQuAD's JSON", "records of rows", "postprocess", "score", "summarize", "compare", "resources"]
-)
+STAGES = ["records of SQuAD's JSON", "records of rows", "hold_out", "soft_targets", "calibrate", "postprocess", "score"]
+STAGES += ["explain", "summarize", "compare", "resources"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_around_the_model_imports_nothing_heavy_that_it_does_not_need(stage, modules):
     assert modules[stage] & HEAVY <= NEEDED.get(stage, set())
 
 
 def test_the_stages_were_really_run(modules, folder):
+    assert modules.keys() == set(STAGES)
     answers, metrics = read_json(folder / "answers.json"), read_json(folder / "metrics.json")
     assert len(answers) == metrics["total"] == 14 and any(answers.values())
     assert "pyarrow" in modules["postprocess"] & modules["score"]
     assert "r,mills,validation,n_best,1," in (folder / "summary.csv").read_text()
     assert "mills,validation,r,n_best,s,n_best,14,1,1," in (folder / "comparison.csv").read_text()
+    assert read_json(folder / "calibration.json")["questions"] == 14
+    sides = [parquet.read_metadata(folder / f"{name}.parquet").num_rows for name in ("kept", "held_out")]
+    assert sides == [10, 4] and len(
+        read_targets([str(folder / "targets.parquet")], len(arrow_table(folder / "windows")))
+    )
+    assert "answerability" in (folder / "slices.csv").read_text() and (folder / "errors.parquet").exists()
     assert (folder / "resources.csv").exists() and parquet.read_table(folder / "r.parquet").num_rows == 14

@@ -35,6 +35,7 @@ SETTINGS = {
     "precision": "fp32",
     "padding": "packed",
     "attention_dropout": 0.0,
+    "keep_epoch": "last",
     "overrides": {},
 }
 RUNNING = {
@@ -58,7 +59,7 @@ def inputs(tmp_path_factory):
     convert([tiny.write_squad(folder / "q.json", questions=30)], folder / "r.parquet")
     tokenize(folder / "r.parquet", load_tokenizer(folder / "model"), WINDOWS, folder / "windows")
     windows = str(folder / "windows")
-    return {"model": str(folder / "model"), "windows": [windows], "validation": windows}
+    return {"model": str(folder / "model"), "windows": [windows], "validation": [windows]}
 
 
 class Killed(BaseException):
@@ -115,7 +116,7 @@ def test_a_killed_and_resumed_training_ends_with_the_same_bytes(inputs, undistur
 
 
 def steps_of_an_epoch(inputs):
-    return -(-len(load_windows(inputs["validation"])) // SETTINGS["batch_size"])
+    return -(-len(load_windows(inputs["windows"][0])) // SETTINGS["batch_size"])
 
 
 @pytest.mark.parametrize("epochs", [2, 1.5])
@@ -236,9 +237,9 @@ PREDICTION = {"batch_size": 5, "candidates": 6, "precision": "fp32", "padding": 
 
 
 def test_predicted_spans_are_the_greatest_logits_of_each_context(inputs, tmp_path):
-    predict(inputs["model"], inputs["validation"], PREDICTION, 1, tmp_path / "s.parquet")
+    predict(inputs["model"], inputs["windows"][0], PREDICTION, 1, tmp_path / "s.parquet")
     spans, model = Spans.read(tmp_path / "s.parquet"), load_model(inputs["model"]).eval()
-    for number, row in enumerate(load_windows(inputs["validation"])):
+    for number, row in enumerate(load_windows(inputs["windows"][0])):
         tensors = {name: torch.tensor([row[name]]) for name in ("input_ids", "token_type_ids")}
         with torch.inference_mode():
             output = model(**tensors)
@@ -259,7 +260,7 @@ def test_packed_rows_and_those_padded_to_any_width_give_the_same_spans(inputs, t
         "longest": {"padding": "longest"},
         "fixed": {"padding": "max_length", "max_length": 96},
     }.items():
-        predict(inputs["model"], inputs["validation"], {**PREDICTION, **padding}, 1, tmp_path / name)
+        predict(inputs["model"], inputs["windows"][0], {**PREDICTION, **padding}, 1, tmp_path / name)
         spans = Spans.read(tmp_path / name)
         if len(plain):
             assert (spans.start_index == plain.start_index).all() and (spans.end_index == plain.end_index).all()
@@ -272,7 +273,7 @@ def test_a_windows_spans_do_not_depend_on_those_predicted_beside_it(padding, inp
     found = []
     for size in (1, 50):
         settings = {**PREDICTION, "batch_size": size, "padding": padding}
-        predict(inputs["model"], inputs["validation"], settings, 1, tmp_path / "s.parquet")
+        predict(inputs["model"], inputs["windows"][0], settings, 1, tmp_path / "s.parquet")
         found.append(Spans.read(tmp_path / "s.parquet"))
     for name, alone in vars(found[0]).items():
         if name.endswith("index"):
@@ -307,7 +308,7 @@ def test_a_model_without_finite_logits_has_no_answers(inputs, tmp_path):
     model.save_pretrained(tmp_path / "nan")
     load_tokenizer(inputs["model"]).save_pretrained(tmp_path / "nan")
     with pytest.raises(InputError, match="logits are not finite"):
-        predict(tmp_path / "nan", inputs["validation"], PREDICTION, 1, tmp_path / "s")
+        predict(tmp_path / "nan", inputs["windows"][0], PREDICTION, 1, tmp_path / "s")
     assert not (tmp_path / "s").exists()
 
 
@@ -331,3 +332,22 @@ def test_unusable_model_folders_are_named(inputs, tmp_path):
 
 def test_overrides_change_the_models_configuration(inputs):
     assert load_model(inputs["model"], {"hidden_dropout_prob": 0.3}).config.hidden_dropout_prob == 0.3
+
+
+def test_several_folders_of_windows_are_trained_on_as_the_questions_of_all_at_once(inputs, tmp_path):
+    files = [tiny.write_squad(tmp_path / f"{name}.json", questions=9, prefix=name) for name in ("one", "other")]
+    for name, parts in {"one": files[:1], "other": files[1:], "all": files}.items():
+        convert(parts, tmp_path / f"{name}.parquet")
+        tokenize(tmp_path / f"{name}.parquet", load_tokenizer(inputs["model"]), WINDOWS, tmp_path / name)
+    folders = {"apart": ["one", "other"], "together": ["all"]}
+    folders = {way: [str(tmp_path / name) for name in names] for way, names in folders.items()}
+    trained = {
+        way: train({**inputs, "windows": windows}, tmp_path / way, settings={**SETTINGS, "max_steps": 3})
+        for way, windows in folders.items()
+    }
+    assert sha256_of_folder(trained["apart"] / "model") == sha256_of_folder(trained["together"] / "model")
+    assert history(trained["apart"]) == history(trained["together"])
+    manifest = json.loads((trained["apart"] / "manifest.json").read_text())
+    sizes = [len(load_windows(folder)) for folder in folders["apart"]]
+    assert manifest["training_windows"] == sum(sizes) and min(sizes) > 0
+    assert manifest["inputs"]["windows"].keys() == set(folders["apart"])

@@ -8,13 +8,24 @@ from typing import Any
 
 import pytest
 
-from chain import CONFIG, WITHOUT_NETWORK, Project, copy_of
+from chain import CONFIG, QUALITY, WITHOUT_NETWORK, Project, copy_of
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The chain after a run from nothing; where the system allows, in a namespace without network."""
-    project = copy_of(tmp_path_factory.mktemp("project"))
+    return _run(copy_of(tmp_path_factory.mktemp("project")))
+
+
+@pytest.fixture(scope="session")
+def improved(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Another one, with calibration, ensembles, a pupil and a training on two splits: what QUALITY says."""
+    project = copy_of(tmp_path_factory.mktemp("improved"))
+    project.configure(QUALITY)
+    return _run(project)
+
+
+def _run(project: Project) -> Project:
     if subprocess.run([*WITHOUT_NETWORK, "true"], capture_output=True).returncode == 0:
         project.prefix = WITHOUT_NETWORK
     done = project.snakemake()

@@ -7,18 +7,22 @@ from typing import Any
 
 import pytest
 
+from chain import QUALITY
 from qa import reference
 
 pytestmark = pytest.mark.xdist_group("workflow")
 
 COMPARE = {"compare", "resources"}
 SCORE = {"score", "summarize", *COMPARE}
-EXPLAIN = {"explain"}
+EXPLAIN = {"explain", "resources"}
 POSTPROCESS = {"postprocess", *EXPLAIN, *SCORE}
 PREDICT = {"predict", *POSTPROCESS}
 TRAIN = {"train", *PREDICT}
 TOKENIZE = {"tokenize_and_label", *TRAIN}
 RECORDS = {"records", *TOKENIZE}
+CALIBRATE = {"calibrate", *POSTPROCESS}
+TEACH = {"soft_targets", *TRAIN}
+HOLD_OUT = {"hold_out", *TEACH, *CALIBRATE, *TOKENIZE}
 NOTHING: set[str] = set()
 ONE_MORE_SPLIT = PREDICT - {"compare"}  # that the reference of the comparison does not answer
 
@@ -78,6 +82,22 @@ TABLE: dict[str, tuple[str, Any, set[str]]] = {
     "compare": ("compare", [["small/n_best", "small/walkthrough"]], COMPARE),
 }
 
+# key of the schema -> (paths in the configuration QUALITY with new values, rules that rerun)
+OF_QUALITY: dict[str, tuple[dict[str, Any], set[str]]] = {
+    "decodings.*.calibrate_for": ({"decodings.calibrated.calibrate_for": "exact"}, CALIBRATE),
+    "decodings.*.unanswerable_prior": ({"decodings.calibrated.unanswerable_prior": 0.5}, CALIBRATE),
+    "defaults.hold_out": ({"defaults.hold_out": 0.4}, HOLD_OUT),
+    "defaults.distillation.weight": ({"defaults.distillation.weight": 0.9}, TRAIN),
+    "defaults.distillation.temperature": ({"defaults.distillation.temperature": 4.0}, TEACH),
+    "defaults.training.keep_epoch": ({"runs.pupil.training": {"keep_epoch": "best"}}, TRAIN),
+    "runs.*.ensemble": ({"runs.seeds.ensemble": ["seeded", "bytes"]}, POSTPROCESS),
+    "runs.*.calibrate_on": (
+        {f"runs.{run}.calibrate_on": ["mills/extra"] for run in ("seeded", "team")},
+        {*TEACH, *CALIBRATE},
+    ),
+    "runs.*.teacher": ({"runs.pupil.teacher": "seeded"}, TEACH),
+}
+
 # module or adapter -> rules that rerun when its code changes
 CODE: dict[str, set[str]] = {
     "qa/hub.py": {"download", *RECORDS},
@@ -105,7 +125,14 @@ CODE: dict[str, set[str]] = {
     "qa/statistics.py": {*EXPLAIN, *SCORE},
     "qa/slices.py": EXPLAIN,
     "qa/mistakes.py": EXPLAIN,
-    "qa/confidence.py": NOTHING,
+    "qa/confidence.py": SCORE,
+    "qa/holding_out.py": NOTHING,
+    "qa/calibration.py": NOTHING,
+    "qa/ensembles.py": POSTPROCESS,
+    "qa/distillation.py": NOTHING,
+    "qa/lineage.py": NOTHING,
+    "qa/expected.py": NOTHING,
+    "qa/epochs.py": NOTHING,
     "qa/comparison.py": COMPARE,
     "qa/pairs.py": NOTHING,
     "qa/downloads.py": {"download", *RECORDS},
@@ -136,6 +163,9 @@ CODE: dict[str, set[str]] = {
     "postprocess.py": POSTPROCESS,
     "score.py": SCORE,
     "explain.py": EXPLAIN,
+    "hold_out.py": NOTHING,
+    "calibrate.py": NOTHING,
+    "soft_targets.py": NOTHING,
     "summarize.py": {"summarize", "resources"},
     "compare.py": COMPARE,
     "resources.py": {"resources"},
@@ -143,6 +173,20 @@ CODE: dict[str, set[str]] = {
     "preflight.py": NOTHING,
     "orphans.py": NOTHING,
     "executor.py": NOTHING,
+}
+
+# module or adapter -> rules that rerun of QUALITY, which holds out, calibrates and teaches
+CODE_OF_QUALITY: dict[str, set[str]] = {
+    "qa/holding_out.py": HOLD_OUT,
+    "qa/calibration.py": CALIBRATE,
+    "qa/confidence.py": CALIBRATE,
+    "qa/decoding.py": {*TEACH, *CALIBRATE},
+    "qa/ensembles.py": {*TEACH, *CALIBRATE},
+    "qa/distillation.py": TEACH,
+    "qa/lineage.py": NOTHING,
+    "hold_out.py": HOLD_OUT,
+    "calibrate.py": CALIBRATE,
+    "soft_targets.py": TEACH,
 }
 
 
@@ -162,11 +206,22 @@ def test_a_changed_setting_reruns_exactly_the_stages_that_read_it(key, finished,
     assert finished.would_run(changed) == rules
 
 
-def test_the_table_covers_every_key_and_agrees_with_what_the_schema_documents():
-    order = ["download", "records", "tokenize_and_label", "train", "predict", "postprocess", "compare"]
+@pytest.mark.parametrize("key", OF_QUALITY)
+def test_a_changed_setting_of_quality_reruns_exactly_the_stages_that_read_it(key, improved):
+    changes, rules = OF_QUALITY[key]
+    config = copy.deepcopy(QUALITY)
+    for path, value in changes.items():
+        put(config, path, value)
+    assert improved.would_run(config) == rules
+
+
+def test_the_tables_cover_every_key_and_agree_with_what_the_schema_documents():
+    order = ["download", "records", "hold_out", "tokenize_and_label", "soft_targets", "train", "predict", "calibrate"]
+    order += ["postprocess", "compare"]
     documented = {name: node["x-reruns"] for name, node in reference.every_key() if "x-reruns" in node}
-    shown = {name: next((rule for rule in order if rule in rules), "nothing") for name, (_, _, rules) in TABLE.items()}
-    assert shown == documented
+    rules = {key: row[-1] for key, row in {**TABLE, **OF_QUALITY}.items()}
+    assert not TABLE.keys() & OF_QUALITY.keys()
+    assert {key: next((rule for rule in order if rule in some), "nothing") for key, some in rules.items()} == documented
 
 
 def test_the_code_table_names_every_module_and_adapter(finished):
@@ -182,6 +237,17 @@ def test_changed_code_reruns_exactly_the_stages_that_use_it(module, finished):
     try:
         path.write_text(before + "\n\nADDED = 1\n")
         assert finished.would_run() == CODE[module]
+    finally:
+        path.write_text(before)
+
+
+@pytest.mark.parametrize("module", CODE_OF_QUALITY)
+def test_changed_code_of_quality_reruns_exactly_the_stages_that_use_it(module, improved):
+    path = improved.path("workflow", "scripts", module)
+    before = path.read_text()
+    try:
+        path.write_text(before + "\n\nADDED = 1\n")
+        assert improved.would_run() == CODE_OF_QUALITY[module]
     finally:
         path.write_text(before)
 

@@ -9,7 +9,16 @@ import pytest
 
 pytestmark = pytest.mark.xdist_group("workflow")
 
-STAGES = {"download": 3, "records": 3, "tokenize_and_label": 4, "train": 2, "predict": 2, "postprocess": 3, "score": 3}
+STAGES = {
+    "download": 3,
+    "records": 3,
+    "tokenize_and_label": 4,
+    "train": 2,
+    "predict": 2,
+    "postprocess": 3,
+    "score": 3,
+    "explain": 3,
+}
 # in transformers' place, so that no code of the stage changes: kills the job of one run, and fails that of the other
 BROKEN = """
 import logging, os, signal

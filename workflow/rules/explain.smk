@@ -6,8 +6,12 @@ rule explain:
         answers=rules.postprocess.output.answers,
         nbest=rules.postprocess.output.nbest,
         records="results/records/{dataset}/{split}.parquet",
-        windows=lambda wildcards: settings.windows_folders(
-            CONFIG, wildcards.run, wildcards.member, f"{wildcards.dataset}/{wildcards.split}"
+        windows=lambda wildcards: checked(
+            settings.windows_folders,
+            CONFIG,
+            wildcards.run,
+            wildcards.member,
+            f"{wildcards.dataset}/{wildcards.split}",
         )[0],
     output:
         slices=report(

@@ -7,7 +7,7 @@ An ensemble's spans and windows are those of its models.
 def answering_inputs(wildcards):
     run, member, split = wildcards.run, wildcards.member, f"{wildcards.dataset}/{wildcards.split}"
     inputs = {
-        "spans": lineage.spans(CONFIG, run, member, split),
+        "spans": checked(lineage.spans, CONFIG, run, member, split),
         "windows": settings.windows_folders(CONFIG, run, member, split),
         "records": f"results/records/{split}.parquet",
     }

@@ -13,8 +13,12 @@ def train_inputs(wildcards):
         raise WorkflowError(f"run `{wildcards.run}` trains nothing (train_on: null)")
     windows = [settings.windows_folder(run, split) for split in lineage.training_splits(run)]
     inputs = {"model": "resources/models/" + run["model"], "windows": windows}
-    if run["validate_on"]:
-        inputs["validation"] = settings.windows_folder(run, run["validate_on"])
+    held_out = lineage.calibration_splits(run)
+    if held_out:
+        inputs["held_out_records"] = [f"results/records/{split}.parquet" for split in held_out]
+        inputs["held_out_windows"] = [settings.windows_folder(run, split) for split in held_out]
+    if validation := [run["validate_on"]] if run["validate_on"] else held_out:
+        inputs["validation"] = [settings.windows_folder(run, split) for split in validation]
     if run["teacher"]:
         inputs["targets"] = settings.target_files(run)
     return inputs

@@ -8,7 +8,7 @@ with stage("train", snakemake.log[0], job):
     from qa import training
 
     training.train(
-        inputs=dict(snakemake.input.items()),
+        inputs={name: str(paths) if name == "model" else list(paths) for name, paths in snakemake.input.items()},
         settings=snakemake.params.settings,
         seed=snakemake.params.seed,
         running={

@@ -57,7 +57,7 @@ def calibrate(
         texts = texts_of(found, contexts)
         parts.append((found, list(golds.values()), texts))
         titles += len({name for name in names if name})
-    questions = _together([questions_of(*part) for part in parts])
+    questions = together([questions_of(*part) for part in parts])
     share = float(questions.unanswerable.mean())
     if share in (0.0, 1.0):
         raise InputError(
@@ -170,6 +170,7 @@ def _temperature(parts: Sequence[tuple[Candidates, list[list[str]], list[str]]])
     return confidence.fit_temperature(scores, bounds, nulls, np.array(right, bool), silent)
 
 
-def _together(parts: list[Questions]) -> Questions:
+def together(parts: list[Questions]) -> Questions:
+    """The questions of all parts, one after the other."""
     names = ("difference", "exact", "f1", "unanswerable")
     return Questions(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))

@@ -118,7 +118,7 @@ class TrainingMemory:
         for entry in self.folder.iterdir():
             if entry != self.checkpoints and not checkpoints:
                 remove(entry)
-        for checkpoint in checkpoints_in(self.checkpoints):
+        for checkpoint in [*checkpoints_in(self.checkpoints), *self.checkpoints.glob("best-*")]:
             if not checkpoints:
                 remove(checkpoint)
         try:

@@ -20,6 +20,7 @@ def jobs(resolved: dict[str, Any]) -> list[dict[str, str]]:
         for name, run in resolved["runs"].items()
         for split in [
             *lineage.training_splits(run),
+            *lineage.calibration_splits(run),
             *filter(None, [run["validate_on"]]),
             *(split for (each, _), split in predictions(resolved) if each == name),
         ]

@@ -43,6 +43,7 @@ def divide(records_file: str | Path, share: float, kept: str | Path, held: str |
     Raises InputError where one side would be empty.
     """
     import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.parquet as parquet
 
     table = parquet.read_table(records_file)
@@ -54,7 +55,7 @@ def divide(records_file: str | Path, share: float, kept: str | Path, held: str |
             f"{numbers[0]:,} for training and {numbers[1]:,} for calibration; change hold_out, or give more data"
         )
     mask = pa.array(chosen)
-    for path, part in ((kept, pa.compute.invert(mask)), (held, mask)):
+    for path, part in ((kept, pc.invert(mask)), (held, mask)):
         with written_aside(path) as aside:
             parquet.write_table(table.filter(part), aside, compression="zstd")
     log.info(f"{numbers[1]:,} questions held out for calibration, {numbers[0]:,} train")

@@ -2,6 +2,7 @@
 
 import logging
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,26 +53,53 @@ def predict(
     table = arrow_table(windows_folder)
     columns = [*inputs_of(model, ["input_ids", "token_type_ids"]), *PLACES]
     windows = WindowStore(table, [name for name in columns if name in table.column_names])
-    spans = Spans.empty(len(windows), settings["candidates"])
-    progress = Progress("predict", len(windows), "windows")
     how = f"{form}, {packing.attention_of(model, device, settings['precision'])}"
     log.info(f"predicting {len(windows):,} windows on {device}, {settings['precision']}, {how}")
-    order = np.argsort(-windows.lengths, kind="stable")
-    size, waiting = settings["batch_size"], deque()
-    padding_counts = settings["padding"] == "max_length"
-    with torch.inference_mode(), devices.arithmetic(settings["precision"]):
-        for first in range(0, len(order), size):
-            chosen = order[first : first + size]
-            rows = windows.rows(chosen)
-            waiting.append((chosen, _found(model, collator, rows, spans.candidates, device, padding_counts)))
-            if len(waiting) > AHEAD:
-                _put(spans, *waiting.popleft(), model_folder)
-                progress.reach(first)
-        while waiting:
-            _put(spans, *waiting.popleft(), model_folder)
-    progress.reach(len(windows))
+    with devices.arithmetic(settings["precision"]):
+        spans = spans_of(
+            model,
+            windows,
+            collator,
+            settings["batch_size"],
+            settings["candidates"],
+            device,
+            model_folder,
+            settings["padding"] == "max_length",
+        )
     with written_aside(target) as aside:
         spans.write(aside)
+
+
+def spans_of(
+    model: Callable[..., Any],
+    windows: WindowStore,
+    collator: Packer | Padder,
+    batch_size: int,
+    candidates: int,
+    device: torch.device,
+    name: str | Path,
+    padding_counts: bool = False,
+) -> Spans:
+    """The spans of windows in their order, by a model that is on `device` and in evaluation mode.
+
+    `name` stands for it in messages. For `padding_counts` see `_found`.
+    """
+    spans = Spans.empty(len(windows), candidates)
+    progress = Progress("predict", len(windows), "windows")
+    order = np.argsort(-windows.lengths, kind="stable")
+    waiting: deque[Any] = deque()
+    with torch.inference_mode():
+        for first in range(0, len(order), batch_size):
+            chosen = order[first : first + batch_size]
+            rows = windows.rows(chosen)
+            waiting.append((chosen, _found(model, collator, rows, candidates, device, padding_counts)))
+            if len(waiting) > AHEAD:
+                _put(spans, *waiting.popleft(), name)
+                progress.reach(first)
+        while waiting:
+            _put(spans, *waiting.popleft(), name)
+    progress.reach(len(windows))
+    return spans
 
 
 def _found(

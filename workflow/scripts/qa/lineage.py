@@ -17,8 +17,17 @@ def members(run: dict[str, Any]) -> list[str]:
 
 
 def parts(resolved: dict[str, Any], name: str, member: str) -> list[Part]:
-    """The models whose spans answer for a member: itself, or those of an ensemble."""
-    if name not in resolved["ensembles"]:
+    """The models whose spans answer for a member: itself, or those of an ensemble.
+
+    Raises InputError for a run that the configuration does not have, and for an ensemble's seeds and a run's ensemble.
+    """
+    known = [*resolved["runs"], *resolved["ensembles"]]
+    if name not in known:
+        raise InputError(f"no run `{name}` in the configuration; there are {', '.join(known)}")
+    if (name in resolved["ensembles"]) != (member == ENSEMBLE):
+        of = resolved["ensembles"].get(name) or resolved["runs"][name]
+        raise InputError(f"run `{name}` has no member `{member}`; it has {', '.join(members(of))}")
+    if member != ENSEMBLE:
         return [(name, member)]
     named = resolved["ensembles"][name][ENSEMBLE]
     return list(dict.fromkeys(part for each in named for part in parts_named(resolved, each)))
@@ -61,7 +70,7 @@ def calibration_of(resolved: dict[str, Any], name: str) -> list[str]:
 
     Raises InputError where an ensemble's models held out different questions.
     """
-    if name in resolved["runs"]:
+    if name not in resolved["ensembles"]:
         return calibration_splits(resolved["runs"][name])
     ensemble = resolved["ensembles"][name]
     if ensemble["calibrate_on"]:
@@ -121,9 +130,11 @@ def check_calibration(resolved: dict[str, Any]) -> None:
                 continue
             raise InputError(f"config: runs.{name}.ensemble: {error}") from None
         if calibrated and not splits:
+            published = name in resolved["runs"] and not run["train_on"]
             raise InputError(
                 f"config: runs.{name}.decodings: `{calibrated[0]}` has a calibrated null_threshold, and the run holds "
-                "no questions out; set hold_out above 0 or name calibrate_on, or choose a decoding with a number"
+                f"no questions out; {'' if published else 'set hold_out above 0 or '}name calibrate_on, or choose a "
+                "decoding with a number"
             )
         if calibrated and (judged := [split for split in splits if split in run["evaluate_on"]]):
             raise InputError(
@@ -134,7 +145,7 @@ def check_calibration(resolved: dict[str, Any]) -> None:
 
 def _check_calibrate_on(resolved: dict[str, Any], name: str, run: dict[str, Any]) -> None:
     """Refuse to calibrate on splits that are evaluated on, or trained on by a model that is calibrated there."""
-    models = [each for each, _ in parts(resolved, name, ENSEMBLE)]
+    models = [name] if name in resolved["runs"] else [each for each, _ in parts(resolved, name, ENSEMBLE)]
     trained = {split: each for each in models for split in resolved["runs"][each]["train_on"] or []}
     for split in run["calibrate_on"] or []:
         if split in run["evaluate_on"]:
@@ -146,6 +157,16 @@ def _check_calibrate_on(resolved: dict[str, Any], name: str, run: dict[str, Any]
             raise InputError(
                 f"config: runs.{name}.calibrate_on: run `{trained[split]}` trains on {split}; a model is too sure of "
                 "answers that it was taught; name other splits, or leave it out and hold some questions out (hold_out)"
+            )
+
+
+def check_kept_epochs(resolved: dict[str, Any]) -> None:
+    """Raise InputError where the best epoch is to be kept and there are no questions to tell."""
+    for name, run in resolved["runs"].items():
+        if run["train_on"] and run["training"]["keep_epoch"] == "best" and not calibration_splits(run):
+            raise InputError(
+                f"config: runs.{name}.training.keep_epoch: the best epoch shows on questions held out, and there are "
+                "none; set hold_out above 0, name calibrate_on, or keep the last"
             )
 
 

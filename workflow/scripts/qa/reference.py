@@ -13,6 +13,7 @@ RERUNS = {
     "records": "records and all after it",
     "tokenize_and_label": "tokenize_and_label and all after it",
     "hold_out": "hold_out and all after it",
+    "soft_targets": "soft_targets, train and all after it",
     "train": "train and all after it",
     "predict": "predict and all after it",
     "calibrate": "calibrate, postprocess and all after it",

@@ -99,6 +99,7 @@ def _resolved(config: dict[str, Any]) -> dict[str, Any]:
         _check_names(name, run, resolved)
     lineage.check_parts(resolved)
     lineage.check_calibration(resolved)
+    lineage.check_kept_epochs(resolved)
     return resolved | pairs.comparisons(config, every)
 
 

@@ -4,6 +4,7 @@ import errno
 import json
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ class WindowTrainer(Trainer):
     A logged loss is the mean since the row before. The Trainer forgets the sum that leads there when it resumes.
     With `padding_counts` the loss is the model's own, a softmax over the whole row, as in the walkthrough; else padding
     is left out, so that a window's loss does not depend on the rows beside it. Where windows have soft targets,
-    `distillation` says their `weight` in the loss and the `temperature`.
+    `distillation` says their `weight` in the loss and the `temperature`. What `check` finds of the model is validated
+    too.
     """
 
     def __init__(
@@ -42,10 +44,12 @@ class WindowTrainer(Trainer):
         batches: EpochBatches,
         padding_counts: bool,
         distillation: dict[str, float] | None = None,
+        check: Callable[[Any], dict[str, float]] | None = None,
         **options: Any,
     ):
         super().__init__(*arguments, **options)
-        self.batches, self.padding_counts, self.distillation = batches, padding_counts, distillation
+        self.batches, self.padding_counts = batches, padding_counts
+        self.distillation, self.check = distillation, check
         self.unlogged = torch.tensor(0.0, device=self.args.device)
         self.logged_step = 0
 
@@ -87,6 +91,13 @@ class WindowTrainer(Trainer):
         loss = super().training_step(*arguments, **options)
         self.unlogged += loss.detach()
         return loss
+
+    def evaluation_loop(self, *arguments: Any, **options: Any) -> Any:
+        """The Trainer's validation, and what `check` finds."""
+        output = super().evaluation_loop(*arguments, **options)
+        if self.check:
+            output.metrics.update(self.check(self.model))
+        return output
 
     def log(self, logs: dict[str, float], *arguments: Any, **options: Any) -> None:
         """Add a row to the history, with the loss as an undisturbed training has it."""

@@ -1,6 +1,7 @@
 """Fine-tuning with the Hugging Face Trainer: same inputs, same weights; resumed where it stopped."""
 
 import csv
+import importlib
 import logging
 import math
 import statistics
@@ -31,6 +32,8 @@ CSV_COLUMNS = {
     "epoch": "epoch",
     "loss": "loss",
     "eval_loss": "validation_loss",
+    "eval_calibration_exact": "calibration_exact",
+    "eval_calibration_f1": "calibration_f1",
     "learning_rate": "learning_rate",
     "grad_norm": "gradient_norm",
     "samples_per_second": "samples_per_second",
@@ -106,7 +109,8 @@ def train(
     """Fine-tune a model and write its folder, the history of its training and its manifest.
 
     `inputs` are the folder `model`, the folders `windows` to train on and, where a loss is wanted after each epoch, the
-    folder `validation`; with a teacher, the files `targets`, one for each folder of windows; `settings` what determines
+    folders `validation`; the folders `held_out_windows` and the files `held_out_records` where EM and F1 are; with a
+    teacher, the files `targets`, one for each folder of windows; `settings` what determines
     the result; `running` the checkpoint and logging intervals, the numbers of CPU `threads`, `gpus` and
     `nodes`, and `walltime_minutes`, which the job was given; `outputs` the folders `model` and `checkpoints` and the
     files `history` and `manifest`; `identity` what else the manifest says, with the digest `code` that the checkpoints'
@@ -176,16 +180,30 @@ def _trained(task: Task) -> tuple[Any, TrainerState, dict[str, float]]:
     """The fine-tuned model, the Trainer's state and the peak memory, from here or from processes of their own."""
     model, state = finished(task.resume)
     if model is not None:
-        return model, state, manifest.peak_memory()
+        return _kept(model, state, task), state, manifest.peak_memory()
     if task.running["gpus"] * task.running["nodes"] == 1:
         trainer = fit(task)
-        return trainer.model, trainer.state, manifest.peak_memory()
+        return _kept(trainer.model, trainer.state, task), trainer.state, manifest.peak_memory()
     work = {"inputs": task.inputs, "settings": task.settings, "seed": task.seed, "running": task.running}
     used = distributed.launch(work, task.memory, task.resume, task.requests)
     model, state = finished(task.memory.newest_whole())
     if model is None:
         raise RuntimeError(f"{task.memory.checkpoints}: all processes ended well, but the last checkpoint is not there")
-    return model, state, used
+    return _kept(model, state, task), state, used
+
+
+def _kept(model: Any, state: TrainerState, task: Task) -> Any:
+    """The model after the last epoch, or after the best one where that is to be kept."""
+    if task.settings["keep_epoch"] == "last":
+        return model
+    step = _measuring().best_step(state.log_history)
+    log.info(f"the best epoch on held-out questions ended at step {step:,} of {state.global_step:,}; it is kept")
+    return load_model(task.memory.checkpoints / f"best-{step}")
+
+
+def _measuring() -> Any:
+    """The module `epochs`, by name: what measures is no part of this code's digest, so that it retrains nothing."""
+    return importlib.import_module("qa.epochs")
 
 
 def fit(task: Task) -> Trainer:
@@ -225,7 +243,7 @@ def _trainer(task: Task) -> WindowTrainer:
         with_attention_dropout(inputs["model"], settings["overrides"], settings["attention_dropout"]),
     )
     windows = _windows(inputs["windows"], model, inputs.get("targets"))
-    validation = _windows([inputs["validation"]], model) if "validation" in inputs else None
+    validation = _windows(inputs["validation"], model) if "validation" in inputs else None
     arguments = training_arguments(settings, seed, running, task.memory.checkpoints, validation is not None)
     batches = EpochBatches(
         windows.lengths,
@@ -239,6 +257,9 @@ def _trainer(task: Task) -> WindowTrainer:
     )
     collator, rows = packing.collator(model, load_tokenizer(inputs["model"]), settings)
     how = f"{rows}, {packing.attention_of(model, arguments.device, settings['precision'])}"
+    check = None
+    if "held_out_windows" in inputs:
+        check = _measuring().Check(inputs["held_out_windows"], inputs["held_out_records"], collator, arguments.device)
     if arguments.device.type == "cuda":
         if isinstance(collator, Packer):
             collator = _in_fixed_shapes(collator, batches, validation, arguments)
@@ -252,10 +273,12 @@ def _trainer(task: Task) -> WindowTrainer:
         batches=batches,
         padding_counts=settings["padding"] == "max_length",
         distillation=settings.get("distillation"),
+        check=check,
     )
     limit = Walltime(running["walltime_minutes"])
     saving = Saving(trainer, task.memory, running["keep"], task.requests, limit)
-    for callback in (Order(batches), Watch(len(windows)), saving):
+    keeping = [_measuring().KeepBest()] if settings["keep_epoch"] == "best" else []
+    for callback in (Order(batches), Watch(len(windows)), *keeping, saving):
         trainer.add_callback(callback)
     trainer.remove_callback(PrinterCallback)  # Watch prints
     where = f"{arguments.device}, processes: {arguments.world_size}"

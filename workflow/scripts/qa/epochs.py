@@ -1,0 +1,71 @@
+"""Epochs: how well a training answers held-out questions after each of them, and which one is kept."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as parquet
+import torch
+from transformers import TrainerCallback
+
+from qa import calibration, inference
+from qa.batching import Packer, Padder, WindowStore
+from qa.decoding import Rows, n_best
+from qa.files import written_aside
+from qa.models import inputs_of
+from qa.rows import arrow_table
+from qa.scores import titles_and_golds
+
+CANDIDATES, LONGEST_ANSWER = 20, 30  # of the n-best decoding that measures
+EXACT, F1 = "eval_calibration_exact", "eval_calibration_f1"  # as the Trainer names what it evaluates
+BATCH = 64  # windows
+
+
+class Check:
+    """EM and F1 of a model on held-out questions, at the null threshold that is best for F1 there.
+
+    `windows` are folders, `records` the files of their questions, one for each; `device` where the model is.
+    """
+
+    def __init__(self, windows: list[str], records: list[str], collator: Packer | Padder, device: torch.device):
+        self.windows, self.records, self.collator, self.device = windows, records, collator, device
+
+    def __call__(self, model: Any) -> dict[str, float]:
+        """In percent, by the names of the Trainer's log."""
+        model.eval()
+        found = [self._questions(model, *pair) for pair in zip(self.windows, self.records, strict=True)]
+        questions = calibration.together(found)
+        weights = np.ones(len(questions.difference))
+        threshold = calibration.best_threshold(questions, "f1", weights)
+        scores = calibration.scores_at(questions, threshold, weights)
+        return {EXACT: scores["exact"], F1: scores["f1"]}
+
+    def _questions(self, model: Any, windows: str, records: str) -> calibration.Questions:
+        table = arrow_table(windows)
+        columns = [*inputs_of(model, ["input_ids", "token_type_ids"]), *inference.PLACES]
+        store = WindowStore(table, [name for name in columns if name in table.column_names])
+        # model.forward, which is not compiled: shapes differ from training's
+        spans = inference.spans_of(model.forward, store, self.collator, BATCH, CANDIDATES, self.device, windows)
+        golds = list(titles_and_golds(records)[1].values())
+        candidates = n_best(spans, Rows.of(table), len(golds), CANDIDATES, LONGEST_ANSWER)
+        contexts = parquet.read_table(records, columns=["context"]).column(0).to_pylist()
+        return calibration.questions_of(candidates, golds, calibration.texts_of(candidates, contexts))
+
+
+class KeepBest(TrainerCallback):
+    """Saves the weights after each epoch that is better than all before, under `best-{step}` of the checkpoints.
+
+    All of them stay until the end: a training that is killed and resumed may take another course after its checkpoint.
+    """
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        """Called by the Trainer after a validation."""
+        if args.process_index == 0 and best_step(state.log_history) == state.global_step:
+            with written_aside(Path(args.output_dir, f"best-{state.global_step}"), directory=True) as aside:
+                model.save_pretrained(aside)
+
+
+def best_step(history: list[dict[str, Any]]) -> int:
+    """The step of the first of the best epochs by F1 on held-out questions, of a Trainer's log."""
+    rows = [row for row in history if F1 in row]
+    return max(rows, key=lambda row: (row[F1], -row["step"]))["step"]
