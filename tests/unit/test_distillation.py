@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import tiny
-from qa import training
+from qa import trainer, training
 from qa.answers import Candidates
 from qa.batching import PLACES, SOFT_TARGETS, Packer, Padder, TokenRows, WindowStore, read_targets
 from qa.decoding import Rows
@@ -279,7 +279,7 @@ def test_the_labels_of_tokenize_are_what_a_teacher_without_doubt_teaches(taught,
 
 def test_an_ensemble_teaches_the_mean_of_its_members(taught, tmp_path):
     folder, context = taught
-    members = [("WordPiece", "1412"), ("Unigram", "Söhl")]
+    members = [("WordPiece", "1st"), ("Unigram", "bridge")]  # both in the first window
     spans = [sure_of(folder, family, [text, ""], context) for family, text in members]
     folders = [str(folder / family) for family, _ in members]
     student = folder / "byte-level BPE"
@@ -550,6 +550,12 @@ def test_the_loss_is_a_mixture_of_labels_and_teacher_and_each_teaches_something_
     labels, teacher, mixed = (losses(trained(lesson, tmp_path / str(weight), weight)) for weight in (None, 1.0, 0.25))
     assert mixed[0] == pytest.approx(0.75 * labels[0] + 0.25 * teacher[0], rel=1e-5)
     assert len({labels[1], teacher[1], mixed[1]}) == 3 and abs(labels[0] - teacher[0]) > 1e-3
+
+
+def test_labels_count_for_nothing_where_the_teacher_has_all_the_weight(lesson, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "soft_loss", lambda start, *others: 0.0 * start.sum())
+    assert losses(trained(lesson, tmp_path / "all", 1.0)) == [0, 0]
+    assert losses(trained(lesson, tmp_path / "half", 0.5))[0] > 0
 
 
 @pytest.mark.parametrize("changes", [{"padding": "longest"}, {"accumulation_steps": 2}])

@@ -91,9 +91,9 @@ OF_QUALITY: dict[str, tuple[dict[str, Any], set[str]]] = {
     "defaults.distillation.temperature": ({"defaults.distillation.temperature": 4.0}, TEACH),
     "defaults.training.keep_epoch": ({"runs.pupil.training": {"keep_epoch": "best"}}, TRAIN),
     "runs.*.ensemble": ({"runs.seeds.ensemble": ["seeded", "bytes"]}, POSTPROCESS),
-    "runs.*.calibrate_on": (
-        {f"runs.{run}.calibrate_on": ["mills/extra"] for run in ("seeded", "team")},
-        {*TEACH, *CALIBRATE},
+    "runs.*.calibrate_on": (  # without the pupil's lessons, since its teachers would have trained on more
+        {f"runs.{run}.calibrate_on": ["mills/extra"] for run in ("seeded", "team")} | {"runs.pupil.teacher": None},
+        {*TRAIN, *CALIBRATE},
     ),
     "runs.*.teacher": ({"runs.pupil.teacher": "seeded"}, TEACH),
 }
@@ -125,7 +125,7 @@ CODE: dict[str, set[str]] = {
     "qa/statistics.py": {*EXPLAIN, *SCORE},
     "qa/slices.py": EXPLAIN,
     "qa/mistakes.py": EXPLAIN,
-    "qa/confidence.py": SCORE,
+    "qa/confidence.py": {*SCORE, *EXPLAIN},
     "qa/holding_out.py": NOTHING,
     "qa/calibration.py": NOTHING,
     "qa/ensembles.py": POSTPROCESS,
@@ -133,6 +133,7 @@ CODE: dict[str, set[str]] = {
     "qa/lineage.py": NOTHING,
     "qa/expected.py": NOTHING,
     "qa/epochs.py": NOTHING,
+    "qa/curves.py": EXPLAIN,
     "qa/comparison.py": COMPARE,
     "qa/pairs.py": NOTHING,
     "qa/downloads.py": {"download", *RECORDS},

@@ -28,6 +28,13 @@ rule explain:
             subcategory="{run}",
             labels={"run": "{run}", "member": "{member}", "split": "{dataset}/{split}", "decoding": "{decoding}"},
         ),
+        risk_coverage=report(
+            "results/{run}/{member}/{dataset}/{split}/{decoding}/risk_coverage.csv",
+            caption="../report/risk_coverage.rst",
+            category="Scores",
+            subcategory="{run}",
+            labels={"run": "{run}", "member": "{member}", "split": "{dataset}/{split}", "decoding": "{decoding}"},
+        ),
     log:
         "logs/explain/{run}/{member}/{dataset}/{split}/{decoding}.log",
     benchmark:

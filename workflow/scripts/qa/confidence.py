@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -70,6 +71,18 @@ def probabilities(
     weight, null_weight = np.exp((scores - top[question]) / temperature), np.exp((null_scores - top) / temperature)
     total = null_weight + np.bincount(question, weight, len(null_scores))
     return weight / total[question], null_weight / total
+
+
+def certainty(nbest: Any, answered: np.ndarray) -> dict[str, np.ndarray]:
+    """Probability of what was answered to each of n questions, silence included: `calibrated` and `uncalibrated`.
+
+    `nbest`: answers.Listed; `answered`: bool (n,), which questions got a text. Float64 (n,) each; the second is at
+    temperature 1.
+    """
+    first = np.minimum(nbest.bounds[:-1], max(len(nbest.score) - 1, 0))
+    raw = probabilities(nbest.score, nbest.bounds, nbest.null_score)
+    both = {"calibrated": (nbest.probability, nbest.null_probability), "uncalibrated": raw}
+    return {name: np.where(answered, spans[first] if len(spans) else 0.0, null) for name, (spans, null) in both.items()}
 
 
 def fit_temperature(

@@ -56,11 +56,9 @@ def _confidence(nbest: Any, texts: dict[str, str], exact: dict[str, float]) -> d
 
     correct = np.array([exact[key] for key in nbest.best], float)
     answered = np.array([bool(texts[key]) for key in nbest.best])
-    first = np.minimum(nbest.bounds[:-1], max(len(nbest.score) - 1, 0))
-    raw = confidence.probabilities(nbest.score, nbest.bounds, nbest.null_score)
     found = {}
-    for suffix, (spans, null) in (("", (nbest.probability, nbest.null_probability)), ("_uncalibrated", raw)):
-        sure = np.where(answered, spans[first] if len(spans) else 0.0, null)
+    for which, sure in confidence.certainty(nbest, answered).items():
+        suffix = "" if which == "calibrated" else f"_{which}"
         measures = {
             "ece": confidence.expected_calibration_error(sure, correct),
             "brier": confidence.brier(sure, correct),
