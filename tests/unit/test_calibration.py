@@ -208,17 +208,20 @@ def score_by_loops(made, threshold, prior=None):
     return {name: 100 * value / total for name, value in sums.items()}
 
 
-def log_loss(made, temperature):
-    """Mean negative log likelihood of the right outcomes, where there is one, by a loop over questions."""
-    losses = []
+def log_loss(made, threshold, temperature, prior):
+    """Weighted mean log loss of the probability of what is answered, by a loop over questions."""
+    share = sum(not golds for _, _, golds in made) / len(made)
+    losses, total = 0.0, 0.0
     for candidates, null, golds in made:
-        right = [raw_scores({"x": golds}, {"x": text})[0]["x"] for text, _ in candidates] if golds else []
-        right = [value for (_, value), good in zip(candidates, right, strict=False) if good] + [null] * (not golds)
+        weight = 1.0 if prior is None else (prior / share if not golds else (1 - prior) / (1 - share))
+        answered = bool(candidates) and null - candidates[0][1] <= threshold
+        right = raw_scores({"x": golds}, {"x": candidates[0][0] if answered else ""})[0]["x"]
         every = [value for _, value in candidates] + [null]
-        if right:
-            sums = [sum(math.exp(value / temperature) for value in values) for values in (every, right)]
-            losses.append(math.log(sums[0]) - math.log(sums[1]))
-    return losses
+        weights = [math.exp((value - max(every)) / temperature) for value in every]
+        chance = weights[0 if answered else -1] / math.fsum(weights)
+        losses -= weight * math.log(max(chance if right else 1 - chance, confidence.LEAST_CHANCE))
+        total += weight
+    return losses / total
 
 
 @pytest.mark.parametrize("prior", [None, 0.6])
@@ -239,13 +242,12 @@ def test_the_file_says_what_was_found_and_on_what(prior, tmp_path):
     for threshold in [min(differences) - 1, *differences]:
         assert score_by_loops(made, threshold, prior)["f1"] <= found["f1"] + 1e-9
     fit = result["temperature_fit"]
-    before, after = log_loss(made, 1.0), log_loss(made, result["temperature"])
-    assert fit["questions"] == len(before) and fit["without_a_right_candidate"] == 30 - len(before)
-    assert fit["log_loss_before"] == pytest.approx(np.mean(before))
-    assert fit["log_loss_after"] == pytest.approx(np.mean(after))
+    assert fit["log_loss_before"] == pytest.approx(log_loss(made, result["null_threshold"], 1.0, prior))
+    best = log_loss(made, result["null_threshold"], result["temperature"], prior)
+    assert fit["log_loss_after"] == pytest.approx(best)
     for other in (0.9, 1.1):
         near = float(np.clip(result["temperature"] * other, confidence.LOWEST, confidence.HIGHEST))
-        assert np.mean(log_loss(made, near)) >= fit["log_loss_after"] - 1e-9
+        assert log_loss(made, result["null_threshold"], near, prior) >= best - 1e-9
 
 
 def graded(folder):
@@ -300,9 +302,9 @@ def test_scores_that_were_doubled_have_twice_the_threshold_and_the_temperature(t
         setattr(louder, name, 2 * getattr(louder, name))
     louder.write(tmp_path / "louder")
     twice = calibrate([[str(tmp_path / "louder")]], [[windows]], [records], DECODING, tmp_path / "d.json")
-    assert 2 < once["temperature"] < 3 and twice["temperature"] == pytest.approx(2 * once["temperature"], rel=1e-4)
+    assert confidence.LOWEST < once["temperature"] < confidence.HIGHEST / 2
+    assert twice["temperature"] == pytest.approx(2 * once["temperature"], rel=1e-4)
     assert once["null_threshold"] == 6 and twice["null_threshold"] == 12
-    assert once["temperature_fit"]["questions"] == 40 == 60 - once["temperature_fit"]["without_a_right_candidate"]
 
 
 def test_questions_without_titles_are_of_no_article(tmp_path):
@@ -342,20 +344,33 @@ def test_an_ensembles_threshold_is_that_of_its_averaged_answers(tmp_path):
             assert found == pytest.approx((expected / expected.sum()).tolist())
 
 
-@pytest.mark.parametrize(("kept", "told"), [(True, "all answerable"), (False, "all unanswerable")])
-def test_questions_of_one_kind_are_refused(kept, told, tmp_path):
+def of_one_kind(folder, answerable):
+    """Spans without any candidate for questions that all have an answer, or all have none."""
     data = copy.deepcopy(tiny.squad(12))
     for paragraph in data["data"][0]["paragraphs"]:
-        paragraph["qas"] = [each for each in paragraph["qas"] if bool(each["answers"]) == kept]
-    (tmp_path / "q.json").write_text(json.dumps(data))
-    convert([tmp_path / "q.json"], tmp_path / "records")
-    tokenize(tmp_path / "records", tiny.word_piece(), WINDOWS, tmp_path / "windows")
-    windows = len(arrow_table(tmp_path / "windows"))
-    spans = Spans.empty(windows, 2)
+        paragraph["qas"] = [each for each in paragraph["qas"] if bool(each["answers"]) == answerable]
+    (folder / "q.json").write_text(json.dumps(data))
+    convert([folder / "q.json"], folder / "records")
+    tokenize(folder / "records", tiny.word_piece(), WINDOWS, folder / "windows")
+    spans = Spans.empty(len(arrow_table(folder / "windows")), 2)
     spans.null_score[:] = spans.row_start_logit[:] = spans.row_end_logit[:] = 0
-    spans.write(tmp_path / "spans")
+    spans.write(folder / "spans")
+    return [[str(folder / "spans")]], [[str(folder / "windows")]], [str(folder / "records")]
+
+
+def test_questions_without_any_answer_are_refused(tmp_path):
     with pytest.raises(InputError) as error:
-        paths = [str(tmp_path / name) for name in ("spans", "windows", "records")]
-        calibrate([[paths[0]]], [[paths[1]]], [paths[2]], DECODING, tmp_path / "c.json")
-    assert told in str(error.value) and "set decodings.*.null_threshold to a number" in str(error.value)
+        calibrate(*of_one_kind(tmp_path, answerable=False), DECODING, tmp_path / "c.json")
+    assert "all unanswerable" in str(error.value) and "set decodings.*.null_threshold to a number" in str(error.value)
     assert not (tmp_path / "c.json").exists()
+
+
+def test_where_all_have_an_answer_none_is_left_without(tmp_path, caplog):
+    """As in SQuAD 1.1: silence is never right, and the log says so."""
+    result = calibrate(*of_one_kind(tmp_path, answerable=True), DECODING, tmp_path / "c.json")
+    assert result["null_threshold"] >= 1e6 and result["unanswerable"] == 0
+    assert "every question is answered" in caplog.text
+    with_prior = calibrate(
+        *of_one_kind(tmp_path, answerable=True), {**DECODING, "unanswerable_prior": 0.5}, tmp_path / "c.json"
+    )
+    assert with_prior["null_threshold"] == result["null_threshold"]

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from qa import expected, lineage, settings
+from qa import expected, lineage, needs, settings
 from qa.errors import InputError
 
 MODEL = {"path": "given/model"}
@@ -81,7 +81,7 @@ def test_a_member_answers_by_its_own_spans_and_an_ensemble_by_those_of_its_model
     assert lineage.spans(plain, "team", "ensemble", "mills/dev") == [
         f"results/{run}/{member}/mills/dev/spans.parquet" for run, member in lineage.parts(plain, "team", "ensemble")
     ]
-    folders = settings.windows_folders(plain, "team", "ensemble", "mills/dev")
+    folders = needs.windows(plain, "team", "ensemble", "mills/dev")
     assert [folder.rpartition("/")[2].split("-")[0] for folder in folders] == [
         {"small": "one", "other": "two"}[run] for run, _ in lineage.parts(plain, "team", "ensemble")
     ]
@@ -158,7 +158,19 @@ WRONG = {
             "other": {"calibrate_on": ["mills/dev"]},
             "team": {"evaluate_on": ["mills/dev"]},
         },
-        "config: runs.team.evaluate_on: mills/dev calibrates the ensemble's runs",
+        "config: runs.team.evaluate_on: mills/dev calibrates it",
+    ),
+    "judged on what was held out of it": (
+        {"small": {"evaluate_on": ["mills/train"]}},
+        "config: runs.small.evaluate_on: mills/train@held-out-0.1 calibrates it",
+    ),
+    "a teacher that has seen what its pupil is judged on": (
+        {"pupil": {"evaluate_on": ["mills/more"], "teacher": "both"}},
+        "config: runs.pupil.teacher: run `both` trains on mills/more, which this run is judged or calibrated on",
+    ),
+    "a teacher that has seen what calibrates its pupil": (
+        {"pupil": {"decodings": ["calibrated"], "hold_out": 0.2, "teacher": "other"}},
+        "config: runs.pupil.teacher: run `other` trains on held-out questions of mills/train",
     ),
     "calibrated on what was trained on": (
         {"both": {"calibrate_on": ["mills/more"]}},
@@ -362,12 +374,13 @@ def test_no_job_is_expected_that_nobody_asked_for():
 
 
 def test_a_teacher_with_a_slash_and_any_temperature_make_a_file_name():
-    runs = resolved(pupil={"teacher": "small/seed-2", "distillation": {"temperature": 0.25}})["runs"]
+    found = resolved(pupil={"teacher": "small/seed-2", "distillation": {"temperature": 0.25}})
+    runs = found["runs"]
     assert settings.lesson(runs["pupil"]) == "small@seed-2-0.25"
-    (file,) = settings.target_files(runs["pupil"])
+    (file,) = needs.training(found, "pupil")["targets"]
     key = settings.windows_key(runs["pupil"])
     assert file == f"results/targets/mills/train@kept-0.1/{key}/small@seed-2-0.25.parquet"
-    assert len(settings.target_files(resolved(both={"teacher": "other"})["runs"]["both"])) == 2
+    assert len(needs.training(resolved(both={"teacher": "other"}), "both")["targets"]) == 2
 
 
 def test_training_reads_of_distillation_what_changes_it_and_only_with_a_teacher():

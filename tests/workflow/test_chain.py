@@ -185,8 +185,8 @@ def test_the_graph_can_be_drawn(picture, finished):
     assert all(rule in done.stdout for rule in ("download", "tokenize_and_label", "train", "postprocess"))
 
 
-def test_the_picture_in_the_readme_is_the_rule_graph(finished):
-    drawn = finished.snakemake("--rulegraph", "mermaid-js").stdout
+def test_the_picture_in_the_readme_is_the_rule_graph(improved):
+    drawn = improved.snakemake("--rulegraph", "mermaid-js").stdout
     names = dict(re.findall(r"(id\d+)\[(\w+)\]", drawn))
     real = {(names[a], names[b]) for a, b in re.findall(r"(id\d+) --> (id\d+)", drawn) if names[b] != "all"}
     picture = re.search(r"```mermaid\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[1]

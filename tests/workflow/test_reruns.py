@@ -134,6 +134,7 @@ CODE: dict[str, set[str]] = {
     "qa/expected.py": NOTHING,
     "qa/epochs.py": NOTHING,
     "qa/curves.py": EXPLAIN,
+    "qa/needs.py": NOTHING,
     "qa/comparison.py": COMPARE,
     "qa/pairs.py": NOTHING,
     "qa/downloads.py": {"download", *RECORDS},

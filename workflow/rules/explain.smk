@@ -7,7 +7,7 @@ rule explain:
         nbest=rules.postprocess.output.nbest,
         records="results/records/{dataset}/{split}.parquet",
         windows=lambda wildcards: checked(
-            settings.windows_folders,
+            needs.windows,
             CONFIG,
             wildcards.run,
             wildcards.member,

@@ -4,21 +4,18 @@ An ensemble's spans and windows are those of its models.
 """
 
 
-def answering_inputs(wildcards):
-    run, member, split = wildcards.run, wildcards.member, f"{wildcards.dataset}/{wildcards.split}"
-    inputs = {
-        "spans": checked(lineage.spans, CONFIG, run, member, split),
-        "windows": settings.windows_folders(CONFIG, run, member, split),
-        "records": f"results/records/{split}.parquet",
-    }
-    if lineage.is_calibrated(decoding_of(wildcards)):
-        inputs["calibration"] = f"results/{run}/{member}/calibration/{wildcards.decoding}.json"
-    return inputs
-
-
 rule postprocess:
     input:
-        unpack(answering_inputs),
+        unpack(
+            lambda wildcards: checked(
+                needs.answering,
+                CONFIG,
+                wildcards.run,
+                wildcards.member,
+                f"{wildcards.dataset}/{wildcards.split}",
+                wildcards.decoding,
+            )
+        ),
     output:
         answers=report(
             "results/{run}/{member}/{dataset}/{split}/{decoding}/answers.json",

@@ -3,22 +3,17 @@
 LESSONS = {settings.lesson(run): run for run in RUNS.values() if run["teacher"]}
 
 
-def teacher_inputs(wildcards):
-    if wildcards.lesson not in LESSONS:
-        raise WorkflowError(f"no run of the configuration is taught {wildcards.lesson}; there are {', '.join(LESSONS)}")
-    split = f"{wildcards.dataset}/{wildcards.split}"
-    teachers = lineage.parts_named(CONFIG, LESSONS[wildcards.lesson]["teacher"])
-    return {
-        "spans": [f"results/{run}/{member}/{split}/spans.parquet" for run, member in teachers],
-        "windows": [settings.windows_folder(RUNS[run], split) for run, _ in teachers],
-        "records": f"results/records/{split}.parquet",
-        "student": f"results/windows/{split}/{wildcards.key}",
-    }
-
-
 rule soft_targets:
     input:
-        unpack(teacher_inputs),
+        unpack(
+            lambda wildcards: checked(
+                needs.teaching,
+                CONFIG,
+                f"{wildcards.dataset}/{wildcards.split}",
+                wildcards.key,
+                wildcards.lesson,
+            )
+        ),
     output:
         "results/targets/{dataset}/{split}/{key}/{lesson}.parquet",
     log:

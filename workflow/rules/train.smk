@@ -7,26 +7,9 @@ training can be evaluated as the member `seed-{n}-latest`.
 from qa.checkpoints import forget_results, latest_of
 
 
-def train_inputs(wildcards):
-    run = run_of(wildcards)
-    if run["train_on"] is None:
-        raise WorkflowError(f"run `{wildcards.run}` trains nothing (train_on: null)")
-    windows = [settings.windows_folder(run, split) for split in lineage.training_splits(run)]
-    inputs = {"model": "resources/models/" + run["model"], "windows": windows}
-    held_out = lineage.calibration_splits(run)
-    if held_out:
-        inputs["held_out_records"] = [f"results/records/{split}.parquet" for split in held_out]
-        inputs["held_out_windows"] = [settings.windows_folder(run, split) for split in held_out]
-    if validation := [run["validate_on"]] if run["validate_on"] else held_out:
-        inputs["validation"] = [settings.windows_folder(run, split) for split in validation]
-    if run["teacher"]:
-        inputs["targets"] = settings.target_files(run)
-    return inputs
-
-
 rule train:
     input:
-        unpack(train_inputs),
+        unpack(lambda wildcards: checked(needs.training, CONFIG, wildcards.run)),
     output:
         model=directory("results/{run}/{member}/model"),
         history=report(
@@ -58,7 +41,7 @@ rule train:
     params:
         settings=lambda wildcards: settings.training(run_of(wildcards), CONFIG["models"]),
         seed=lambda wildcards: settings.seed_of(wildcards.member),
-        code=code("train"),
+        code=lambda wildcards: code("train") + needs.measuring(run_of(wildcards), SCRIPTS),
         checkpoints="checkpoints/{run}/{member}",
         running=untracked(lambda wildcards: settings.running(run_of(wildcards))),
         run_settings=untracked(run_of),

@@ -44,8 +44,8 @@ def calibrate(
 
     For each of `records_files` there are the spans and the windows of a member, or of all members of an ensemble. The
     file holds `null_threshold` (logits), `temperature`, what they were found on, and the scores there with this
-    threshold and with 0. Raises InputError where the questions are all answerable or all not, as no threshold can be
-    learnt from those.
+    threshold and with 0. Where all questions have an answer, every one with a span is answered. Raises InputError
+    where none has one, as no threshold can be learnt from those.
     """
     import pyarrow.parquet as parquet
 
@@ -59,15 +59,19 @@ def calibrate(
         titles += len({name for name in names if name})
     questions = together([questions_of(*part) for part in parts])
     share = float(questions.unanswerable.mean())
-    if share in (0.0, 1.0):
+    if share == 1.0:
         raise InputError(
-            f"{', '.join(map(str, records_files))}: held-out questions that are all {'un' if share else ''}answerable "
-            "calibrate no null threshold; set decodings.*.null_threshold to a number, or hold out more (hold_out)"
+            f"{', '.join(map(str, records_files))}: held-out questions that are all unanswerable calibrate no null "
+            "threshold; set decodings.*.null_threshold to a number, or name other questions (calibrate_on)"
         )
     prior = decoding["unanswerable_prior"]
     weights = prior_weights(questions.unanswerable, prior)
-    threshold = best_threshold(questions, decoding["calibrate_for"], weights)
-    fitted = _temperature(parts)
+    if share == 0.0:
+        log.warning("all held-out questions have an answer, so silence is never right: every question is answered")
+        threshold = float(questions.difference[np.isfinite(questions.difference)].max(initial=0.0) + 1e6)
+    else:
+        threshold = best_threshold(questions, decoding["calibrate_for"], weights)
+    fitted = _temperature([found for found, _, _ in parts], questions, threshold, weights)
     result = {
         "null_threshold": threshold,
         "temperature": fitted.value,
@@ -79,8 +83,6 @@ def calibrate(
         **scores_at(questions, threshold, weights),
         "at_threshold_0": scores_at(questions, 0.0, weights),
         "temperature_fit": {
-            "questions": fitted.questions,
-            "without_a_right_candidate": fitted.left_out,
             "log_loss_before": fitted.before,
             "log_loss_after": fitted.after,
         },
@@ -111,13 +113,14 @@ def questions_of(candidates: Candidates, golds: Sequence[Sequence[str]], texts: 
 
 
 def prior_weights(unanswerable: np.ndarray, prior: float | None) -> np.ndarray:
-    """A weight for each question, so that unanswerable ones weigh `prior` (from 0 to 1) in all; 1 without a prior.
+    """A weight for each question, so that unanswerable ones weigh `prior` (from 0 to 1) in all.
 
+    1 without a prior, or without questions of both kinds.
     After Saerens, Latinne and Decaestecker 2002: importance weights for another share of the classes.
     """
-    if prior is None:
-        return np.ones(len(unanswerable))
     share = unanswerable.mean()
+    if prior is None or share in (0.0, 1.0):
+        return np.ones(len(unanswerable))
     return np.where(unanswerable, prior / share, (1 - prior) / (1 - share))
 
 
@@ -153,21 +156,16 @@ def scores_at(questions: Questions, threshold: float, weights: np.ndarray) -> di
     return {name: float(100.0 * np.average(value, weights=weights)) for name, value in values.items()}
 
 
-def _temperature(parts: Sequence[tuple[Candidates, list[list[str]], list[str]]]) -> confidence.Temperature:
-    """Fitted to all parts; a candidate is right if it matches a gold answer exactly, as the official metric has it."""
-    scores = np.concatenate([found.score for found, _, _ in parts])
-    nulls = np.concatenate([found.null_score for found, _, _ in parts])
-    right, sizes = [], []
-    for found, golds, texts in parts:
-        wanted = [{metrics.normalize_answer(gold) for gold in some} for some in golds]
-        right += [
-            metrics.normalize_answer(text) in wanted[record]
-            for record, text in zip(found.record.tolist(), texts, strict=True)
-        ]
-        sizes.append(np.bincount(found.record, minlength=len(golds)))
+def _temperature(
+    parts: Sequence[Candidates], questions: Questions, threshold: float, weights: np.ndarray
+) -> confidence.Temperature:
+    """Fitted to what all parts answer with a threshold, right where that is an exact match."""
+    scores, nulls = (np.concatenate([getattr(part, name) for part in parts]) for name in ("score", "null_score"))
+    sizes = [np.bincount(part.record, minlength=len(part.null_score)) for part in parts]
     bounds = np.concatenate([[0], np.cumsum(np.concatenate(sizes))])
-    silent = np.array([not gold for _, golds, _ in parts for gold in golds])
-    return confidence.fit_temperature(scores, bounds, nulls, np.array(right, bool), silent)
+    answered = questions.difference <= threshold
+    correct = np.where(answered, questions.exact, questions.unanswerable)
+    return confidence.fit_temperature(scores, bounds, nulls, answered, correct, weights)
 
 
 def together(parts: list[Questions]) -> Questions:

@@ -10,21 +10,19 @@ BINS = 15  # as Guo et al. 2017
 LOWEST, HIGHEST = 0.05, 20.0  # temperatures that are considered
 GRID = 25  # of them tried first: with several right candidates the likelihood may have more than one peak
 TOLERANCE = 1e-7  # of log T
+LEAST_CHANCE = 1e-12  # of an outcome, lest one question has all the loss
 ROUNDING = 1e-9  # a sum of probabilities may exceed 1 by so much
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 @dataclass(frozen=True)
 class Temperature:
-    """A fitted temperature, what it was fitted on, and the mean negative log likelihood of those questions (nats).
+    """A fitted temperature, and the mean log loss (nats) of the questions that it was fitted on.
 
-    `questions` were used, `left_out` had no right outcome. `before`: at T = 1; `after`: at T = `value`; both NaN, and
-    `value` 1, where no question was left.
+    `before`: at T = 1; `after`: at T = `value`; both NaN, and `value` 1, where there was no question.
     """
 
     value: float
-    questions: int
-    left_out: int
     before: float
     after: float
 
@@ -86,46 +84,42 @@ def certainty(nbest: Any, answered: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def fit_temperature(
-    scores: np.ndarray, bounds: np.ndarray, null_scores: np.ndarray, right: np.ndarray, null_right: np.ndarray
+    scores: np.ndarray,
+    bounds: np.ndarray,
+    null_scores: np.ndarray,
+    answered: np.ndarray,
+    correct: np.ndarray,
+    weights: np.ndarray | None = None,
 ) -> Temperature:
-    """The temperature that minimises the mean negative log likelihood of the right outcomes.
+    """The temperature at which the probability of what was answered best says whether it is right.
 
-    Temperature scaling (Guo, Pleiss, Sun and Weinberger, "On calibration of modern neural networks", 2017), with a
-    question's n-best candidates and null as classes. `scores`, `bounds`, `null_scores`: see `probabilities`; `right`:
-    bool, one a candidate, whether its text is a gold answer; `null_right`: bool (n,), whether the question has no
-    answer. Where several outcomes of a question are right, their probabilities add up; a question without a right one
-    is left out. A minimum beyond LOWEST or HIGHEST gives that bound. Raises ValueError as `probabilities` does.
+    It minimises the weighted mean log loss of that probability (see `certainty`) against `correct`, (n,), 0 or 1, over
+    all questions: also those where no candidate is right, which a likelihood of the right candidate would leave out.
+    Temperature scaling after Guo, Pleiss, Sun and Weinberger, "On calibration of modern neural networks", 2017.
+    `scores`, `bounds`, `null_scores`: see `probabilities`, a question's best candidate first; `answered`: bool (n,),
+    whether that was the answer, not silence; `weights`: float64 (n,). A minimum beyond LOWEST or HIGHEST gives that
+    bound. Raises ValueError as `probabilities` does, and for other shapes.
     """
     question = _questions_of(scores, bounds, null_scores)
-    if right.shape != scores.shape or null_right.shape != null_scores.shape:
-        raise ValueError(f"right {right.shape} and null_right {null_right.shape} must have the scores' shapes")
-    known = null_right | (np.bincount(question[right], minlength=len(null_scores)) > 0)
-    used = int(known.sum())
-    if not used:
-        return Temperature(1.0, 0, len(null_scores), math.nan, math.nan)
-    among = known[question]
-    kept = (np.cumsum(known) - 1)[question[among]]
-    loss = _loss(scores[among], kept, null_scores[known], right[among], null_right[known])
-    value = math.exp(_minimum(loss, math.log(LOWEST), math.log(HIGHEST)))
-    return Temperature(value, used, len(known) - used, loss(0.0), loss(math.log(value)))
-
-
-def _loss(scores, question, null_scores, right, null_right):
-    """The mean negative log likelihood of the right outcomes as a function of log T."""
-    n = len(null_scores)
+    if not answered.shape == correct.shape == null_scores.shape:
+        raise ValueError(f"answered {answered.shape} and correct {correct.shape} must have the null scores' shape")
+    if not len(null_scores):
+        return Temperature(1.0, math.nan, math.nan)
+    first = np.minimum(bounds[:-1], max(len(scores) - 1, 0))
+    outcome = np.where(answered & (np.diff(bounds) > 0), scores[first] if len(scores) else 0.0, null_scores)
     top = _greatest(scores, question, null_scores)
-    best = _greatest(scores[right], question[right], np.where(null_right, null_scores, -np.inf))
-    outcomes, places = np.concatenate([scores, null_scores]), np.concatenate([question, np.arange(n)])
-    rights = np.concatenate([right, null_right])
-    below, below_best = outcomes - top[places], (outcomes - best[places])[rights]  # at most 0, so that exp is finite
+    wrong = 1.0 - np.asarray(correct, np.float64)
 
     def loss(log_temperature: float) -> float:
         factor = math.exp(-log_temperature)
-        every = np.log(np.bincount(places, np.exp(factor * below), n))
-        right_ones = np.log(np.bincount(places[rights], np.exp(factor * below_best), n))
-        return float(np.mean(every - right_ones + factor * (top - best)))
+        total = np.exp(factor * (null_scores - top))
+        total += np.bincount(question, np.exp(factor * (scores - top[question])), len(null_scores))
+        sure = np.minimum(np.exp(factor * (outcome - top)) / total, 1.0)
+        losses = -np.log(np.where(wrong > 0, 1.0 - sure, sure).clip(LEAST_CHANCE))
+        return float(np.average(losses, weights=weights))
 
-    return loss
+    value = math.exp(_minimum(loss, math.log(LOWEST), math.log(HIGHEST)))
+    return Temperature(value, loss(0.0), loss(math.log(value)))
 
 
 def _minimum(function, low: float, high: float) -> float:

@@ -19,6 +19,7 @@ from qa.scores import titles_and_golds
 CANDIDATES, LONGEST_ANSWER = 20, 30  # of the n-best decoding that measures
 EXACT, F1 = "eval_calibration_exact", "eval_calibration_f1"  # as the Trainer names what it evaluates
 BATCH = 64  # windows
+DIVERGED = "the model after this epoch (did training diverge? see learning_rate and precision)"
 
 
 class Check:
@@ -45,7 +46,7 @@ class Check:
         columns = [*inputs_of(model, ["input_ids", "token_type_ids"]), *inference.PLACES]
         store = WindowStore(table, [name for name in columns if name in table.column_names])
         # model.forward, which is not compiled: shapes differ from training's
-        spans = inference.spans_of(model.forward, store, self.collator, BATCH, CANDIDATES, self.device, windows)
+        spans = inference.spans_of(model.forward, store, self.collator, BATCH, CANDIDATES, self.device, DIVERGED)
         golds = list(titles_and_golds(records)[1].values())
         candidates = n_best(spans, Rows.of(table), len(golds), CANDIDATES, LONGEST_ANSWER)
         contexts = parquet.read_table(records, columns=["context"]).column(0).to_pylist()

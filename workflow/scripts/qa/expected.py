@@ -14,7 +14,11 @@ def jobs(resolved: dict[str, Any]) -> list[dict[str, str]]:
         {"run": run, "member": member, **_split(split), "decoding": decoding}
         for run, member, split, decoding in settings.scored(resolved)
     ]
-    predicted = [{"run": run, "member": member, **_split(split)} for (run, member), split in predictions(resolved)]
+    foreseen = predictions(resolved)
+    predicted = [{"run": run, "member": member, **_split(split)} for (run, member), split in foreseen]
+    answered: dict[str, dict[str, None]] = {name: {} for name in resolved["runs"]}
+    for (name, _), split in foreseen:
+        answered[name][split] = None
     windows = {
         (split, settings.windows_key(run)): None
         for name, run in resolved["runs"].items()
@@ -22,7 +26,7 @@ def jobs(resolved: dict[str, Any]) -> list[dict[str, str]]:
             *lineage.training_splits(run),
             *lineage.calibration_splits(run),
             *filter(None, [run["validate_on"]]),
-            *(split for (each, _), split in predictions(resolved) if each == name),
+            *answered[name],
         ]
     }
     taught = [

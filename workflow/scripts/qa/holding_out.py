@@ -2,39 +2,39 @@
 
 import hashlib
 import logging
-from collections import defaultdict
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from qa.errors import InputError
 from qa.files import written_aside
 
 TOO_MUCH = 0.25  # of what is held out: a title with more would speak for itself alone, so its contexts are told apart
+BATCH = 10_000  # records in memory at once
 
 log = logging.getLogger(__name__)
 
 
-def held_out(titles: list[str], contexts: list[str], share: float) -> list[bool]:
-    """Which questions are held out, given each one's title and context: about `share` of them, from 0 to 1.
+def held_out(titles: np.ndarray, contexts: np.ndarray, texts: dict[str, list[str]], share: float) -> np.ndarray:
+    """Which questions are held out: bool (n,), about `share` of them, from 0 to 1.
 
-    Articles go as a whole, so that no text of calibration was trained on; single contexts do where the title is missing
-    or holds more than TOO_MUCH of the wanted number. A pure function of the texts, whatever their order: articles are
-    taken in the order of their digests while they fit. A context that stands under several titles is on one side.
+    `titles`, `contexts`: int (n,), each question's place in the distinct `texts` of that name. Articles go as a whole,
+    so that no text of calibration was trained on; single contexts do where the title is missing or holds more than
+    TOO_MUCH of the wanted number. Each goes by its own digest alone: so an article that stands in several splits or
+    datasets is on the same side in all, whatever stands beside it, unless it holds too much of one of them. A context
+    under several titles is on one side.
     """
-    wanted = share * len(titles)
-    sizes: dict[str, int] = defaultdict(int)
-    for title in titles:
-        sizes[title] += 1
-    groups: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for number, (title, context) in enumerate(zip(titles, contexts, strict=True)):
-        apart = not title or sizes[title] > TOO_MUCH * wanted
-        groups["context" if apart else "title", context if apart else title].append(number)
-    taken: set[str] = set()
-    total = 0
-    for key in sorted(groups, key=_digest):
-        if total + len(groups[key]) <= wanted:
-            total += len(groups[key])
-            taken.update(contexts[number] for number in groups[key])
-    return [context in taken for context in contexts]
+    sizes = np.bincount(titles, minlength=len(texts["title"]))
+    apart = (sizes > TOO_MUCH * share * len(titles)) | np.array([not title for title in texts["title"]], bool)
+    title_goes, context_goes = (np.array([_goes(name, text, share) for text in each]) for name, each in texts.items())
+    goes = np.where(apart[titles], context_goes[contexts], title_goes[titles])
+    return np.bincount(contexts, goes, len(texts["context"]))[contexts] > 0
+
+
+def _goes(kind: str, text: str, share: float) -> bool:
+    digest = hashlib.sha256(f"{kind}\0{text}".encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
 def divide(records_file: str | Path, share: float, kept: str | Path, held: str | Path) -> tuple[int, int]:
@@ -43,24 +43,36 @@ def divide(records_file: str | Path, share: float, kept: str | Path, held: str |
     Raises InputError where one side would be empty.
     """
     import pyarrow as pa
-    import pyarrow.compute as pc
     import pyarrow.parquet as parquet
 
-    table = parquet.read_table(records_file)
-    chosen = held_out(table.column("title").to_pylist(), table.column("context").to_pylist(), share)
-    numbers = chosen.count(False), chosen.count(True)
+    chosen = _chosen(records_file, share)
+    numbers = int((~chosen).sum()), int(chosen.sum())
     if not all(numbers):
         raise InputError(
             f"{records_file}: holding out {share:g} of {len(chosen):,} questions by whole articles or contexts leaves "
             f"{numbers[0]:,} for training and {numbers[1]:,} for calibration; change hold_out, or give more data"
         )
-    mask = pa.array(chosen)
-    for path, part in ((kept, pc.invert(mask)), (held, mask)):
-        with written_aside(path) as aside:
-            parquet.write_table(table.filter(part), aside, compression="zstd")
+    with parquet.ParquetFile(records_file) as file, written_aside(kept) as one, written_aside(held) as other:
+        options = {"schema": file.schema_arrow, "compression": "zstd"}
+        with parquet.ParquetWriter(one, **options) as trains, parquet.ParquetWriter(other, **options) as calibrates:
+            first = 0
+            for batch in file.iter_batches(BATCH):
+                part = chosen[first : first + len(batch)]
+                first += len(batch)
+                for writer, mask in ((trains, ~part), (calibrates, part)):
+                    if mask.any():
+                        writer.write_batch(batch.filter(pa.array(mask)))
     log.info(f"{numbers[1]:,} questions held out for calibration, {numbers[0]:,} train")
     return numbers
 
 
-def _digest(key: tuple[str, str]) -> str:
-    return hashlib.sha256("\0".join(key).encode("utf-8", "surrogatepass")).hexdigest()
+def _chosen(records_file: str | Path, share: float) -> np.ndarray:
+    """`held_out` of a file's records, each distinct text in memory once."""
+    import pyarrow.parquet as parquet
+
+    names = ["title", "context"]
+    table: Any = parquet.read_table(records_file, columns=names, read_dictionary=names).combine_chunks()
+    columns = {name: table.column(name).combine_chunks() for name in names}
+    texts = {name: column.dictionary.to_pylist() for name, column in columns.items()}
+    places = [column.indices.to_numpy(zero_copy_only=False) for column in columns.values()]
+    return held_out(*places, texts, share)

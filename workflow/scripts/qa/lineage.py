@@ -78,7 +78,7 @@ def calibration_of(resolved: dict[str, Any], name: str) -> list[str]:
     runs = list(dict.fromkeys(run for run, _ in parts(resolved, name, ENSEMBLE)))
     found = [calibration_splits(resolved["runs"][run]) for run in runs]
     for run, splits in zip(runs, found, strict=True):
-        if splits != found[0]:
+        if sorted(splits) != sorted(found[0]):
             raise InputError(
                 f"its runs `{runs[0]}` and `{run}` hold out different questions ({', '.join(found[0]) or 'none'}; "
                 f"{', '.join(splits) or 'none'}); name `calibrate_on`, or give their decodings a number"
@@ -136,10 +136,10 @@ def check_calibration(resolved: dict[str, Any]) -> None:
                 f"no questions out; {'' if published else 'set hold_out above 0 or '}name calibrate_on, or choose a "
                 "decoding with a number"
             )
-        if calibrated and (judged := [split for split in splits if split in run["evaluate_on"]]):
+        if calibrated and (judged := [split for split in splits if split.split("@")[0] in run["evaluate_on"]]):
             raise InputError(
-                f"config: runs.{name}.evaluate_on: {judged[0]} calibrates the ensemble's runs; a threshold that is "
-                "chosen there would flatter the scores, so name other splits as its calibrate_on"
+                f"config: runs.{name}.evaluate_on: {judged[0]} calibrates it; a threshold that is chosen there would "
+                "flatter the scores, so name other splits, there or as calibrate_on"
             )
 
 
@@ -158,6 +158,27 @@ def _check_calibrate_on(resolved: dict[str, Any], name: str, run: dict[str, Any]
                 f"config: runs.{name}.calibrate_on: run `{trained[split]}` trains on {split}; a model is too sure of "
                 "answers that it was taught; name other splits, or leave it out and hold some questions out (hold_out)"
             )
+
+
+def check_teachers(resolved: dict[str, Any]) -> None:
+    """Raise InputError where a teacher was trained on what its student is judged or calibrated on."""
+    for name, run in resolved["runs"].items():
+        if run["teacher"] is None:
+            continue
+        calibrated = any(is_calibrated(resolved["decodings"][each]) for each in run["decodings"])
+        share = held_out_share(run) if calibrated or run["training"]["keep_epoch"] == "best" else 0.0
+        mine = {*run["evaluate_on"], *(run["calibrate_on"] or [])}
+        for each in dict.fromkeys(each for each, _ in parts_named(resolved, run["teacher"])):
+            teacher = resolved["runs"][each]
+            for split in teacher["train_on"] or []:
+                seen = split in run["train_on"] and share not in (0.0, held_out_share(teacher))
+                if split in mine or seen:
+                    what = f"held-out questions of {split}" if seen else split
+                    raise InputError(
+                        f"config: runs.{name}.teacher: run `{each}` trains on {what}, which this run is "
+                        " judged or calibrated on: it would pass on what it has seen there; give both "
+                        "the same hold_out, or name another teacher"
+                    )
 
 
 def check_kept_epochs(resolved: dict[str, Any]) -> None:

@@ -27,6 +27,7 @@ RESERVED_DATASETS = ("model", "calibration")  # folders of each member that are 
 LEAST_ROOM = 8  # tokens of a row left for special tokens and a step forward, beside question and overlap
 SPEED_ONLY = ("gpus", "nodes", "compile")  # settings of training that change no more than rounding and dropout masks
 OF_TRAINING = ("training", "checkpoints", "validate_on", "hold_out", "distillation")  # what such a run has no use for
+OF_CALIBRATION = ("calibrate_for", "unanswerable_prior")  # how a decoding is calibrated
 ONE_SOURCE = "needs one source: `repo` with `revision`, or `path`, or `package` with `directory`"
 
 
@@ -77,7 +78,7 @@ def _resolved(config: dict[str, Any]) -> dict[str, Any]:
     resolved = {
         "models": {name: with_defaults(model, "model") for name, model in config["models"].items()},
         "datasets": {name: with_defaults(dataset, "dataset") for name, dataset in config["datasets"].items()},
-        "decodings": {name: _decoding(decoding) for name, decoding in config["decodings"].items()},
+        "decodings": {name: _decoding(name, decoding) for name, decoding in config["decodings"].items()},
         "runs": {
             name: _merged_run(run, config.get("defaults", {}))
             for name, run in config["runs"].items()
@@ -100,6 +101,7 @@ def _resolved(config: dict[str, Any]) -> dict[str, Any]:
     lineage.check_parts(resolved)
     lineage.check_calibration(resolved)
     lineage.check_kept_epochs(resolved)
+    lineage.check_teachers(resolved)
     return resolved | pairs.comparisons(config, every)
 
 
@@ -207,7 +209,12 @@ def dereferenced(node: dict[str, Any]) -> dict[str, Any]:
     return node
 
 
-def _decoding(decoding: dict[str, Any]) -> dict[str, Any]:
+def _decoding(name: str, decoding: dict[str, Any]) -> dict[str, Any]:
+    idle = [key for key in OF_CALIBRATION if decoding.get(key) is not None]
+    if idle and decoding.get("null_threshold", "calibrated") != "calibrated":
+        raise InputError(
+            f"config: decodings.{name}.{idle[0]}: it needs null_threshold: calibrated, not {decoding['null_threshold']}"
+        )
     return dict(decoding) if decoding["method"] == "walkthrough" else with_defaults(decoding, "decoding")
 
 
@@ -307,20 +314,9 @@ def windows_folder(run: dict[str, Any], split: str) -> str:
     return f"results/windows/{split}/{windows_key(run)}"
 
 
-def windows_folders(resolved: dict[str, Any], name: str, member: str, split: str) -> list[str]:
-    """Folders of the windows behind lineage.spans, one for each of a member's models."""
-    return [windows_folder(resolved["runs"][run], split) for run, _ in lineage.parts(resolved, name, member)]
-
-
 def lesson(run: dict[str, Any]) -> str:
     """A taught run's teacher and temperature, in a file's name, so that runs which are taught alike share targets."""
     return f"{run['teacher'].replace('/', '@')}-{run['distillation']['temperature']:g}"
-
-
-def target_files(run: dict[str, Any]) -> list[str]:
-    """Files of a taught run's soft targets, one for each split that it trains on."""
-    key = windows_key(run)
-    return [f"results/targets/{split}/{key}/{lesson(run)}.parquet" for split in lineage.training_splits(run)]
 
 
 def training(run: dict[str, Any], models: dict[str, Any]) -> dict[str, Any]:
@@ -334,7 +330,7 @@ def training(run: dict[str, Any], models: dict[str, Any]) -> dict[str, Any]:
 
 def answering(decoding: dict[str, Any]) -> dict[str, Any]:
     """What `postprocess` reads of a decoding: not how it is calibrated."""
-    return {key: value for key, value in decoding.items() if key not in ("calibrate_for", "unanswerable_prior")}
+    return {key: value for key, value in decoding.items() if key not in OF_CALIBRATION}
 
 
 def running(run: dict[str, Any]) -> dict[str, Any]:

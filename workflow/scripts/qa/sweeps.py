@@ -1,7 +1,7 @@
 """Sweeps: a run that lists values for a setting stands for one run a combination, each under a name of its own.
 
-    lr:                                         lr.learning_rate-2e-5.overlap-64
-      windows: {overlap: [64, 128]}       ->    lr.learning_rate-3e-5.overlap-64, and so on with 128
+    lr:                                         lr.overlap-64.learning_rate-2e-5
+      windows: {overlap: [64, 128]}       ->    lr.overlap-64.learning_rate-3e-5, and so on with 128
       training: {learning_rate: [2e-5, 3e-5]}
 
 Snakemake's Paramspace does not fit: it wants one table with the same columns for all runs, and wildcards of values,

@@ -202,7 +202,10 @@ def _kept(model: Any, state: TrainerState, task: Task) -> Any:
 
 
 def _measuring() -> Any:
-    """The module `epochs`, by name: what measures is no part of this code's digest, so that it retrains nothing."""
+    """The module `epochs`, by name: what only measures is no part of this code's digest, so that it retrains nothing.
+
+    Where the best epoch is kept, the rule adds its digest (needs.measuring).
+    """
     return importlib.import_module("qa.epochs")
 
 

@@ -1,0 +1,99 @@
+"""The files that a stage needs, for a run, member, split and decoding: what the rules give it as input."""
+
+from pathlib import Path
+from typing import Any
+
+from qa import lineage, settings
+from qa.digest import code_digest
+from qa.errors import InputError
+
+Files = dict[str, str | list[str]]
+
+
+def training(resolved: dict[str, Any], name: str) -> Files:
+    """What `train` needs. Raises InputError for a run that trains nothing."""
+    run = resolved["runs"].get(name)
+    if run is None or not run["train_on"]:
+        raise InputError(f"run `{name}` trains nothing (train_on: null, an ensemble, or no such run)")
+    needed: Files = {
+        "model": f"resources/models/{run['model']}",
+        "windows": [settings.windows_folder(run, split) for split in lineage.training_splits(run)],
+    }
+    held_out = lineage.calibration_splits(run)
+    if held_out:
+        needed["held_out_records"] = [records(split) for split in held_out]
+        needed["held_out_windows"] = [settings.windows_folder(run, split) for split in held_out]
+    if validation := [run["validate_on"]] if run["validate_on"] else held_out:
+        needed["validation"] = [settings.windows_folder(run, split) for split in validation]
+    if run["teacher"]:
+        key, lesson = settings.windows_key(run), settings.lesson(run)
+        needed["targets"] = [
+            f"results/targets/{split}/{key}/{lesson}.parquet" for split in lineage.training_splits(run)
+        ]
+    return needed
+
+
+def measuring(run: dict[str, Any], scripts: str | Path) -> str:
+    """A digest of the code that tells which epoch is best, where that decides the model; else ""."""
+    return code_digest(Path(scripts, "qa", "epochs.py")) if run["training"]["keep_epoch"] == "best" else ""
+
+
+def teaching(resolved: dict[str, Any], split: str, key: str, lesson: str) -> Files:
+    """What `soft_targets` needs for a student's windows. Raises InputError where no run is taught so."""
+    lessons = {settings.lesson(run): run["teacher"] for run in resolved["runs"].values() if run["teacher"]}
+    if lesson not in lessons:
+        raise InputError(f"no run of the configuration is taught {lesson}; there are {', '.join(lessons) or 'none'}")
+    teachers = lineage.parts_named(resolved, lessons[lesson])
+    return {
+        "spans": [f"results/{run}/{member}/{split}/spans.parquet" for run, member in teachers],
+        "windows": [settings.windows_folder(resolved["runs"][run], split) for run, _ in teachers],
+        "records": records(split),
+        "student": f"results/windows/{split}/{key}",
+    }
+
+
+def calibration(resolved: dict[str, Any], name: str, member: str, decoding: str) -> Files:
+    """What `calibrate` needs: held-out records, and of each split spans and windows of each of the member's models.
+
+    Raises InputError where there is nothing to calibrate.
+    """
+    lineage.parts(resolved, name, member)  # first of all, whether there is such a member
+    splits = lineage.calibration_of(resolved, name)
+    if not splits or not lineage.is_calibrated(_decoding(resolved, decoding)):
+        raise InputError(
+            f"nothing to calibrate: run `{name}` holds no questions out, or `{decoding}` has no `null_threshold: "
+            "calibrated`"
+        )
+    return {
+        "records": [records(split) for split in splits],
+        "spans": [file for split in splits for file in lineage.spans(resolved, name, member, split)],
+        "windows": [file for split in splits for file in windows(resolved, name, member, split)],
+    }
+
+
+def answering(resolved: dict[str, Any], name: str, member: str, split: str, decoding: str) -> Files:
+    """What `postprocess` needs: spans and windows of each of the member's models, and what was calibrated."""
+    needed: Files = {
+        "spans": lineage.spans(resolved, name, member, split),
+        "windows": windows(resolved, name, member, split),
+        "records": records(split),
+    }
+    if lineage.is_calibrated(_decoding(resolved, decoding)):
+        needed["calibration"] = f"results/{name}/{member}/calibration/{decoding}.json"
+    return needed
+
+
+def _decoding(resolved: dict[str, Any], name: str) -> dict[str, Any]:
+    if name not in resolved["decodings"]:
+        raise InputError(f"no decoding `{name}` in the configuration: {', '.join(resolved['decodings'])}")
+    return resolved["decodings"][name]
+
+
+def windows(resolved: dict[str, Any], name: str, member: str, split: str) -> list[str]:
+    """Folders of the windows behind lineage.spans, one for each of a member's models."""
+    return [settings.windows_folder(resolved["runs"][run], split) for run, _ in lineage.parts(resolved, name, member)]
+
+
+def records(split: str) -> str:
+    """The file of a split's questions."""
+    return f"results/records/{split}.parquet"
