@@ -1,10 +1,12 @@
 """Lineage: the models and questions behind each run, what is wrong with them, and the jobs that follow."""
 
 import copy
+import shutil
 
 import pytest
 
-from qa import expected, lineage, needs, settings
+from qa import digest, expected, lineage, needs, settings
+from qa.digest import code_digest
 from qa.errors import InputError
 
 MODEL = {"path": "given/model"}
@@ -398,3 +400,21 @@ def test_answering_does_not_read_how_a_threshold_is_found():
         "null_threshold": "calibrated",
     }
     assert decoding["calibrate_for"] == "f1" and decoding["unanswerable_prior"] is None
+
+
+def test_where_the_best_epoch_is_kept_the_code_that_tells_it_counts_as_trainings(tmp_path):
+    """A run that keeps the last epoch is trained anew for no change in what only measures it."""
+    scripts = settings.SCHEMA_FILE.parents[1] / "scripts"
+    library = tmp_path / "qa"
+    shutil.copytree(scripts / "qa", library)
+    runs = resolved(small={"training": {"keep_epoch": "best"}})["runs"]
+    assert needs.measuring(runs["other"], tmp_path) == ""
+    before = code_digest(library / "epochs.py", library)
+    assert needs.measuring(runs["small"], scripts) == code_digest(scripts / "qa" / "epochs.py") == before
+    for module, changes in (("calibration", True), ("decoding", True), ("slices", False)):
+        file = library / f"{module}.py"
+        file.write_text(file.read_text() + "\nADDED = 1\n")
+        digest.code_digest.cache_clear()
+        digest._tree.cache_clear(), digest._essence.cache_clear(), digest._imports.cache_clear()
+        assert (code_digest(library / "epochs.py", library) != before) is changes
+        before = code_digest(library / "epochs.py", library)

@@ -176,7 +176,7 @@ def check_teachers(resolved: dict[str, Any]) -> None:
                     what = f"held-out questions of {split}" if seen else split
                     raise InputError(
                         f"config: runs.{name}.teacher: run `{each}` trains on {what}, which this run is "
-                        " judged or calibrated on: it would pass on what it has seen there; give both "
+                        "judged or calibrated on: it would pass on what it has seen there; give both "
                         "the same hold_out, or name another teacher"
                     )
 
