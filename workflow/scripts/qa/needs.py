@@ -12,9 +12,11 @@ Files = dict[str, str | list[str]]
 
 def training(resolved: dict[str, Any], name: str) -> Files:
     """What `train` needs. Raises InputError for a run that trains nothing."""
-    run = resolved["runs"].get(name)
-    if run is None or not run["train_on"]:
-        raise InputError(f"run `{name}` trains nothing (train_on: null, an ensemble, or no such run)")
+    if name not in resolved["runs"]:
+        raise InputError(f"no run `{name}` among {', '.join(resolved['runs'])}")
+    run = resolved["runs"][name]
+    if not run["train_on"]:
+        raise InputError(f"run `{name}` trains nothing (train_on: null)")
     needed: Files = {
         "model": f"resources/models/{run['model']}",
         "windows": [settings.windows_folder(run, split) for split in lineage.training_splits(run)],
