@@ -55,7 +55,7 @@ TRAINED = {"train_on": "mills/train", "evaluate_on": ["mills/validation"], "deco
 QUALITY = CONFIG | {
     "models": {"one": {"path": "given/one"}, "bytes": {"path": "given/bytes"}},
     "decodings": {**CONFIG["decodings"], "calibrated": CALIBRATED},
-    "defaults": {**CONFIG["defaults"], "hold_out": 0.3},
+    "defaults": {**CONFIG["defaults"], "hold_out": 0.45},
     "runs": {
         "seeded": {**TRAINED, "model": "one", "seeds": [1, 2], "decodings": ["calibrated", "n_best"]},
         "bytes": {**TRAINED, "model": "bytes", "evaluate_on": ["mills/validation", "mills/extra"]},

@@ -58,10 +58,12 @@ def test_tokenizing_training_and_predicting_are_jobs_and_the_rest_stays_on_the_l
 
 
 def test_training_runs_on_an_a100_and_predicting_on_a_slice_of_one(demo, cluster):
-    (train,), (predict,) = demo.jobs("train"), demo.jobs("predict")
+    (train,), predictions = demo.jobs("train"), demo.jobs("predict")
     assert (train["TresPerJob"], train["NodeList"]) == ("gres:gpu:a100:1", "gpu1")
-    assert (predict["TresPerJob"], predict["NodeList"]) == ("gres:gpu:a100_2g.10gb:1", "mig1")
-    for job in (train, predict):
+    assert len(predictions) == 2  # of what is evaluated, and of what is held out to calibrate
+    for predict in predictions:
+        assert (predict["TresPerJob"], predict["NodeList"]) == ("gres:gpu:a100_2g.10gb:1", "mig1")
+    for job in (train, *predictions):
         tasks = [task for task in cluster.tasks() if task["job"] == job["JobId"]]
         assert tasks and {task["node"] for task in tasks} == {job["NodeList"]}
         assert all(task["gpus"].isdigit() for task in tasks)

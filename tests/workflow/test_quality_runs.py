@@ -13,7 +13,7 @@ from qa.batching import read_targets
 from qa.rows import arrow_table
 
 pytestmark = pytest.mark.xdist_group("workflow")
-KEPT, HELD_OUT = "mills/train@kept-0.3", "mills/train@held-out-0.3"
+KEPT, HELD_OUT = "mills/train@kept-0.45", "mills/train@held-out-0.45"
 TEAM = "results/team/ensemble"
 
 
@@ -67,7 +67,7 @@ def test_a_question_is_held_out_or_trained_on_and_never_both(improved):
     assert sorted(kept + held_out) == sorted(ids(improved, "mills/train")) and kept and held_out
     for member in ("seeded/seed-1", "seeded/seed-2", "bytes/seed-1", "pupil/seed-1"):
         manifest = read(improved, f"results/{member}/manifest.json")
-        assert all("/mills/train@kept-0.3/" in folder for folder in manifest["inputs"]["windows"])
+        assert all("/mills/train@kept-0.45/" in folder for folder in manifest["inputs"]["windows"])
         assert manifest["training_windows"] == len(
             arrow_table(windows_of(improved, KEPT, manifest["run_settings"]["model"]))
         )
@@ -194,7 +194,7 @@ WRONG = {
     "results/joint/seed-1/calibration/calibrated.json": "nothing to calibrate: run `joint` holds no questions out",
     "results/seeded/seed-1/calibration/n_best.json": "nothing to calibrate: ",
     f"results/targets/{KEPT}/k/nobody-2.parquet": "no run of the configuration is taught nobody-2; there are team-2",
-    "results/records/mills/test@kept-0.3.parquet": "no split `mills/test` in the configuration",
+    "results/records/mills/test@kept-0.45.parquet": "no split `mills/test` in the configuration",
 }
 
 
