@@ -48,6 +48,8 @@ class WindowTrainer(Trainer):
         **options: Any,
     ):
         super().__init__(*arguments, **options)
+        # the Trainer divides a loss by the parts of its batch; in transformers 5.5 accelerate would do so once more
+        self.accelerator.gradient_accumulation_steps = 1
         self.batches, self.padding_counts = batches, padding_counts
         self.distillation, self.check = distillation, check
         self.unlogged = torch.tensor(0.0, device=self.args.device)
