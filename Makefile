@@ -32,7 +32,8 @@ test: .venv/installed-dev ## all tests but those on a SLURM cluster
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 test-alliance: .venv-alliance/installed ## unit tests and the workflow's with the versions that Alliance's clusters have
-	$(ALLIANCE)/python -m pytest -n $(WORKERS) --dist loadgroup tests/unit tests/workflow
+	$(ALLIANCE)/python -m pytest -n $(WORKERS) --dist loadgroup tests/unit tests/workflow \
+	  --ignore tests/workflow/test_reruns.py --ignore-glob "tests/unit/test_benchmarks_*"
 
 .venv-alliance/installed: envs/requirements-alliance.lock envs/requirements-dev.lock envs/demo-model.txt
 	$(PYTHON) -m venv .venv-alliance
