@@ -16,6 +16,34 @@ TEXT = [
     "Who built it? When was the second bridge repaired? How much was the keeper paid?",
     "un able tele graph ing works ers 1234567890 abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ",
 ]
+# What training.train is given where a test says nothing else: what determines the result, and what does not.
+TRAINING = {
+    "max_steps": 2,
+    "batch_size": 4,
+    "accumulation_steps": 1,
+    "length_groups": 1,
+    "learning_rate": 0.001,
+    "schedule": "constant",
+    "warmup": 0,
+    "weight_decay": 0.0,
+    "max_gradient_norm": 1.0,
+    "precision": "fp32",
+    "padding": "packed",
+    "attention_dropout": 0.0,
+    "keep_epoch": "last",
+    "overrides": {},
+}
+RUNNING = {
+    "every_steps": 9,
+    "keep": 1,
+    "keep_after_success": False,
+    "log_every_steps": 1,
+    "threads": 1,
+    "gpus": 1,
+    "nodes": 1,
+    "compile": "none",
+    "walltime_minutes": None,
+}
 
 
 def byte_level_bpe(texts: Iterable[str] = TEXT, size: int = 400, **options: Any) -> PreTrainedTokenizerFast:

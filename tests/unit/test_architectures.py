@@ -36,24 +36,14 @@ FAMILIES = {
     "distilbert": (tiny.word_piece, {"dim": 32, "n_layers": 1, "n_heads": 2, "hidden_dim": 48}),
 }
 WINDOWS = {"max_length": 64, "overlap": 16, "max_question_length": 24, "long_contexts": "windows", "labels": "exact"}
-SETTINGS = {
-    "max_steps": 2,
-    "batch_size": 4,
-    "accumulation_steps": 1,
+SETTINGS = tiny.TRAINING | {
     "length_groups": 2,
-    "learning_rate": 1e-3,
     "schedule": "cosine",
     "warmup": 1,
-    "weight_decay": 0.0,
     "max_gradient_norm": 0.0,
     "precision": "bf16",
-    "padding": "packed",
-    "attention_dropout": 0.0,
-    "keep_epoch": "last",
-    "overrides": {},
 }
-RUNNING = {"every_steps": 9, "keep": 1, "keep_after_success": False, "log_every_steps": 1, "threads": 1}
-RUNNING |= {"gpus": 1, "nodes": 1, "compile": "kernels", "walltime_minutes": None}
+RUNNING = tiny.RUNNING | {"compile": "kernels"}
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -16,25 +16,8 @@ from qa.squad import convert
 from qa.windows import tokenize
 
 WINDOWS = {"max_length": 64, "overlap": 16, "max_question_length": 24, "long_contexts": "windows", "labels": "exact"}
-SETTINGS = {
-    "epochs": 3,
-    "max_steps": None,
-    "batch_size": 4,
-    "accumulation_steps": 1,
-    "length_groups": 1,
-    "learning_rate": 3e-3,
-    "schedule": "constant",
-    "warmup": 0,
-    "weight_decay": 0.0,
-    "max_gradient_norm": 1.0,
-    "precision": "fp32",
-    "padding": "packed",
-    "attention_dropout": 0.0,
-    "keep_epoch": "last",
-    "overrides": {},
-}
-RUNNING = {"every_steps": 4, "keep": 1, "keep_after_success": False, "log_every_steps": 2, "threads": 1}
-RUNNING |= {"gpus": 1, "nodes": 1, "compile": "none", "walltime_minutes": None}
+SETTINGS = tiny.TRAINING | {"epochs": 3, "max_steps": None, "learning_rate": 0.003}
+RUNNING = tiny.RUNNING | {"every_steps": 4, "log_every_steps": 2}
 PREDICTION = {"batch_size": 64, "candidates": 20, "precision": "fp32", "padding": "packed"}
 CHECK = epochs.Check
 

@@ -262,23 +262,14 @@ def test_a_batch_that_no_size_holds_has_its_own():
     assert batch["input_ids"].shape == (1, 32) and batch["window_bounds"].tolist() == [0, 16, 32, 32]
 
 
-SETTINGS = {
+SETTINGS = tiny.TRAINING | {
     "max_steps": 7,
-    "batch_size": 4,
-    "accumulation_steps": 1,
-    "length_groups": 1,
-    "learning_rate": 1e-3,
     "schedule": "linear",
     "warmup": 1,
     "weight_decay": 0.01,
-    "max_gradient_norm": 1.0,
-    "precision": "fp32",
-    "attention_dropout": 0.0,
-    "keep_epoch": "last",
     "overrides": {"hidden_dropout_prob": 0.0},
 }
-RUNNING = {"every_steps": 9, "keep": 1, "keep_after_success": False, "log_every_steps": 1, "threads": 1}
-RUNNING |= {"gpus": 1, "nodes": 1, "compile": "kernels", "walltime_minutes": None}
+RUNNING = tiny.RUNNING | {"compile": "kernels"}
 WINDOWS = {"max_length": 64, "overlap": 16, "max_question_length": 24, "long_contexts": "windows", "labels": "exact"}
 
 

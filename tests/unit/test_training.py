@@ -22,33 +22,14 @@ from qa.squad import convert
 from qa.windows import load_windows, tokenize
 
 WINDOWS = {"max_length": 64, "overlap": 16, "max_question_length": 24, "long_contexts": "windows", "labels": "exact"}
-SETTINGS = {
+SETTINGS = tiny.TRAINING | {
     "max_steps": 7,
-    "batch_size": 4,
-    "accumulation_steps": 1,
     "length_groups": 3,
-    "learning_rate": 1e-3,
     "schedule": "linear",
     "warmup": 0.1,
     "weight_decay": 0.01,
-    "max_gradient_norm": 1.0,
-    "precision": "fp32",
-    "padding": "packed",
-    "attention_dropout": 0.0,
-    "keep_epoch": "last",
-    "overrides": {},
 }
-RUNNING = {
-    "every_steps": 3,
-    "keep": 2,
-    "keep_after_success": False,
-    "log_every_steps": 2,
-    "threads": 2,
-    "gpus": 1,
-    "compile": "kernels",
-    "nodes": 1,
-    "walltime_minutes": None,
-}
+RUNNING = tiny.RUNNING | {"every_steps": 3, "keep": 2, "log_every_steps": 2, "threads": 2, "compile": "kernels"}
 TEXTS = [p["context"] + p["qas"][0]["question"] for p in tiny.squad(30)["data"][0]["paragraphs"]]
 
 

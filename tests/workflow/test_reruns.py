@@ -232,26 +232,24 @@ def test_the_code_table_names_every_module_and_adapter(finished):
     assert files - {"qa/__init__.py"} == CODE.keys()
 
 
-@pytest.mark.parametrize("module", CODE)
-def test_changed_code_reruns_exactly_the_stages_that_use_it(module, finished):
-    path = finished.path("workflow", "scripts", module)
+def would_run_with_changed_code(project, module):
+    path = project.path("workflow", "scripts", module)
     before = path.read_text()
     try:
         path.write_text(before + "\n\nADDED = 1\n")
-        assert finished.would_run() == CODE[module]
+        return project.would_run()
     finally:
         path.write_text(before)
+
+
+@pytest.mark.parametrize("module", CODE)
+def test_changed_code_reruns_exactly_the_stages_that_use_it(module, finished):
+    assert would_run_with_changed_code(finished, module) == CODE[module]
 
 
 @pytest.mark.parametrize("module", CODE_OF_QUALITY)
 def test_changed_code_of_quality_reruns_exactly_the_stages_that_use_it(module, improved):
-    path = improved.path("workflow", "scripts", module)
-    before = path.read_text()
-    try:
-        path.write_text(before + "\n\nADDED = 1\n")
-        assert improved.would_run() == CODE_OF_QUALITY[module]
-    finally:
-        path.write_text(before)
+    assert would_run_with_changed_code(improved, module) == CODE_OF_QUALITY[module]
 
 
 def reformatted(text: str) -> str:

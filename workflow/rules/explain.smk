@@ -1,4 +1,7 @@
-"""Needs: answers, n-best lists, windows, records. Makes: scores of slices, all wrong answers. Runs on the login node."""
+"""Needs: answers, n-best lists, windows, records. Makes: scores of slices, all wrong answers. Runs on the login node.
+
+Of an ensemble, whose models may cut contexts differently, the first one's windows are counted.
+"""
 
 
 rule explain:

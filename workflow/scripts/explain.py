@@ -7,8 +7,6 @@ with stage("explain", snakemake.log[0], job):
     from qa import curves, mistakes, slices
 
     given, made = snakemake.input, snakemake.output
-    # an ensemble's models may cut differently: the first one's windows are counted
-    windows = given.windows if isinstance(given.windows, str) else given.windows[0]
-    slices.write_slices(given.records, given.answers, windows, made.slices)
+    slices.write_slices(given.records, given.answers, given.windows, made.slices)
     curves.write_risk_coverage(given.records, given.answers, given.nbest, made.risk_coverage)
     mistakes.write_mistakes(given.records, given.answers, given.nbest, made.errors)

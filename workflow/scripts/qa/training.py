@@ -110,11 +110,11 @@ def train(
 
     `inputs` are the folder `model`, the folders `windows` to train on and, where a loss is wanted after each epoch, the
     folders `validation`; the folders `held_out_windows` and the files `held_out_records` where EM and F1 are; with a
-    teacher, the files `targets`, one for each folder of windows; `settings` what determines
-    the result; `running` the checkpoint and logging intervals, the numbers of CPU `threads`, `gpus` and
-    `nodes`, and `walltime_minutes`, which the job was given; `outputs` the folders `model` and `checkpoints` and the
-    files `history` and `manifest`; `identity` what else the manifest says, with the digest `code` that the checkpoints'
-    fingerprint needs. On a CPU, a training that was killed and resumed ends with the same bytes as one that was not.
+    teacher, the files `targets`, one for each folder of windows; `settings` what determines the result; `running` the
+    checkpoint and logging intervals, the numbers of CPU `threads`, `gpus` and `nodes`, and the job's
+    `walltime_minutes`; `outputs` the folders `model` and `checkpoints` and the files `history` and `manifest`;
+    `identity` what else the manifest says, with the digest `code` that the checkpoints' fingerprint needs. On a CPU, a
+    training that was killed and resumed ends with the same bytes as one that was not.
 
     Raises Interrupted when it stopped and saved before the end of its walltime, or on SIGTERM or SIGUSR1; InputError
     for a model that cannot be loaded, a precision or number of GPUs that this machine lacks, a full disk, or while
