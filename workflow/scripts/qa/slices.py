@@ -219,7 +219,7 @@ def rows(slicing: Slicing, scores: np.ndarray, titles: Sequence[str]) -> Iterato
         if not len(members):
             continue
         some = scores[members]
-        exact, overlap = (100.0 * some.mean(axis=0)).tolist()
+        exact, overlap = (100.0 * some.sum(axis=0) / len(some)).tolist()
         row = {"kind": slicing.kind, "slice": name, "count": len(members), "exact": exact, "f1": overlap}
         if len(members) >= LEAST_QUESTIONS:
             article = clusters([titles[member] for member in members])

@@ -113,7 +113,7 @@ def train(
     teacher, the files `targets`, one for each folder of windows; `settings` what determines the result; `running` the
     checkpoint and logging intervals, the numbers of CPU `threads`, `gpus` and `nodes`, and the job's
     `walltime_minutes`; `outputs` the folders `model` and `checkpoints` and the files `history` and `manifest`;
-    `identity` what else the manifest says, with the digest `code` that the checkpoints' fingerprint needs. On a CPU, a
+    `identity` more for the manifest, with the digest `code` that the checkpoints' fingerprint needs. On a CPU, a
     training that was killed and resumed ends with the same bytes as one that was not.
 
     Raises Interrupted when it stopped and saved before the end of its walltime, or on SIGTERM or SIGUSR1; InputError
@@ -138,10 +138,9 @@ def train(
             return
         try:
             model, state, used = _trained(Task(inputs, settings, seed, running, memory, resume, requests))
-        except Interrupted:
-            raise
-        except Exception:
-            memory.note(memory.attempts()[-1]["step"], "failed")
+        except Exception as error:
+            if not isinstance(error, Interrupted):
+                memory.note(memory.attempts()[-1]["step"], "failed")
             raise
     memory.note(state.global_step, "completed")
     _write_history(outputs["history"], state.log_history)
