@@ -6,7 +6,7 @@ WORKERS ?= 2
 PROFILE ?= profiles/slurm
 CONFIG ?=
 
-.PHONY: help setup demo test test-alliance test-slurm test-slurm-alliance bench bench-gpu lint format report preflight config-reference clean
+.PHONY: help setup demo test test-faults test-fuzz test-alliance test-slurm test-slurm-alliance bench bench-gpu lint format report preflight status verify config-reference clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -31,9 +31,20 @@ demo: .venv/installed ## fine-tune and score on the embedded questions: minutes 
 test: .venv/installed-dev ## all tests but those on a SLURM cluster
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
-test-alliance: .venv-alliance/installed ## unit tests and the workflow's with the versions that Alliance's clusters have
-	$(ALLIANCE)/python -m pytest -n $(WORKERS) --dist loadgroup tests/unit tests/workflow \
-	  --ignore tests/workflow/test_reruns.py --ignore-glob "tests/unit/test_benchmarks_*"
+# FAULTS_SEED=8 draws other moments; a failed test prints what it had drawn.
+test-fuzz: .venv/installed-dev ## ten thousand damaged files of questions and more, new ones each time: a quarter of an hour
+	QA_FUZZ=many $(BIN)/python -m pytest -n $(WORKERS) tests/fuzz
+
+test-faults: .venv/installed-dev ## kills, locks, clocks, full disks and damaged files, all of them: about half an hour
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests/faults
+
+# Those that a version of torch, transformers, datasets, the hub's client, NumPy or pandas can move.
+ALLIANCE_TESTS := answers architectures ask calibration cards comparison confidence decoding distillation divergence downloads \
+  ensembles epochs hub labels packing published publishing report_figures report_sections report_silence reporting \
+  rows scores slices soft_loss squad statistics training uncertainty unusable_models walkthrough window_batches windows
+
+test-alliance: .venv-alliance/installed ## tests with the versions that Alliance's clusters have: what versions can move
+	$(ALLIANCE)/python -m pytest -n $(WORKERS) --dist loadgroup $(ALLIANCE_TESTS:%=tests/unit/test_%.py) tests/workflow/test_chain.py
 
 .venv-alliance/installed: envs/requirements-alliance.lock envs/requirements-dev.lock envs/demo-model.txt
 	$(PYTHON) -m venv .venv-alliance
@@ -70,14 +81,28 @@ format: .venv/installed-dev ## put that style right
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile workflow
 
-report: .venv/installed ## Snakemake's report of the demo, report.html; other runs: snakemake --report with their --configfile
-	$(BIN)/snakemake --profile profiles/local --configfile config/demo.yaml --report report.html
+# By the activated environment too. Of finished runs only: nothing is trained, on whatever machine this is.
+report: ## results/report.html, and Snakemake's own report.html, of finished runs (the demo): make report [CONFIG=my.yaml]
+	@PATH="$$PATH:$(BIN)"; command -v snakemake > /dev/null || \
+	  { echo "no snakemake here: activate the environment that has it, or make setup"; exit 1; }; \
+	snakemake --profile profiles/local results/report.html --allowed-rules report --configfile $(or $(CONFIG),config/demo.yaml) && \
+	snakemake --profile profiles/local --report report.html --configfile $(or $(CONFIG),config/demo.yaml)
 
 # By the activated environment, where there is one: on a cluster it is seldom .venv.
 preflight: ## what would stop a run, which is not begun: make preflight [PROFILE=profiles/local] [CONFIG=my.yaml]
 	@PATH="$$PATH:$(BIN)"; command -v snakemake > /dev/null || \
 	  { echo "no snakemake here: activate the environment that has it, or make setup"; exit 1; }; \
 	QA_PREFLIGHT=only snakemake --profile $(PROFILE) --nolock --quiet host $(if $(CONFIG),--configfile $(CONFIG))
+
+# By the activated environment too.
+status: ## what runs, waits, failed and is done, and how far it is: make status [ALL=1]
+	@PATH="$$PATH:$(BIN)"; command -v snakemake > /dev/null || \
+	  { echo "no snakemake here: activate the environment that has it, or make setup"; exit 1; }; \
+	PYTHONPATH=workflow/scripts python -m qa.status $(if $(ALL),--all)
+
+# By the activated environment too.
+verify: ## whether all results and downloads are still as they were written: a disk may have damaged them
+	@PATH="$$PATH:$(BIN)"; PYTHONPATH=workflow/scripts python -m qa.seals
 
 config-reference: .venv/installed ## the table of config/README.md, from the schema
 	@PYTHONPATH=workflow/scripts $(BIN)/python -m qa.reference

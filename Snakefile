@@ -26,10 +26,13 @@ include: "workflow/rules/postprocess.smk"
 include: "workflow/rules/score.smk"
 include: "workflow/rules/explain.smk"
 include: "workflow/rules/compare.smk"
+include: "workflow/rules/package.smk"
 include: "workflow/rules/resources.smk"
+include: "workflow/rules/report.smk"
 
 
 if workflow.is_main_process:
+    checked(clocks.check, clocks.stamped(OWN_FILES, [*every_model(), *every_answer()]))
     logger.info(sweeps.told(CONFIG["sweeps"], settings.trainings(CONFIG), sum(map(os.path.exists, every_model()))))
 
 
@@ -46,9 +49,11 @@ rule all:
         every_answer(),
         every("slices.csv"),
         every("errors.parquet"),
+        PACKAGES,
         "results/summary.csv",
         "results/comparison.csv",
         "results/resources.csv",
+        "results/report.html",
 
 
 rule models:

@@ -11,7 +11,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow" / "scripts"))
 
-import report
+import speed_tables
 from measure import Stage, machine, model_folder
 
 MODULES = ("tokenizing_bench", "training_bench", "decoding_bench", "scoring_bench", "startup_bench")
@@ -33,8 +33,8 @@ def main() -> None:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
             stages += process.submit(measured, module, *arguments).result()
         print(f"{time.monotonic() - started:.0f} s: {', '.join(stage.name for stage in stages)} done", flush=True)
-    print(f"\n{report.table(stages)}\n\n{report.details(stages)}")
-    print(f"written: {report.write('cpu', stages, before)}; {time.monotonic() - started:.0f} s in all")
+    print(f"\n{speed_tables.table(stages)}\n\n{speed_tables.details(stages)}")
+    print(f"written: {speed_tables.write('cpu', stages, before)}; {time.monotonic() - started:.0f} s in all")
 
 
 if __name__ == "__main__":

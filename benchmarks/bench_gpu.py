@@ -17,7 +17,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaForQuestionAnswering, set_seed
 
 import data
-import report
+import speed_tables
 from measure import Stage, machine
 from qa import devices
 from qa.windows import load_windows
@@ -185,9 +185,10 @@ def main() -> int:
         batches, target = ((4, 8), 8) if cpu else (BATCHES, TARGET_BATCH)
         stages = run(bench, batches, target, started + 300)
     more = {"gpu": None if cpu else torch.cuda.get_device_name(), "bf16_matmul_tflops": bench.rate / 1e12}
-    print(f"\n{report.table(stages)}\n\n{report.details(stages)}\n{bench.rate / 1e12:.0f} TFLOP/s measured for bf16")
+    print(f"\n{speed_tables.table(stages)}\n\n{speed_tables.details(stages)}")
+    print(f"{bench.rate / 1e12:.0f} TFLOP/s measured for bf16")
     if not cpu:
-        print(f"written: {report.write('gpu', stages, before, **more, lines=bench.lines)}")
+        print(f"written: {speed_tables.write('gpu', stages, before, **more, lines=bench.lines)}")
     print(f"{time.monotonic() - started:.0f} s in all")
     return 0
 

@@ -180,6 +180,7 @@ def own_training(model_folder: str, windows_folder: str, own: Own, steps: int, e
         **OPTIMIZER,
     }
     running = {"every_steps": steps + 1, "keep": 1, "keep_after_success": False, "log_every_steps": every}
+    running["report_to"] = []
     running |= {"threads": torch.get_num_threads(), "gpus": 1, "nodes": 1, "walltime_minutes": None}
     with tempfile.TemporaryDirectory() as folder:
         outputs = {name: f"{folder}/{name}" for name in ("model", "history", "manifest", "checkpoints")}

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 import tiny
+from dry_runs import dry_run
 
 ROOT = Path(__file__).parents[1]
 PARTS = ["Snakefile", "workflow", "profiles", "config", "envs"]
@@ -47,6 +48,14 @@ CONFIG = {
         },
     },
 }
+
+# what no file may say again, where everybody who runs a job has it
+SECRETS = {
+    "HF_TOKEN": "hf_marker_of_a_secret",
+    "EMAIL": "marker@of.an.address",
+    "GIT_AUTHOR_EMAIL": "marker@of.an.address",
+}
+SECRETS |= {"GIT_COMMITTER_EMAIL": "marker@of.an.address", "SBATCH_MAIL_USER": "marker@of.an.address"}
 
 CALIBRATED = {"method": "n_best", "null_threshold": "calibrated"}
 TRAINED = {"train_on": "mills/train", "evaluate_on": ["mills/validation"], "decodings": ["n_best"], "seeds": [1]}
@@ -86,8 +95,11 @@ class Project:
         self.path(name).write_text(yaml.safe_dump(config))
         return name
 
-    def snakemake(self, *arguments: str, config: str | None = "tiny.yaml", **environment: str) -> Any:
-        """Run Snakemake as a user does; the result has returncode, stdout and stderr in one text."""
+    def snakemake(self, *arguments: str, config: str | None = "tiny.yaml", umask: int = -1, **environment: str) -> Any:
+        """Run Snakemake as a user does; the result has returncode, stdout and stderr in one text.
+
+        `umask` is that of the user, -1 for the one here.
+        """
         command = [*self.prefix, sys.executable, "-m", "snakemake", "--profile", self.profile, *arguments]
         if config:
             command += ["--configfile", config]
@@ -100,16 +112,26 @@ class Project:
             stderr=subprocess.STDOUT,
             text=True,
             timeout=900,
+            umask=umask,
         )
+
+    def status(self, *arguments: str, **environment: str) -> str:
+        """What `make status` prints."""
+        command = [sys.executable, "-m", "qa.status", *arguments]
+        paths = {"PYTHONPATH": str(self.path("workflow/scripts"))}
+        variables = {**os.environ, **paths, **environment}
+        return subprocess.run(
+            command, cwd=self.folder, env=variables, capture_output=True, text=True, timeout=60, check=True
+        ).stdout
 
     def would_run(self, config: dict[str, Any] | None = None, *arguments: str) -> set[str]:
         """Rules that a dry run would run; the target rule `all` left out."""
         name = self.configure(config, "changed.yaml") if config else "tiny.yaml"
-        done = self.snakemake("-n", *arguments, config=name)
-        assert done.returncode == 0, done.stdout
-        if "Nothing to be done" in done.stdout:
+        code, printed = dry_run(self.folder, "--profile", self.profile, "-n", *arguments, "--configfile", name)
+        assert code == 0, printed
+        if "Nothing to be done" in printed:
             return set()
-        table = done.stdout.split("Job stats:")[-1].split("total")[0]
+        table = printed.split("Job stats:")[-1].split("total")[0]
         return set(re.findall(r"^(\w+) +\d+$", table, re.M)) - {"all"}
 
 

@@ -9,7 +9,8 @@
 It answers what huggingface_hub asks for a download: the listing of a repository's files (`/api/models/…`,
 `/api/datasets/…`), and HEAD and GET of a file (`/{repo}/resolve/{revision}/{file}`), in parts too. As on the real hub,
 large kinds of files (`LARGE`) are listed with their SHA-256 and answered by a redirect to a storage host, here a second
-port, to which no token may go; the others are listed by their git SHA-1 and sent by the hub itself.
+port, to which no token may go; the others are listed by their git SHA-1 and sent by the hub itself. A card's metadata
+(of README.md) are part of the listing. What `writers` may write is in stand_in_uploads.py.
 """
 
 import hashlib
@@ -19,6 +20,10 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
+
+import yaml
+
+from stand_in_uploads import Uploads
 
 LARGE = (".safetensors", ".parquet", ".bin", ".gz")
 """Endings of the files that the hub keeps in its storage (git LFS)."""
@@ -42,6 +47,7 @@ class Request:
 class _Repo:
     commit: str
     files: dict[str, bytes]
+    private: bool = False
 
 
 @dataclass
@@ -54,6 +60,8 @@ class _Fault:
     truncate: int | None = None
     wrong: bool = False
     hang: float | None = None
+    location: str | None = None
+    drip: float | None = None
 
 
 @dataclass
@@ -63,6 +71,10 @@ class StandInHub:
     ranges: bool = True
     """Whether a Range header is honoured; if not, the whole file is sent with status 200, as servers may."""
     requests: list[Request] = field(default_factory=list)
+    writers: dict[str, set[str]] = field(default_factory=dict)
+    """The namespaces that each token may write to; an unknown token is refused (401), another namespace too (403)."""
+    stored: dict[str, bytes] = field(default_factory=dict)
+    """Large files that were uploaded, by their SHA-256."""
 
     def __post_init__(self):
         self._repos: dict[tuple[str, str, str], _Repo] = {}
@@ -85,12 +97,20 @@ class StandInHub:
             server.shutdown()
             server.server_close()
 
-    def add_repo(self, kind: str, repo: str, revision: str, files: dict[str, bytes], commit: str | None = None) -> None:
+    def add_repo(
+        self,
+        kind: str,
+        repo: str,
+        revision: str,
+        files: dict[str, bytes],
+        commit: str | None = None,
+        private: bool = False,
+    ) -> None:
         """Serve `files` as the `model` or `dataset` `repo` at `revision`, which resolves to `commit` (default: itself).
 
         A repository may have several revisions; the same revision again replaces its files.
         """
-        self._repos[kind, repo, revision] = _Repo(commit or revision, dict(files))
+        self._repos[kind, repo, revision] = _Repo(commit or revision, dict(files), private)
 
     def fail(
         self,
@@ -103,16 +123,19 @@ class StandInHub:
         truncate: int | None = None,
         wrong: bool = False,
         hang: float | None = None,
+        location: str | None = None,
+        drip: float | None = None,
     ) -> None:
         """Order a fault for the next `times` requests (HEAD or GET) whose path matches `path` (fnmatch, no query).
 
         `status` answers with that status, `error_code` as X-Error-Code (GatedRepo, RepoNotFound, RevisionNotFound,
-        EntryNotFound) and `body`. `hang` waits so many seconds, then closes without an answer. `truncate` announces
-        the whole body, sends that many bytes of it and closes, after `hang` seconds if both are given. `wrong` sends
-        other bytes of the same length. The last two wait for the answer that carries the file, past the redirect.
+        EntryNotFound), `body` and, for a redirect, `location`. `hang` waits so many seconds, then closes without an
+        answer. `truncate` announces the whole body, sends that many bytes of it and closes, after `hang` seconds if
+        both are given. `wrong` sends other bytes of the same length, `drip` a tenth of the body at a time, so many
+        seconds apart. The last three wait for the answer that carries the file, past the redirect.
         Of several faults that match, the one ordered first and not yet used up counts.
         """
-        self._faults.append(_Fault(path, times, status, error_code, body, truncate, wrong, hang))
+        self._faults.append(_Fault(path, times, status, error_code, body, truncate, wrong, hang, location, drip))
 
     def heal(self) -> None:
         """Cancel all faults."""
@@ -125,25 +148,25 @@ class StandInHub:
     def _fault_for(self, path: str, carries_file: bool) -> _Fault | None:
         with self._lock:
             for fault in self._faults:
-                needs_file = fault.truncate is not None or fault.wrong
+                needs_file = fault.truncate is not None or fault.wrong or fault.drip is not None
                 if fault.times > 0 and fnmatchcase(path, fault.pattern) and (carries_file or not needs_file):
                     fault.times -= 1
                     return fault
         return None
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Uploads, BaseHTTPRequestHandler):
     """One connection. Paths below `/storage/` repeat the path of the file at the hub."""
 
     hub: StandInHub
+    large = LARGE
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # or each answer waits 40 ms for an acknowledgement
 
     def do_GET(self) -> None:
         path = unquote(urlsplit(self.path).path)
         headers = {name.lower(): value for name, value in self.headers.items()}
-        self.request_log = Request(self.command, path, headers)
-        self.hub.requests.append(self.request_log)
+        self._note_request(path, headers)
         name, found = self._find(path)
         in_storage = path.startswith("/storage/")
         redirects = isinstance(found, _Repo) and not in_storage and name.endswith(LARGE)
@@ -153,7 +176,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.hub._closing.wait(fault.hang)
             self.close_connection = True
         elif fault and fault.status is not None:
-            self._answer(fault.status, {"X-Error-Code": fault.error_code}, fault.body or b'{"error": "ordered"}')
+            headers = {"X-Error-Code": fault.error_code, "Location": fault.location}
+            self._answer(fault.status, headers, fault.body or b'{"error": "ordered"}')
         elif not isinstance(found, _Repo):
             self._answer(*found)
         else:
@@ -161,9 +185,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET  # noqa: N815
 
+    def _note_request(self, path: str, headers: dict[str, str]) -> None:
+        self.request_log = Request(self.command, path, headers)
+        self.hub.requests.append(self.request_log)
+
     def _find(self, path: str) -> tuple[str, "_Repo | tuple"]:
         """The file's name and its repository, or, for a listing and for what does not exist, the whole answer."""
         path = path.removeprefix("/storage")
+        if path.startswith("/api/") and not path.startswith(("/api/models/", "/api/datasets/")):
+            return "", (404, {}, b"{}")
         if path.startswith("/api/"):
             _, _, kinds, rest = path.split("/", 3)
             repo, _, revision = rest.partition("/revision/")
@@ -200,7 +230,9 @@ class _Handler(BaseHTTPRequestHandler):
                     entry["lfs"]["pointerSize"] = 134
             siblings.append(entry)
         answer = {"_id": "0", "id": repo, "modelId": repo, "sha": found.commit, "siblings": siblings, "tags": []}
-        answer |= {"private": False, "gated": False, "disabled": False, "downloads": 0, "likes": 0}
+        if (card := found.files.get("README.md", b"")).startswith(b"---\n"):
+            answer["cardData"] = yaml.safe_load(card.split(b"---\n")[1])
+        answer |= {"private": found.private, "gated": False, "disabled": False, "downloads": 0, "likes": 0}
         return 200, {"Content-Type": "application/json"}, json.dumps(answer).encode()
 
     def _send_file(self, name: str, repo: _Repo, fault: _Fault | None, redirects: bool) -> None:
@@ -223,9 +255,17 @@ class _Handler(BaseHTTPRequestHandler):
             body = bytes(byte ^ 1 for byte in body)
         if fault and fault.truncate is not None:
             return self._answer(status, headers, body, send=fault.truncate, hang=fault.hang or 0)
-        return self._answer(status, headers, body)
+        return self._answer(status, headers, body, drip=fault.drip if fault else None)
 
-    def _answer(self, status: int, headers: dict, body: bytes, send: int | None = None, hang: float = 0) -> None:
+    def _answer(
+        self,
+        status: int,
+        headers: dict,
+        body: bytes,
+        send: int | None = None,
+        hang: float = 0,
+        drip: float | None = None,
+    ) -> None:
         self.request_log.status = status
         self.send_response(status)
         for name, value in headers.items():
@@ -236,8 +276,12 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "HEAD":
             return
         try:
-            self.wfile.write(body[:send])
-            self.wfile.flush()
+            sent = body[:send]
+            size = max(1, len(sent) if drip is None else len(sent) // 10)
+            for first in range(0, len(sent), size):
+                self.wfile.write(sent[first : first + size])
+                self.wfile.flush()
+                self.hub._closing.wait(drip or 0)
         except ConnectionError:
             self.close_connection = True
         if send is not None:

@@ -42,6 +42,7 @@ RUNNING = {
     "gpus": 1,
     "nodes": 1,
     "compile": "none",
+    "report_to": [],
     "walltime_minutes": None,
 }
 

@@ -30,6 +30,10 @@ class ClusterProject(Project):
         """Run Snakemake on the login node, as a user does."""
         return super().snakemake(*arguments, *QUICK, **{**self.cluster.environment, **options})
 
+    def status(self, *arguments: str, **environment: str) -> str:
+        """What `make status` prints on the login node."""
+        return super().status(*arguments, **{**self.cluster.environment, **environment})
+
     @contextmanager
     def running(self, *arguments: str) -> Iterator[subprocess.Popen]:
         """Snakemake at work beside the block, killed with it at the latest."""

@@ -39,8 +39,18 @@ def ran(project) -> ClusterProject:
         obstacle = project.path("checkpoints/other/seed-2")
         obstacle.parent.mkdir(parents=True, exist_ok=True)
         obstacle.write_text("no folder can be made here")
+        wait_for(lambda: status_of_a_training(project) or snakemake.poll() is not None, 300, "status of a training")
         assert snakemake.wait(400) == 1, project.printed()
     return project
+
+
+def status_of_a_training(project: ClusterProject) -> bool:
+    """Keep what the status says while a training is at work on the cluster; false while none is."""
+    if not any(job["JobState"] == "RUNNING" for job in project.jobs("train")):
+        return False
+    text = project.status()
+    project.path("status.txt").write_text(text)
+    return bool(re.search(r"^train .* running +SLURM \d+", text, re.M))
 
 
 def train_job(project: ClusterProject, run: str, seed: int) -> dict[str, str]:
@@ -59,6 +69,20 @@ def test_two_trainings_at_a_time_run_on_two_gpus(ran, cluster):
         if max(spans[a][0], spans[b][0]) < min(spans[a][1], spans[b][1])
     ]
     assert at_once and all(gpus[a] != gpus[b] for a, b in at_once)
+
+
+def test_the_status_beside_the_run_names_slurms_job_run_and_seed(ran):
+    text = ran.path("status.txt").read_text()
+    run, seed, number = re.search(r"^train +(\w+) +seed-(\d) +running +SLURM (\d+)", text, re.M).groups()
+    assert train_job(ran, run, int(seed))["JobId"] == number
+    assert f"    log: logs/train/{run}/seed-{seed}.log" in text
+
+
+def test_the_status_after_it_names_the_failed_job_with_its_last_lines(ran):
+    text = ran.status()
+    job = train_job(ran, *FAILED)
+    assert re.search(rf"^train +other +seed-2 +failed +SLURM {job['JobId']}", text, re.M) and ", 1 failed, " in text
+    assert f"      | {ran.path('logs/train/other/seed-2.log').read_text().splitlines()[-1][:60]}" in text
 
 
 @pytest.mark.parametrize("training", TRAININGS)

@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -29,9 +30,12 @@ def hang(cluster: Cluster, job: str, process: int) -> None:
 
 
 def preempt(cluster: Cluster, job: str, process: int) -> None:
-    """A job of more priority takes all of the node."""
+    """A job of more priority takes all of the node; the training stands still until then, lest it end first."""
+    os.kill(process, signal.SIGSTOP)
     options = ("--partition=prio", "--nodelist=gpu2", "--nodes=1", "--gpus-per-node=a100:4", "--output=/dev/null")
     cluster.ask("sbatch", *options, "--wrap", "sleep 5")
+    wait_for(lambda: cluster.job(job)["JobState"] != "RUNNING", 60, "the training preempted")
+    os.kill(process, signal.SIGCONT)  # SIGTERM has been waiting for it, as long as KillWait is not over
 
 
 # What happens to each training once it has saved a checkpoint; the one of `walltime` ends by itself.
@@ -95,20 +99,24 @@ def start_all(project: ClusterProject, names: list[str]) -> dict[str, str]:
 
 
 def disturb(project: ClusterProject, jobs: dict[str, str]) -> None:
-    """Do to each training what its name says, as soon as it has saved a checkpoint."""
+    """Do to each training what its name says, as soon as it has saved a checkpoint, and to none later for another."""
     cluster, left, end = project.cluster, dict(DISTURBED), time.monotonic() + 300
-    while left and time.monotonic() < end:
-        for name, action in list(left.items()):
-            began = attempts(project, name)
-            if action is None and not began and cluster.job(jobs[name])["JobState"] == "RUNNING":
-                cluster.ask("scontrol", "update", f"jobid={jobs[name]}", "endtime=now+10")
-            elif action is None and began:
-                del left[name]
-            elif action and began and has_saved(project, name):
-                action(cluster, jobs[name], began[-1]["pid"])
-                del left[name]
-        time.sleep(0.2)
+    with ThreadPoolExecutor(len(left)) as at_once:
+        done = []
+        while left and time.monotonic() < end:
+            for name, action in list(left.items()):
+                began = attempts(project, name)
+                if action is None and not began and cluster.job(jobs[name])["JobState"] == "RUNNING":
+                    cluster.ask("scontrol", "update", f"jobid={jobs[name]}", "endtime=now+10")
+                elif action is None and began:
+                    del left[name]
+                elif action and began and has_saved(project, name):
+                    done.append(at_once.submit(action, cluster, jobs[name], began[-1]["pid"]))
+                    del left[name]
+            time.sleep(0.2)
     assert not left
+    for future in done:
+        future.result()
 
 
 @pytest.fixture(scope="module")

@@ -68,3 +68,10 @@ def test_it_is_the_same_under_every_version_of_python(version):
 def test_a_text_that_is_no_docstring_counts(digest_with):
     one, two = (digest_with(c=f"def h():\n    return '{word}'\n") for word in ("one", "two"))
     assert one != two
+
+
+def test_a_module_that_only_tells_how_far_a_stage_is_counts_nothing(digest_with):
+    told = "from qa.progress import P\n\n\ndef h():\n    return P\n"
+    one, two = (digest_with(c=told, progress=f"P = {number}\n") for number in (1, 2))
+    assert one == two
+    assert digest_with(c=told.replace("P", "Q"), progress="P = 2\n") != two

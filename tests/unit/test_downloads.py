@@ -31,7 +31,7 @@ from stand_in_hub import StandInHub
 
 
 def test_a_server_error_that_passes_is_retried_with_growing_waits(hub, target, caplog):
-    hub.fail("/api/*", status=500, times=1)
+    hub.fail("/api/models/*", status=500, times=1)
     hub.fail("*/resolve/*/config.json", status=503, times=2)
     with caplog.at_level(logging.INFO):
         fetch_model(REPO, target, QUICK)

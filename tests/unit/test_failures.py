@@ -215,6 +215,70 @@ def test_long_lines_of_a_log_are_cut(tmp_path):
     assert failures.last_lines(tmp_path / "nowhere.log") == []
 
 
+TRACE = 'Traceback (most recent call last):\n  File "/a/b.py", line 1, in f\n    g(x)\n    ^^^^\n'
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", "GPU's memory ran out"),
+        ("MemoryError", "run fewer jobs at once"),
+        ("RuntimeError: [enforce fail] Cannot allocate memory", "run fewer jobs at once"),
+        ("OSError: [Errno 28] No space left on device", "make room"),
+        ("RuntimeError: CUDA error: an illegal memory access was encountered", "GPU or its driver failed"),
+        ("ModuleNotFoundError: No module named 'qa'", "activate the environment"),
+        ("pyarrow.lib.ArrowInvalid: Parquet magic bytes not found in footer", "is broken"),
+        ("FileNotFoundError: [Errno 2] No such file or directory: 'x'", "A file has gone"),
+    ],
+)
+def test_what_usually_helps_is_told_by_what_the_log_says(error, advice):
+    log = record(job=None, state="failed")
+    log.write_text(f"22:00:09 train: ERROR {error} (traceback in {log})\n{TRACE}{error}\n")
+    lines = told(LOCAL).splitlines()
+    heading = next(number for number, line in enumerate(lines) if line.startswith("train other, seed-1: failed"))
+    assert advice in lines[heading + 1] and lines[heading + 2] == f"    log: {log}"
+
+
+def test_a_job_that_ran_out_of_memory_on_a_cluster_is_told_to_ask_for_more(known):
+    log = record(state="failed")
+    log.write_text("22:00:09 train: ERROR MemoryError: (traceback)\n")
+    known["14"] = [start("FAILED")]
+    assert "ask for more `mem_mb` than 8,000 MiB" in told(cluster(state="FAILED"))
+
+
+def test_a_users_mistake_gets_no_advice_but_its_own_message():
+    log = record(job=None, state="failed")
+    log.write_text("22:00:09 train: ERROR models.overrides: BertConfig has no hidden_dropout\n")
+    lines = told(LOCAL).splitlines()
+    heading = next(number for number, line in enumerate(lines) if line.startswith("train other, seed-1: failed"))
+    assert lines[heading + 1] == f"    log: {log}"
+    assert lines[heading + 2] == "      | 22:00:09 train: ERROR models.overrides: BertConfig has no hidden_dropout"
+
+
+def test_of_a_traceback_the_error_comes_first_and_then_only_its_last_place(tmp_path):
+    path = tmp_path / "x.log"
+    own = [f"22:00:0{n} train: INFO step {n}" for n in range(9)] + [
+        "22:00:09 train: ERROR ValueError: no (traceback in x)"
+    ]
+    deep = "".join(f'  File "/a/{n}.py", line {n}, in f\n    g({n})\n    ^^^^\n' for n in range(40))
+    path.write_text("\n".join([*own, "Traceback (most recent call last):", f"{deep}ValueError: no", ""]))
+    shown = failures.telling_lines(path)
+    assert shown[-4:] == [own[-1], '  File "/a/39.py", line 39, in f', "    g(39)", "ValueError: no"]
+    assert shown[:-4] == own[-7:-1] and len(shown) == failures.LAST_LINES
+    path.write_text("\n".join(own))
+    assert failures.telling_lines(path, 3) == own[-3:]
+    path.write_text(f"{TRACE}ValueError: {'long ' * 99}\nmore\nmore\n")
+    assert failures.telling_lines(path, 3)[-1] == "more"
+
+
+def test_of_a_long_log_only_the_end_is_read_and_nothing_in_it_steers_the_terminal(tmp_path):
+    path = tmp_path / "long.log"
+    path.write_text("x\n" * failures.TAIL + "\x1b[31mred\x1b[0m\x07 10%|# \r 20%|## \nlast\n")
+    assert failures.last_lines(path, 3) == ["red  10%|#", " 20%|##", "last"]
+    path.write_text("")
+    assert failures.last_lines(path) == []
+
+
 def test_the_report_never_raises(monkeypatch):
     monkeypatch.setattr(failures, "parsed", lambda text: 1 / 0)
     assert "ZeroDivisionError" in told(LOCAL)

@@ -22,6 +22,22 @@ def test_a_model_is_its_config_tokenizer_and_safetensors_files_and_nothing_else(
     assert [p.name for p in target.parent.iterdir()] == ["tiny"]
 
 
+def test_source_json_has_the_licence_and_language_of_the_models_card(hub, target, tmp_path):
+    assert not {"license", "language"} & fetch_model(REPO, target).keys()
+    card = b"---\nlicense: cc-by-4.0\nlanguage:\n- en\n- fr\n---\n# tiny\n"
+    hub.add_repo("model", "someone/tiny", COMMIT, MODEL | {"README.md": card})
+    terms = {"license": "cc-by-4.0", "language": ["en", "fr"]}
+    assert fetch_model(REPO, target).items() >= terms.items() and not (target / "README.md").exists()
+    folder = tmp_path / "given"
+    folder.mkdir()
+    for name, content in MODEL.items():
+        (folder / name).write_bytes(content)
+    for content, expected in ((card, terms), (b"---\n[: broken\n---\n", {}), (b"\xff", {}), (b"# plain", {})):
+        (folder / "README.md").write_bytes(content)
+        source = fetch_model({"path": str(folder)}, target)
+        assert {key: source[key] for key in terms if key in source} == expected
+
+
 def test_source_json_says_whence_when_and_which_bytes(hub, target):
     source = fetch_model(REPO, target, QUICK)
     assert source == json.loads((target / "source.json").read_text())

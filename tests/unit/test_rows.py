@@ -52,7 +52,9 @@ def cut_file(folder):
 )
 def test_a_folder_that_is_not_whole_is_named(damage, folder):
     damage(folder)
-    with pytest.raises(InputError, match=r"windows: windows cannot be read \(.*; remove the folder and run again"):
+    with pytest.raises(
+        InputError, match=r"windows: windows cannot be read \(.*; to have it made anew: rm -r \S+ and run again"
+    ):
         arrow_table(folder)
 
 

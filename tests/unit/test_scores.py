@@ -6,7 +6,7 @@ import math
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
-from qa import metrics
+from qa import metrics, scores
 from qa.scores import score
 from qa.squad import convert
 
@@ -73,3 +73,13 @@ def test_questions_of_few_articles_are_drawn_one_by_one(tmp_path):
     paths, _ = files(tmp_path, ["one", "two"])
     found = score(tmp_path / "records.parquet", paths, tmp_path / "metrics.json")
     assert found["interval"]["resampled"] == "questions"
+
+
+def test_the_closing_message_names_the_report_where_there_is_one(tmp_path):
+    row = {"run": "r", "dataset": "d", "split": "s", "decoding": "n", "seeds": "1"}
+    row |= {f"{name}_{part}": "50" for name in ("exact", "f1", "HasAns_f1", "NoAns_f1") for part in ("mean", "std")}
+    summary = tmp_path / "summary.csv"
+    summary.write_text(f"{','.join(row)}\n{','.join(row.values())}\n")
+    assert "report.html" not in scores.closing_message(summary)
+    (tmp_path / "report.html").write_text("<!doctype html>")
+    assert scores.closing_message(summary).endswith(f"Report:  {tmp_path / 'report.html'}\n")

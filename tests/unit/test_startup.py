@@ -49,7 +49,9 @@ def folder(tmp_path_factory):
     convert([folder / "dataset" / "q.json"], folder / "records.parquet")
     shutil.copy(folder / "records.parquet", folder / "dataset" / "rows.parquet")
     splits = {"validation": ["q.json"], "rows": ["rows.parquet"]}
-    (folder / "dataset" / "source.json").write_text(json.dumps({"splits": splits}))
+    files = {name: {"sha256": "0" * 64} for names in splits.values() for name in names}
+    (folder / "dataset" / "source.json").write_text(json.dumps({"splits": splits, "files": files}))
+    (folder / "manifest.json").write_text(json.dumps({"settings": {}, "seed": 1, "code": "x"}))
     tokenize(folder / "records.parquet", tiny.word_piece(), WINDOWS, folder / "windows")
     windows = len(arrow_table(folder / "windows"))
     spans = Spans.empty(windows, 6)
@@ -95,6 +97,16 @@ PAIRS = {
 }
 
 
+PACKED = {"model": "dataset", "manifest": "manifest.json", "pretrained": "dataset", "datasets": ["dataset"]}
+PACKED |= {"metrics": ["metrics.json"], "calibrations": ["calibration.json"]}
+SHARED = {
+    **{"run": "r", "member": "seed-1", "repo": None, "license": None, "teacher": None, "model": {"name": "m"}},
+    **{"train_on": ["mills/train"], "calibrate_on": [], "datasets": {"mills": {}}, "calibrated": ["n_best"]},
+    **{"windows": WINDOWS, "prediction": {}, "decodings": {"n_best": DECODING}},
+    "scored": [["mills/validation", "n_best"]],
+}
+
+
 @pytest.fixture(scope="module")
 def modules(folder):
     """The modules of each stage, run one after the other as the workflow does."""
@@ -122,6 +134,7 @@ def modules(folder):
         "summarize": imported(folder, "summarize", ["metrics.json"], {"table": "summary.csv"}, SUMMARIZED),
         "compare": imported(folder, "compare", PAIRED, {"table": "comparison.csv"}, PAIRS),
         "resources": imported(folder, "resources", {}, {"table": "resources.csv"}, {"expected": []}),
+        "package": imported(folder, "package", PACKED, {"folder": "package"}, {"shared": SHARED}),
     }
 
 
@@ -130,11 +143,12 @@ NEEDED = {
     "records of rows": {"datasets", "pandas", "huggingface_hub"},
     **{stage: {"pandas"} for stage in ("hold_out", "soft_targets", "calibrate", "explain")},  # by Arrow's read_table
     "summarize": {"pandas"},
+    "package": {"huggingface_hub"},  # which writes a card's metadata
 }
 
 
 STAGES = ["records of SQuAD's JSON", "records of rows", "hold_out", "soft_targets", "calibrate", "postprocess", "score"]
-STAGES += ["explain", "summarize", "compare", "resources"]
+STAGES += ["explain", "summarize", "compare", "resources", "package"]
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -154,4 +168,5 @@ def test_the_stages_were_really_run(modules, folder):
     assert min(sides) > 0 and sum(sides) == 14
     assert read_targets([str(folder / "targets.parquet")], len(arrow_table(folder / "windows")))
     assert "answerability" in (folder / "slices.csv").read_text() and (folder / "errors.parquet").exists()
+    assert "# r-seed-1" in (folder / "package" / "README.md").read_text()
     assert (folder / "resources.csv").exists() and parquet.read_table(folder / "r.parquet").num_rows == 14

@@ -80,7 +80,7 @@ def test_every_setting_of_one_value_can_be_swept_and_lists_that_say_something_el
     assert (
         kept <= run.keys()
         and not kept & set(SETTABLE)
-        and not set(settings.GROUPS) - {"hold_out", "precision", "padding"} & set(SETTABLE)
+        and not set(settings.GROUPS) - {"hold_out", "precision", "padding", "deterministic"} & set(SETTABLE)
     )
 
 
@@ -140,7 +140,11 @@ WRONG = {
         "validate_on: [squad_v2/train, squad_v2/validation]",
         r"config: runs\.lr\.validate_on",
     ),
-    "an infinite value": ({}, "training: {epochs: [1, .inf]}", r"runs\.lr\.training\.epochs: inf is no finite number"),
+    "an infinite value": (
+        {},
+        "training: {epochs: [1, .inf]}",
+        r"runs\.lr\.training\.epochs\.1: inf is no finite number",
+    ),
 }
 
 
@@ -283,3 +287,23 @@ def test_the_summary_has_a_column_for_each_swept_setting(tmp_path):
         "lr.learning_rate-3e-5": ("3e-5", ""),
         "two.padding-longest": ("", "longest"),
     }
+
+
+def test_an_ensemble_that_names_a_sweep_has_all_its_combinations():
+    config = sweeping("{training: {learning_rate: [2e-5, 3e-5]}, seeds: [1, 2]}")
+    shared = {key: BASE["runs"]["plain"][key] for key in ("evaluate_on",)} | {"decodings": ["threshold_0"]}
+    config["runs"] |= {"all": {"ensemble": ["lr"], **shared}, "firsts": {"ensemble": ["lr/seed-1", "plain"], **shared}}
+    ensembles = settings.resolve(config)["ensembles"]
+    assert ensembles["all"]["ensemble"] == ["lr.learning_rate-2e-5", "lr.learning_rate-3e-5"]
+    assert ensembles["firsts"]["ensemble"] == ["lr.learning_rate-2e-5/seed-1", "lr.learning_rate-3e-5/seed-1", "plain"]
+
+
+def test_a_sweep_that_is_named_twice_is_refused_as_any_run_is():
+    config = sweeping("training: {learning_rate: [2e-5, 3e-5]}")
+    config["runs"]["twice"] = {
+        "ensemble": ["lr", "lr"],
+        "evaluate_on": ["squad_v2/validation"],
+        "decodings": ["n_best"],
+    }
+    with pytest.raises(InputError, match="runs.twice.ensemble"):
+        settings.resolve(config)

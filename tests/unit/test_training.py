@@ -11,7 +11,7 @@ import torch
 import tiny
 from qa import trainer, training
 from qa.batching import Padder, TokenRows
-from qa.checkpoints import COMPLETE, TrainingMemory
+from qa.checkpoints import COMPLETE, TrainingMemory, mark_complete
 from qa.encoding import load_tokenizer
 from qa.errors import InputError
 from qa.files import sha256_of_folder
@@ -176,23 +176,25 @@ def test_other_checkpoint_and_logging_intervals_resume_all_the_same(inputs, tmp_
     assert json.loads((tmp_path / "manifest.json").read_text())["attempts"][-1]["resumed_at_step"] == 3
 
 
-@pytest.mark.parametrize("damage", ["marker", "file", "size"])
-def test_a_half_written_checkpoint_is_skipped_for_the_one_before(damage, tmp_path, caplog):
+@pytest.mark.parametrize("damage", ["marker", "file", "size", "bit"])
+def test_a_half_written_or_damaged_checkpoint_is_skipped_for_the_one_before(damage, tmp_path, caplog):
     memory = TrainingMemory(tmp_path, {"a": 1})
     for step in (3, 6):
         checkpoint = memory.checkpoints / f"checkpoint-{step}"
         checkpoint.mkdir(parents=True)
         (checkpoint / "model.safetensors").write_bytes(b"12345")
-        (checkpoint / COMPLETE).write_text('{"model.safetensors": 5}')
+        mark_complete(checkpoint, keep=2)
     newest = memory.checkpoints / "checkpoint-6"
     if damage == "marker":
         (newest / COMPLETE).unlink()
     elif damage == "file":
         (newest / "model.safetensors").unlink()
+    elif damage == "bit":
+        (newest / "model.safetensors").write_bytes(b"12355")
     else:
         (newest / "model.safetensors").write_bytes(b"123")
     assert memory.begin() == memory.checkpoints / "checkpoint-3"
-    assert "half-written checkpoint skipped" in caplog.text and not newest.exists()
+    assert "half-written or damaged checkpoint skipped" in caplog.text and not newest.exists()
 
 
 def test_parts_of_a_batch_train_like_the_whole(inputs, tmp_path):
@@ -285,7 +287,7 @@ def test_left_padding_moves_labels_in_and_places_out(left):
 def test_a_model_without_finite_logits_has_no_answers(inputs, tmp_path):
     model = load_model(inputs["model"])
     with torch.no_grad():
-        model.qa_outputs.bias.fill_(float("nan"))
+        model.qa_outputs.weight.fill_(3e38)
     model.save_pretrained(tmp_path / "nan")
     load_tokenizer(inputs["model"]).save_pretrained(tmp_path / "nan")
     with pytest.raises(InputError, match="logits are not finite"):

@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 
-from chain import CONFIG, QUALITY, WITHOUT_NETWORK, Project, copy_of
+from chain import CONFIG, QUALITY, SECRETS, WITHOUT_NETWORK, Project, copy_of
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The chain after a run from nothing; where the system allows, in a namespace without network."""
-    return _run(copy_of(tmp_path_factory.mktemp("project")))
+    """The chain after a run from nothing; where the system allows, in a namespace without network.
+
+    Run by somebody with a token and an address, who lets nobody else read files: for test_secrets.
+    """
+    return _run(copy_of(tmp_path_factory.mktemp("project")), umask=0o077, **SECRETS)
 
 
 @pytest.fixture(scope="session")
@@ -25,10 +28,10 @@ def improved(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return _run(project)
 
 
-def _run(project: Project) -> Project:
+def _run(project: Project, **options: Any) -> Project:
     if subprocess.run([*WITHOUT_NETWORK, "true"], capture_output=True).returncode == 0:
         project.prefix = WITHOUT_NETWORK
-    done = project.snakemake()
+    done = project.snakemake(**options)
     assert done.returncode == 0, done.stdout
     project.path("first-run.txt").write_text(done.stdout)
     return project

@@ -41,6 +41,8 @@ def test_the_chain_leaves_every_file_that_is_documented(finished):
         f"{SMALL}/model/model.safetensors",
         f"{SMALL}/training.csv",
         f"{SMALL}/manifest.json",
+        *(f"{SMALL}/{folder}/{name}" for folder in ("model", "package") for name in ("README.md", "qa_settings.json")),
+        f"{SMALL}/package/model.safetensors",
         f"{SMALL}/mills/validation/spans.parquet",
         *(f"{answers}/{name}" for name in ("answers.json", "null_scores.json", "nbest.parquet", "metrics.json")),
         *(f"{answers}/{name}" for name in ("slices.csv", "errors.parquet")),
@@ -81,7 +83,8 @@ def test_the_metrics_are_those_of_the_command_on_the_dataset_itself(decoding, fi
     assert {key: metrics[key] for key in official} == official
     assert {"best_exact", "best_f1_thresh", "pr_f1_ap", "answered"} <= metrics.keys()
     means = [key for key in official if not key.endswith("total")] + ["answered"]
-    assert list(metrics["intervals"]) == means and metrics["interval"]["resampled"] == "questions"
+    sure = [name + suffix for suffix in ("", "_uncalibrated") for name in ("ece", "brier", "aurc")]
+    assert list(metrics["intervals"]) == [*means, *sure] and metrics["interval"]["resampled"] == "questions"
     assert all(low <= metrics[key] <= high for key, (low, high) in metrics["intervals"].items())
 
 
@@ -146,7 +149,8 @@ def test_runs_and_decodings_are_compared_with_the_first_on_the_scores_of_their_m
         ("predictions", {"train", "predict", "postprocess", "predictions"}),
         (
             "scores",
-            {"train", "predict", "postprocess", "score", "explain", "summarize", "compare", "resources", "scores"},
+            {"train", "predict", "postprocess", "score", "explain", "summarize", "compare", "package", "resources"}
+            | {"scores"},
         ),
         (f"{SMALL}/mills/validation/n_best/metrics.json", {"train", "predict", "postprocess", "score"}),
     ],

@@ -158,7 +158,9 @@ def test_calibrating_otherwise_trains_and_predicts_nothing(change, improved, alt
         "score",
         "summarize",
         "compare",
+        "package",
         "resources",
+        "report",
     }
 
 
@@ -175,7 +177,16 @@ def test_another_share_is_held_out_and_trained_anew(improved, altered):
 
 def test_a_threshold_of_ones_own_trains_nothing_and_calibrates_nothing(improved, altered):
     altered["decodings"]["calibrated"]["null_threshold"] = 1.5
-    assert improved.would_run(altered) == {"postprocess", "explain", "score", "summarize", "compare", "resources"}
+    assert improved.would_run(altered) == {
+        "postprocess",
+        "explain",
+        "score",
+        "summarize",
+        "compare",
+        "package",
+        "resources",
+        "report",
+    }
 
 
 def test_another_weight_or_teacher_leaves_the_other_runs_alone(improved, altered):

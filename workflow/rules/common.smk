@@ -10,7 +10,7 @@ from pathlib import Path
 SCRIPTS = Path(workflow.current_basedir) / ".." / "scripts"
 sys.path.insert(0, str(SCRIPTS.resolve()))
 
-from qa import failures, interruption, needs, scores as tables, settings, sweeps, usage
+from qa import clocks, failures, interruption, needs, scores as tables, settings, sweeps, usage
 from qa.digest import code_digest
 from qa.errors import InputError
 
@@ -38,7 +38,7 @@ def checked(function, *arguments):
         raise WorkflowError(str(error)) from None
 
 
-CONFIG = checked(settings.resolve, config)
+CONFIG = checked(settings.resolve, config, workflow.configfiles)
 RUNS = CONFIG["runs"]
 # Here, since Snakemake forgives an input function that fails where the output is there already.
 OWN_FILES = {
@@ -102,7 +102,7 @@ def source_of(wildcards):
     known = CONFIG[wildcards.kind]
     if wildcards.name not in known:
         raise WorkflowError(f"no `{wildcards.name}` among {wildcards.kind} of the configuration: {', '.join(known)}")
-    return {key: value for key, value in known[wildcards.name].items() if key not in ("overrides", "misaligned")}
+    return {key: value for key, value in known[wildcards.name].items() if key not in settings.NOT_OF_SOURCE}
 
 
 def local_files(wildcards):

@@ -11,6 +11,7 @@ rule resources:
         rules.summarize.output,
         rules.compare.output,
         every("slices.csv"),
+        PACKAGES,
     output:
         report(
             "results/resources.csv",

@@ -4,6 +4,7 @@ Checkpoints are no declared output, since Snakemake deletes those before each at
 training can be evaluated as the member `seed-{n}-latest`.
 """
 
+from qa import sharing
 from qa.checkpoints import forget_results, latest_of
 
 
@@ -45,6 +46,7 @@ rule train:
         checkpoints="checkpoints/{run}/{member}",
         running=untracked(lambda wildcards: settings.running(run_of(wildcards))),
         run_settings=untracked(run_of),
+        shared=untracked(lambda wildcards: sharing.shared(CONFIG, wildcards.run, wildcards.member)),
     message:
         "Fine-tuning {wildcards.run}, {wildcards.member}"
     script:

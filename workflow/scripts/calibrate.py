@@ -3,7 +3,7 @@
 from qa.stage import stage
 
 job = {"wildcards": {**snakemake.wildcards}, "threads": snakemake.threads, **snakemake.resources}
-with stage("calibrate", snakemake.log[0], job):
+with stage("calibrate", snakemake.log[0], job, given=snakemake.input, made=snakemake.output):
     from qa import calibration
 
     given = {name: [str(path) for path in snakemake.input[name]] for name in ("records", "spans", "windows")}

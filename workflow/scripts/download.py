@@ -3,7 +3,7 @@
 from qa.stage import stage
 
 job = {"wildcards": {**snakemake.wildcards}, "threads": snakemake.threads, **snakemake.resources}
-with stage("download", snakemake.log[0], job, network=True):
+with stage("download", snakemake.log[0], job, network=True, given=snakemake.input, made=snakemake.output):
     from qa import hub
 
     fetch = hub.fetch_model if snakemake.wildcards.kind == "models" else hub.fetch_dataset

@@ -3,7 +3,7 @@
 from qa.stage import stage
 
 job = {"wildcards": {**snakemake.wildcards}, "threads": snakemake.threads, **snakemake.resources}
-with stage("hold_out", snakemake.log[0], job):
+with stage("hold_out", snakemake.log[0], job, given=snakemake.input, made=snakemake.output):
     from qa import holding_out
 
     share = float(snakemake.wildcards.share)

@@ -3,7 +3,7 @@
 from qa.stage import stage
 
 job = {"wildcards": {**snakemake.wildcards}, "threads": snakemake.threads, **snakemake.resources}
-with stage("postprocess", snakemake.log[0], job):
+with stage("postprocess", snakemake.log[0], job, given=snakemake.input, made=snakemake.output):
     from qa import decoding
 
     decoding.postprocess(

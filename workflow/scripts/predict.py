@@ -4,7 +4,7 @@ from qa.stage import stage
 
 job = {"wildcards": {**snakemake.wildcards}, "threads": snakemake.threads, **snakemake.resources}
 job["params"] = {**snakemake.params}
-with stage("predict", snakemake.log[0], job):
+with stage("predict", snakemake.log[0], job, given=snakemake.input, made=snakemake.output):
     from qa import inference
 
     inference.predict(

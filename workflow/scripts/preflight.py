@@ -74,6 +74,7 @@ def _training(job) -> Training:
         output=str(job.output.model),
         keep=running["keep"],
         keep_after_success=running["keep_after_success"],
+        report_to=tuple(running["report_to"]),
     )
 
 

@@ -2,7 +2,7 @@
 
 from qa.stage import stage
 
-with stage("resources", snakemake.log[0]):
+with stage("resources", snakemake.log[0], made=snakemake.output):
     from qa import usage
 
     usage.write(snakemake.output[0], snakemake.params.expected)

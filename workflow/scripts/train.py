@@ -1,12 +1,18 @@
 """Adapter of the rule `train`."""
 
+from importlib import import_module
+
 from qa.stage import stage
 
 job = {"wildcards": {**snakemake.wildcards}, "threads": snakemake.threads, **snakemake.resources}
 job["params"] = {**snakemake.params}
-with stage("train", snakemake.log[0], job):
+with stage("train", snakemake.log[0], job, given=snakemake.input, made=snakemake.output):
     from qa import training
 
+    # by name: neither the words of a card nor where losses are reported to are part of training's code
+    name, params = snakemake.wildcards, snakemake.params
+    packages = import_module("qa.packages")
+    import_module("qa.reporting").prepare(params.running["report_to"], name.run, name.member)
     training.train(
         inputs={name: str(paths) if name == "model" else list(paths) for name, paths in snakemake.input.items()},
         settings=snakemake.params.settings,
@@ -23,4 +29,5 @@ with stage("train", snakemake.log[0], job):
             "code": snakemake.params.code,
             "run_settings": snakemake.params.run_settings,
         },
+        describe=lambda model, made: packages.describe(model, params.shared, made, snakemake.input.model),
     )

@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from qa.errors import InputError
+from qa.errors import broken
 from qa.files import write_json, written_aside
+from qa.progress import Progress
+from qa.softmax import probabilities
+from qa.tables import opened
 
 NUMBERS = ("score", "probability", "null_score", "null_probability")  # of n-best lists, the first two a candidate's
 BATCH = 2_000  # questions whose contexts are in memory at once
@@ -59,12 +62,9 @@ def decide(candidates: Candidates, threshold: float, temperature: float = 1.0) -
     some = np.flatnonzero(np.diff(bounds))
     best = np.full(len(null), -np.inf)
     best[some] = score[bounds[some]]
-    top = np.maximum(null, best)
-    weight, null_weight = np.exp((score - top[record]) / temperature), np.exp((null - top) / temperature)
-    total = null_weight + np.bincount(record, weight, len(null))
     difference = null - np.where(best > -np.inf, best, NO_SPAN)
     answered = (difference <= threshold) & (best > -np.inf)
-    return Decision(bounds, difference, answered, weight / total[record], null_weight / total)
+    return Decision(bounds, difference, answered, *probabilities(score, record, null, temperature))
 
 
 def nbest_table(
@@ -126,7 +126,7 @@ def write_answers(
     import pyarrow.parquet as parquet
 
     answers: dict[str, str] = {}
-    first = 0
+    first, progress = 0, Progress("answer", len(candidates.null_score), "questions")
     schema = nbest_table(candidates, decision, 0, [], []).schema
     options = {"compression": "snappy", "use_dictionary": False, "write_page_checksum": True}
     with (
@@ -142,6 +142,7 @@ def write_answers(
             writing = writer.submit(file.write_table, table)
             answers.update(zip(ids, best_texts(candidates, decision, first, contexts), strict=True))
             first += len(ids)
+            progress.reach(first)
         if writing:
             writing.result()
     write_json(outputs["answers"], answers, flat=True)
@@ -187,12 +188,10 @@ def read_nbest(nbest_file: str | Path) -> Listed:
                 for name in NUMBERS:
                     values = listed.values.field(name) if name in NUMBERS[:2] else batch.column(name)
                     columns[name].append(np.from_dlpack(values))
-            numbers = {name: np.concatenate(parts) for name, parts in columns.items()}
+            numbers = {name: np.concatenate(columns.pop(name)) for name in NUMBERS}  # not both forms of all at once
             return Listed(best, np.cumsum(np.concatenate(sizes)), **numbers)
     except (OSError, KeyError, pa.ArrowInvalid) as error:
-        raise InputError(
-            f"{nbest_file}: n-best lists cannot be read ({error}); remove the file and run again"
-        ) from None
+        raise broken(nbest_file, "n-best lists", error) from None
 
 
 def best_texts(candidates: Candidates, decision: Decision, first: int, contexts: Sequence[str]) -> list[str]:
@@ -206,18 +205,10 @@ def best_texts(candidates: Candidates, decision: Decision, first: int, contexts:
     return found
 
 
-def number_of_records(records_file: str | Path) -> int:
-    """Questions in a records file, read from its footer."""
-    import pyarrow.parquet as parquet
-
-    return parquet.read_metadata(records_file).num_rows
-
-
 def _contexts(records_file: str | Path) -> Iterator[tuple[list[str], list[str]]]:
     """Yield the ids and the contexts of a records file in order, a batch in memory at a time."""
-    import pyarrow.parquet as parquet
 
-    with parquet.ParquetFile(records_file, read_dictionary=["context"]) as file:
+    with opened(records_file, read_dictionary=["context"]) as file:
         for batch in file.iter_batches(BATCH, columns=["id", "context"]):
             ids, contexts = batch.columns
             distinct = contexts.dictionary.to_pylist()

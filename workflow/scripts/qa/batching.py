@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from qa.errors import InputError
+from qa.errors import InputError, broken
 
 POSITIONS = ("start_positions", "end_positions")  # a window's labels
 PLACES = ("start_places", "end_places")  # tokens of a window's soft targets
@@ -81,9 +81,7 @@ def read_targets(files: list[str], windows: int) -> dict[str, np.ndarray]:
         tables = [parquet.read_table(file, page_checksum_verification=True) for file in files]
         table = pa.concat_tables(tables).select(SOFT_TARGETS)
     except (OSError, KeyError, pa.ArrowInvalid) as error:
-        raise InputError(
-            f"{', '.join(files)}: soft targets cannot be read ({error}); remove what is broken and run again"
-        ) from None
+        raise broken(" ".join(files), "soft targets", error) from None
     if table.num_rows != windows:
         raise InputError(
             f"{', '.join(files)}: soft targets of {table.num_rows:,} windows, where {windows:,} are trained on; remove "

@@ -15,6 +15,7 @@ from qa.decoding import candidates_of
 from qa.errors import InputError
 from qa.files import write_json
 from qa.scores import titles_and_golds
+from qa.tables import column
 
 log = logging.getLogger(__name__)
 
@@ -47,12 +48,11 @@ def calibrate(
     threshold and with 0. Where all questions have an answer, every one with a span is answered. Raises InputError
     where none has one, as no threshold can be learnt from those.
     """
-    import pyarrow.parquet as parquet
 
     parts, titles = [], 0
     for spans, windows, records in zip(spans_files, windows_folders, records_files, strict=True):
         names, golds = titles_and_golds(records)
-        contexts = parquet.read_table(records, columns=["context"]).column(0).to_pylist()
+        contexts = column(records, "context")
         found = candidates_of(spans, windows, len(golds), decoding)
         texts = texts_of(found, contexts)
         parts.append((found, list(golds.values()), texts))

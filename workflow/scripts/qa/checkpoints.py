@@ -2,12 +2,11 @@
 
 The folder is no declared output: Snakemake deletes those before each attempt. In it:
 
-    {fingerprint}/checkpoint-{step}/    what the Trainer saves, and `complete.json`, written last
+    {fingerprint}/checkpoint-{step}/    what the Trainer saves, and `complete.json`, its files' checksums, written last
     {fingerprint}/attempts.json         when each attempt started, where, from which step, how far, how it ended
     {fingerprint}/result/               the finished training's files (hard links) until Snakemake has noted them
 """
 
-import json
 import logging
 import os
 import platform
@@ -17,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from qa import slurm
+from qa import seals, slurm
 from qa.errors import InputError
 from qa.files import digest_of_json, read_json, readable_seconds, remove, write_json, written_aside
 
@@ -85,7 +84,10 @@ class TrainingMemory:
 
     def attempts(self) -> list[dict[str, Any]]:
         """Every attempt so far, the oldest first."""
-        return read_json(self._attempts_file) if self._attempts_file.exists() else []
+        try:
+            return read_json(self._attempts_file) if self._attempts_file.exists() else []
+        except InputError as error:
+            raise InputError(f"{error}; if no job is at work on it: rm {self._attempts_file} and run again") from None
 
     def note(self, step: int, outcome: str = "running", **more: str) -> None:
         """Note how far the attempt at work is, how it ended, and `more`. A full disk is no reason to stop here."""
@@ -104,34 +106,43 @@ class TrainingMemory:
     def newest_whole(self) -> Path | None:
         """The newest checkpoint that is whole; newer ones, half-written, are removed."""
         for checkpoint in checkpoints_in(self.checkpoints):
-            if is_whole(checkpoint):
+            if not (fault := damage_of(checkpoint)):
                 return checkpoint
-            log.warning(f"half-written checkpoint skipped and removed: {checkpoint}")
+            log.warning(f"half-written or damaged checkpoint skipped and removed: {checkpoint}: {fault}")
             remove(checkpoint)
         return None
 
     def keep_result(self, files: dict[str, str | Path], checkpoints: bool) -> None:
         """Keep the result's files by name, in case nobody is there any more to take note of them.
 
-        They are hard links, so they take no space; the checkpoints go, unless `checkpoints` says to keep them.
+        They are hard links, so they take no space. Only then the checkpoints go, unless `checkpoints` says to keep
+        them.
         """
-        for entry in self.folder.iterdir():
-            if entry != self.checkpoints and not checkpoints:
-                remove(entry)
-        for checkpoint in [*checkpoints_in(self.checkpoints), *self.checkpoints.glob("best-*")]:
-            if not checkpoints:
-                remove(checkpoint)
         try:
-            with written_aside(self.checkpoints / "result", directory=True) as aside:
-                for name, path in files.items():
-                    _link(Path(path), aside / name)
+            if not self._has_result(files):
+                with written_aside(self.checkpoints / "result", directory=True) as aside:
+                    for name, path in files.items():
+                        _link(Path(path), aside / name)
+                    seals.seal([aside])
         except OSError as error:  # no hard links here: a result that nobody took note of is then trained again
             log.debug(f"{self.checkpoints}: {error}")
+        if checkpoints:
+            return
+        others = (entry for entry in self.folder.iterdir() if entry != self.checkpoints)
+        for entry in [*others, *checkpoints_in(self.checkpoints), *self.checkpoints.glob("best-*")]:
+            remove(entry)
+
+    def _has_result(self, files: dict[str, str | Path]) -> bool:
+        return all((self.checkpoints / "result" / name).exists() for name in files)
 
     def take_result(self, files: dict[str, str | Path]) -> bool:
         """Put the files of a finished training back in their places, if Snakemake was gone before it took note."""
         result = self.checkpoints / "result"
-        if not all((result / name).exists() for name in files):
+        if not self._has_result(files):
+            return False
+        if fault := seals.fault_of(result):
+            log.warning(f"damaged result of a finished training skipped and removed: {result}: {fault}")
+            remove(result)
             return False
         for name, path in files.items():
             with written_aside(path, directory=(result / name).is_dir()) as aside:
@@ -166,20 +177,31 @@ def step_of(checkpoint: Path) -> int:
 
 
 def mark_complete(checkpoint: Path, keep: int) -> None:
-    """Mark a checkpoint as whole, with the sizes of its files; only then remove all but the `keep` newest."""
-    sizes = {p.name: p.stat().st_size for p in sorted(checkpoint.iterdir()) if p.is_file() and p.name != COMPLETE}
-    write_json(checkpoint / COMPLETE, sizes)
+    """Mark a checkpoint as whole, with its files' checksums; only then remove all but the `keep` newest."""
+    write_json(checkpoint / COMPLETE, seals.sums(checkpoint, without=[COMPLETE]))
     for old in checkpoints_in(checkpoint.parent)[keep:]:
         remove(old)
 
 
 def is_whole(checkpoint: Path) -> bool:
-    """Whether a checkpoint was marked as complete and its files still have their sizes."""
+    """Whether a checkpoint was marked as complete and its files still have their sizes: in no time."""
+    return not damage_of(checkpoint, sizes_only=True)
+
+
+def damage_of(checkpoint: Path, sizes_only: bool = False) -> str:
+    """Say why a checkpoint is not as it was saved; nothing where it is. Reads all of it, but for `sizes_only`."""
+    if not (checkpoint / COMPLETE).exists():
+        return f"it has no {COMPLETE}"
     try:
-        sizes = json.loads((checkpoint / COMPLETE).read_text())
-    except (OSError, ValueError):
-        return False
-    return all((checkpoint / name).is_file() and (checkpoint / name).stat().st_size == sizes[name] for name in sizes)
+        return seals.difference(checkpoint, read_json(checkpoint / COMPLETE), sizes_only)
+    except InputError as error:
+        return str(error)
+
+
+def check_whole(checkpoint: str | Path) -> None:
+    """Raise InputError where a checkpoint is not as it was saved."""
+    if fault := damage_of(Path(checkpoint)):
+        raise InputError(f"{checkpoint}: {fault}; to take the one before: rm -r {checkpoint} and run again")
 
 
 def latest_of(run: str, member: str, root: str | Path = "checkpoints") -> str:
@@ -188,7 +210,8 @@ def latest_of(run: str, member: str, root: str | Path = "checkpoints") -> str:
     Raises InputError where there is no whole one.
     """
     folder = Path(root) / run / member.removesuffix("-latest")
-    found = [checkpoint for checkpoint in folder.glob("*/checkpoint-*") if is_whole(checkpoint)]
+    whole = ([c for c in checkpoints_in(training) if is_whole(c)] for training in sorted(folder.glob("*/")))
+    found = [checkpoints[0] for checkpoints in whole if checkpoints]  # by steps: time stamps may be coarse
     if not found:
         raise InputError(
             f"{folder}: no whole checkpoint there; training has not saved one yet (checkpoints.every_steps), or has "
@@ -231,13 +254,14 @@ def is_alive(attempt: dict[str, Any]) -> bool:
             return state in slurm.ALIVE
     elif here:
         return attempt["pid"] != os.getpid() and _trains(attempt["pid"])
-    return time.time() - datetime.fromisoformat(attempt["seen"]).timestamp() < SILENCE
+    # a sign of life from far ahead is of a clock that was wrong, and must not keep others waiting until then
+    return abs(time.time() - datetime.fromisoformat(attempt["seen"]).timestamp()) < SILENCE
 
 
 def seconds_of(attempts: list[dict[str, Any]]) -> float:
-    """Time of all attempts together, each until its last sign of life; seconds."""
+    """Time of all attempts together, each until its last sign of life, none if the clock was set back; seconds."""
     spans = ((datetime.fromisoformat(a["started"]), datetime.fromisoformat(a["seen"])) for a in attempts)
-    return sum((seen - started).total_seconds() for started, seen in spans)
+    return sum(max(0.0, (seen - started).total_seconds()) for started, seen in spans)
 
 
 def _trains(process: int) -> bool:

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from qa import softmax
+
 BINS = 15  # as Guo et al. 2017
 LOWEST, HIGHEST = 0.05, 20.0  # temperatures that are considered
 GRID = 25  # of them tried first: with several right candidates the likelihood may have more than one peak
@@ -65,10 +67,7 @@ def probabilities(
     the probabilities of answers.Decision. Raises ValueError for shapes that do not fit and scores that are not finite.
     """
     question = _questions_of(scores, bounds, null_scores)
-    top = _greatest(scores, question, null_scores)
-    weight, null_weight = np.exp((scores - top[question]) / temperature), np.exp((null_scores - top) / temperature)
-    total = null_weight + np.bincount(question, weight, len(null_scores))
-    return weight / total[question], null_weight / total
+    return softmax.probabilities(scores, question, null_scores, temperature)
 
 
 def certainty(nbest: Any, answered: np.ndarray) -> dict[str, np.ndarray]:
@@ -166,7 +165,7 @@ def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS, e
     Hauskrecht, "Obtaining well calibrated probabilities using Bayesian binning", 2015; Nixon et al. 2019), and as
     bounds the least and greatest confidence. Raises ValueError for no question, other shapes and values beyond 0 to 1.
     """
-    confidence, correct = _checked(confidence, correct)
+    confidence, correct = checked(confidence, correct)
     order = np.argsort(confidence, kind="stable")
     edges = np.linspace(0, 1, bins + 1)
     if equal_mass:
@@ -205,7 +204,7 @@ def brier(confidence: np.ndarray, correct: np.ndarray) -> float:
     Of the two outcomes right and wrong only right is counted, so it is half of Brier's own figure. Arguments and errors
     are those of `reliability`.
     """
-    confidence, correct = _checked(confidence, correct)
+    confidence, correct = checked(confidence, correct)
     return float(np.mean((confidence - correct) ** 2))
 
 
@@ -216,7 +215,7 @@ def risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> RiskCoverage:
     answered together. The area is the mean, over the questions, of the risk at each one's confidence as threshold (AURC
     of Geifman, Uziel and El-Yaniv 2019). Arguments and errors are those of `reliability`.
     """
-    confidence, correct = _checked(confidence, correct)
+    confidence, correct = checked(confidence, correct)
     threshold, group, count = np.unique(-confidence, return_inverse=True, return_counts=True)
     answered = np.cumsum(count)
     risk = np.cumsum(np.bincount(group, 1.0 - correct)) / answered
@@ -224,7 +223,8 @@ def risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> RiskCoverage:
     return RiskCoverage(-threshold, answered / len(confidence), risk, area)
 
 
-def _checked(confidence: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def checked(confidence: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both as float64 (n,), from 0 to 1 but for rounding; raises ValueError where they are not."""
     confidence, correct = np.asarray(confidence, np.float64), np.asarray(correct, np.float64)
     if confidence.ndim != 1 or confidence.shape != correct.shape or not len(confidence):
         raise ValueError(f"confidence {confidence.shape} and correct {correct.shape} must be of one shape (n,), n > 0")

@@ -1,21 +1,24 @@
 """Decoding: from the best starts and ends of windows to answers in text. NumPy only, no torch."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from qa.answers import Candidates, decide, number_of_records, write_answers
+from qa.answers import Candidates, decide, write_answers
 from qa.ensembles import average
 from qa.errors import InputError
 from qa.files import read_json
+from qa.progress import Progress
 from qa.rows import arrow_table
 from qa.spans import Spans
+from qa.tables import number_of_records
 
 PAIRS = 64_000  # starts by ends whose joint scores are in memory at once: what fits a processor's cache
+BLOCK = 50_000  # windows whose spans are compared at once
 COLUMNS = ("record", "window", "offset_start", "offset_end")
 
 log = logging.getLogger(__name__)
@@ -75,11 +78,34 @@ def n_best(spans: Spans, rows: Rows, records: int, size: int, max_answer_length:
     `size` a record. After the n-best decoding of BERT's run_squad.py (Devlin et al. 2019), vectorised.
     """
     step = max(1, PAIRS // spans.candidates**2)  # windows
-    found = [
-        _chunk_spans(spans, rows, slice(first, first + step), size, max_answer_length)
-        for first in range(0, len(spans), step)
-    ]
-    record, start, stop, score = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    found: list[list[np.ndarray]] = [[np.zeros(0, np.int64)] for _ in range(3)] + [[np.zeros(0)]]
+    progress = Progress("decode", len(spans), "windows")
+    for begin, end in _blocks(rows.record):
+        parts = []
+        for first in range(begin, end, step):
+            last = min(first + step, end)
+            parts.append(_chunk_spans(spans, rows, slice(first, last), size, max_answer_length))
+            progress.reach(last)
+        best = _best_of_records(*map(np.concatenate, zip(*parts, strict=True)), size)
+        for column, values in zip(found, best, strict=True):
+            column.append(values)
+    columns = [np.concatenate(found.pop(0)) for _ in range(4)]  # one by one, since both forms are large
+    return Candidates(*columns, null_scores(spans, rows, records))
+
+
+def _blocks(record: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Bounds of some thousand windows each, with all windows of their records: so many are in memory at once."""
+    begin = 0
+    while begin < len(record):
+        end = int(np.searchsorted(record, record[min(begin + BLOCK, len(record)) - 1], "right"))
+        yield begin, end
+        begin = end
+
+
+def _best_of_records(
+    record: np.ndarray, start: np.ndarray, stop: np.ndarray, score: np.ndarray, size: int
+) -> tuple[np.ndarray, ...]:
+    """The `size` best distinct spans of each record among those of its windows, best first."""
     # one number a span, ordered by record, start and stop, whose sorting takes a tenth of a lexsort's time
     span = (record * (start.max(initial=0) + 1) + start) * ((stop - start).max(initial=0) + 1) + stop - start
     order = np.argsort(span, kind="stable")
@@ -88,9 +114,9 @@ def n_best(spans: Spans, rows: Rows, records: int, size: int, max_answer_length:
     record = record[order]
     _, rank = np.unique(-score, return_inverse=True)
     best = np.argsort(record * (len(score) + 1) + rank, kind="stable")  # equals stay in the order of start and stop
-    best = best[np.arange(len(best)) - np.searchsorted(record, np.arange(records))[record] < size]
+    best = best[np.arange(len(best)) - np.searchsorted(record, record) < size]
     order = order[best]
-    return Candidates(record[best], start[order], stop[order], score[best], null_scores(spans, rows, records))
+    return record[best], start[order], stop[order], score[best]
 
 
 def _chunk_spans(spans: Spans, rows: Rows, part: slice, size: int, longest: int) -> tuple[np.ndarray, ...]:
@@ -155,6 +181,13 @@ def walkthrough(spans: Spans, rows: Rows, records: int) -> Candidates:
     return Candidates(rows.record[chosen], start, stop, score, null)
 
 
+def decoded(spans: Spans, rows: Rows, records: int, decoding: dict[str, Any]) -> Candidates:
+    """What a decoding of the configuration finds in the spans of so many questions."""
+    if decoding["method"] == "walkthrough":
+        return walkthrough(spans, rows, records)
+    return n_best(spans, rows, records, decoding["n_best_size"], decoding["max_answer_length"])
+
+
 def candidates_of(
     spans_files: Sequence[str], windows_folders: Sequence[str], records: int, decoding: dict[str, Any]
 ) -> Candidates:
@@ -166,10 +199,7 @@ def candidates_of(
     for spans_file, windows_folder in zip(spans_files, windows_folders, strict=True):
         spans, rows = Spans.read(spans_file), Rows.of(arrow_table(windows_folder, COLUMNS))
         _check(spans, rows, spans_file, windows_folder)
-        if decoding["method"] == "walkthrough":
-            found.append(walkthrough(spans, rows, records))
-        else:
-            found.append(n_best(spans, rows, records, decoding["n_best_size"], decoding["max_answer_length"]))
+        found.append(decoded(spans, rows, records, decoding))
     return found[0] if len(found) == 1 else average(found, decoding["n_best_size"])
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from qa.errors import InputError, first_line
@@ -65,6 +66,37 @@ def arithmetic(precision: str) -> Any:
             yield
     finally:
         torch.backends.fp32_precision = before
+
+
+@contextlib.contextmanager
+def repeatable(wanted: bool) -> Iterator[None]:
+    """Within the block compute with algorithms only that give the same bits every time, if that is `wanted`.
+
+    On a GPU they are slower. Attention needs no choice of ours: backwards, torch's flash kernel (`varlen` too) and the
+    memory-efficient one keep to this setting, and SDPA leaves out cuDNN's, which cannot. Call it before anything else
+    uses cuBLAS. Raises InputError where an operation has no such algorithm.
+    """
+    if not wanted:
+        yield
+        return
+    import torch
+
+    before = (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled())
+    cudnn = (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark)
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # else sums of matrix products depend on the order of streams
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    try:
+        yield
+    except RuntimeError as error:
+        if "deterministic" not in str(error):
+            raise
+        raise InputError(
+            f"deterministic: true cannot be kept with this model on this machine ({first_line(error)}); set it to false"
+        ) from error
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn
 
 
 def set_threads(threads: int) -> None:

@@ -7,19 +7,26 @@ from functools import cache
 from pathlib import Path
 
 LIBRARY = Path(__file__).parent
+TELLING = frozenset({"progress"})  # modules that only tell how far a stage is, and change no result
 
 
 @cache
 def code_digest(script: str | Path, library: str | Path = LIBRARY) -> str:
     """Twelve hexadecimal digits over the syntax trees of a script and the `qa` modules that it reaches by imports.
 
-    Comments, docstrings, formatting and time stamps change nothing. Imports inside functions count.
+    Comments, docstrings, formatting, time stamps and modules of TELLING change nothing. Imports inside functions count.
     """
     library = Path(library)
     digest = hashlib.sha256()
-    for path in sorted({Path(script), *_reached(Path(script), library)}, key=lambda path: path.name):
-        digest.update(f"{path.name}\n{_essence(path)}\n".encode())
+    named = {path: path.relative_to(library).as_posix() for path in _reached(Path(script), library)}
+    for path, name in sorted({Path(script): Path(script).name, **named}.items(), key=lambda item: item[1]):
+        digest.update(f"{name}\n{_essence(path)}\n".encode())
     return digest.hexdigest()[:12]
+
+
+def modules_behind(script: str | Path, library: str | Path = LIBRARY) -> set[str]:
+    """The modules that a script reaches by imports: their paths below the library, such as `report/page.py`."""
+    return {path.relative_to(library).as_posix() for path in _reached(Path(script), Path(library))}
 
 
 def _reached(script: Path, library: Path) -> set[Path]:
@@ -27,8 +34,8 @@ def _reached(script: Path, library: Path) -> set[Path]:
     waiting = [script]
     while waiting:
         for name in _imports(waiting.pop()):
-            path = library / f"{name}.py"
-            if path.is_file() and path not in reached:
+            path = library / f"{name.replace('.', '/')}.py"
+            if name not in TELLING and path.is_file() and path not in reached:
                 reached.add(path)
                 waiting.append(path)
     return reached
@@ -43,13 +50,12 @@ def _tree(path: Path) -> ast.Module:
 def _imports(path: Path) -> frozenset[str]:
     names: set[str] = set()
     for node in _statements(_tree(path)):
-        if isinstance(node, ast.ImportFrom) and node.module == "qa":
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("qa."):
-            names.add(node.module.split(".")[1])
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "qa":
+            # what is imported may be a module itself, or something of the module that it is imported from
+            names.update([node.module, *(f"{node.module}.{alias.name}" for alias in node.names)])
         elif isinstance(node, ast.Import):
-            names.update(alias.name.split(".")[1] for alias in node.names if alias.name.startswith("qa."))
-    return frozenset(names)
+            names.update(alias.name for alias in node.names if alias.name.startswith("qa."))
+    return frozenset(name.removeprefix("qa.") for name in names)
 
 
 @cache

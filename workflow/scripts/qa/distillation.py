@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from qa.answers import Candidates, decide, number_of_records
+from qa.answers import Candidates, decide
 from qa.decoding import Rows, candidates_of
 from qa.files import written_aside
 from qa.rows import arrow_table
+from qa.tables import number_of_records
 
 COLUMNS = ("record", "window", "offset_start", "offset_end", "context_start", "context_stop", "null_position")
 TEACHER = {"method": "n_best", "n_best_size": 20, "max_answer_length": 30}  # the teacher's spans that count

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from qa.files import read_json, remove, write_json
 from qa.interruption import SIGNALS, Requests
 
 LIBRARY = Path(__file__).parents[1]
+LAST_LINES = 30  # of torchrun and all workers, told when nobody else says what went wrong
 PAUSE = 2.0  # seconds until workers are told what was asked of this process
 
 log = logging.getLogger(__name__)
@@ -34,14 +36,15 @@ def launch(work: dict[str, Any], memory: TrainingMemory, resume: Path | None, re
     checkpoint = None if resume is None else str(resume)
     own = {"folder": str(memory.folder), "fingerprint": memory.fingerprint, "resume": checkpoint, "master": os.getpid()}
     write_json(plan, {**work, **own, "outcome": str(outcome), "stop": str(stop)})
-    code = _run(_command(work["running"], plan), requests, stop)
+    code, last_lines = _run(_command(work["running"], plan), requests, stop)
     told = read_json(outcome) if outcome.exists() else {}
     for file in (plan, outcome, stop):
         remove(file)
     if "error" in told:
         raise getattr(errors, told["error"], RuntimeError)(told["message"])
     if code:
-        raise RuntimeError(f"torchrun ended with code {code} and no worker said why; the log has its last lines")
+        said = "".join(f"\n  {line}" for line in last_lines)
+        raise RuntimeError(f"torchrun ended with code {code} and no worker said why; the last lines of it all:{said}")
     return told
 
 
@@ -63,7 +66,8 @@ def _port() -> int:
     return 20_000 + int(slurm.job_id() or os.getpid()) % 10_000
 
 
-def _run(command: list[str], requests: Requests, told: Path) -> int:
+def _run(command: list[str], requests: Requests, told: Path) -> tuple[int, list[str]]:
+    """Run the command, pass on what is requested, and return its exit code and last lines."""
     path = os.pathsep.join([str(LIBRARY), *filter(None, [os.environ.get("PYTHONPATH")])])
     before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}  # inherited; workers note them
     try:
@@ -78,14 +82,15 @@ def _run(command: list[str], requests: Requests, told: Path) -> int:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    relay = threading.Thread(target=_relay, args=(process.stdout,), daemon=True)
+    last_lines: deque[str] = deque(maxlen=LAST_LINES)
+    relay = threading.Thread(target=_relay, args=(process.stdout, last_lines), daemon=True)
     relay.start()
     try:
         while True:
             try:
                 code = process.wait(PAUSE)
                 relay.join()
-                return code
+                return code, list(last_lines)
             except subprocess.TimeoutExpired:
                 if requests.received:
                     told.write_text(requests.received)
@@ -94,6 +99,7 @@ def _run(command: list[str], requests: Requests, told: Path) -> int:
             process.kill()  # its workers stop when they see that their master has gone
 
 
-def _relay(lines: Any) -> None:
+def _relay(lines: Any, last_lines: deque[str]) -> None:
     for line in lines:
         log.info(line.rstrip())
+        last_lines.append(line.rstrip())

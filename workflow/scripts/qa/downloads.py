@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 
 from qa.errors import InputError
 from qa.files import sha256_of_file
+from qa.progress import Progress
 
 WAITS = (1.0, 2.0, 4.0, 8.0)
 """Seconds before the second attempt, the third, …: there is one attempt more than there are waits."""
@@ -42,7 +43,7 @@ class Repository:
         self.kind, self.repo, self.revision, self.waits = kind, source["repo"], source["revision"], waits
         self.where = f"{kind} {self.repo} at revision {self.revision[:12]}"
         self.record = {"repo": self.repo, "revision": self.revision}
-        self.endpoint, self.timeout = _endpoint(), _timeout()
+        self.endpoint, self.timeout = endpoint(), _timeout()
         address = urlsplit(self.endpoint)
         self.host = address.hostname
         site = f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path}"  # a mirror's password stays out
@@ -89,6 +90,7 @@ class Repository:
             raise InputError(f"{self.where}: {self.host} does not answer as a hub; check HF_ENDPOINT") from None
         if info.sha != self.revision:
             raise InputError(f"{self.where}: {self.host} answers with commit {info.sha}; pin a commit that it has")
+        self.record |= card_terms(info.card_data)
         return {
             file.rfilename: _Stated(file.size, file.lfs.sha256, None)
             if file.lfs
@@ -124,8 +126,10 @@ class Repository:
         with get_session().stream("GET", url, **options) as response:
             hf_raise_for_status(response)
             with open(part, "ab" if response.status_code == 206 else "wb") as stream:
+                progress = Progress(name, self.size(name) >> 20, "MiB", stream.tell() >> 20)
                 for chunk in response.iter_bytes():
                     stream.write(chunk)
+                    progress.reach(stream.tell() >> 20)
 
     def _retried(self, doing: str, call: Callable, *args: Any) -> Any:
         """Call until it succeeds, waiting longer each time; raise InputError for what lasts or cannot pass."""
@@ -156,6 +160,10 @@ class Repository:
         except errors.HfHubHTTPError as error:  # its own text quotes addresses, which may be signed
             raise self._refusal(doing, error) from None
         except transport_error as error:
+            if type(error).__name__ == "TooManyRedirects":
+                raise InputError(
+                    f"{self.where}, {doing}: {self.host} redirects in a circle; check HF_ENDPOINT"
+                ) from None
             fault = f"no whole answer from {self.host} ({type(error).__name__}: {error})"
             raise _PassingError(fault, "downloads need the network, so run this on a login node, or later") from None
 
@@ -216,6 +224,12 @@ class _Stated:
         return ""
 
 
+def card_terms(metadata: Any) -> dict[str, Any]:
+    """`license` and `language` of a card's metadata (a mapping, or None), each if it names one."""
+    found = {name: metadata.get(name) for name in ("license", "language")} if metadata else {}
+    return {name: value for name, value in found.items() if value}
+
+
 def git_sha1_of_file(path: Path) -> str:
     """Hexadecimal SHA-1 by which git names a file's content: that of `blob {size}`, a zero byte and the bytes."""
     header = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
@@ -235,7 +249,7 @@ def readable_bytes(size: int) -> str:
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
 
 
-def _endpoint() -> str:
+def endpoint() -> str:
     """The hub's address: HF_ENDPOINT as it is now, else the client's default."""
     from huggingface_hub import constants
 

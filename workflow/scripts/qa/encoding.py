@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from qa.errors import InputError, first_line
+from qa.files import read_json
 
 WHITE_SPACE = np.array([chr(point).isspace() for point in range(0x3002)])  # the last entry: any higher code point
 
@@ -104,7 +105,7 @@ def load_tokenizer(path: str | Path) -> Any:
     transformers_logging.set_verbosity_error()  # lest it warn of contexts that are longer than a row: they will be cut
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, ImportError, KeyError) as error:
+    except Exception as error:  # of many kinds, for files that hold anything
         raise InputError(f"{path}: its tokenizer cannot be loaded ({first_line(error)})") from None
     if len(tokenizer) <= len(tokenizer.all_special_ids):  # a missing vocabulary is no error to transformers
         raise InputError(f"{path}: its tokenizer has no vocabulary; are all of the tokenizer's files there?")
@@ -112,7 +113,20 @@ def load_tokenizer(path: str | Path) -> Any:
         raise InputError(
             f"{path}: {type(tokenizer).__name__} is a slow tokenizer without offsets; a fast one is needed"
         )
+    embedded, highest = _embeddings(Path(path, "config.json")), max(tokenizer.get_vocab().values())
+    if embedded is not None and highest >= embedded:
+        raise InputError(
+            f"{path}: its tokenizer has tokens up to number {highest:,}, its model embeddings for {embedded:,} "
+            "(vocab_size of config.json): the two are no pair"
+        )
     return tokenizer
+
+
+def _embeddings(config: Path) -> int | None:
+    """Tokens that a model has embeddings for, None where its configuration does not say."""
+    said = read_json(config) if config.is_file() else None
+    size = said.get("vocab_size") if isinstance(said, dict) else None
+    return size if isinstance(size, int) else None
 
 
 def row_template(tokenizer: Any) -> RowTemplate:

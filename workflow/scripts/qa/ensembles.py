@@ -3,6 +3,7 @@
 import numpy as np
 
 from qa.answers import Candidates
+from qa.softmax import log_probabilities
 
 
 def average(members: list[Candidates], size: int) -> Candidates:
@@ -13,7 +14,7 @@ def average(members: list[Candidates], size: int) -> Candidates:
     Averaging probabilities, not logits, needs no common scale (Lakshminarayanan, Pritzel and Blundell 2017).
     """
     share, records = np.log(len(members)), len(members[0].null_score)
-    logs = [_log_probabilities(member) for member in members]
+    logs = [log_probabilities(member.score, member.record, member.null_score) for member in members]
     record, start, stop = (
         np.concatenate([getattr(member, name) for member in members]) for name in ("record", "start", "stop")
     )
@@ -28,14 +29,3 @@ def average(members: list[Candidates], size: int) -> Candidates:
     best = best[np.arange(len(best)) - np.searchsorted(record, np.arange(records))[record] < size]
     null = np.logaddexp.reduce(np.stack([nulls for _, nulls in logs]), axis=0) - share
     return Candidates(record[best], start[best], stop[best], score[best], null)
-
-
-def _log_probabilities(candidates: Candidates) -> tuple[np.ndarray, np.ndarray]:
-    """Logarithms of the spans' and of the null answers' probabilities."""
-    record, score, null = candidates.record, candidates.score, candidates.null_score
-    top = null.copy()
-    np.maximum.at(top, record, score)
-    total = np.exp(null - top)
-    np.add.at(total, record, np.exp(score - top[record]))
-    total = top + np.log(total)
-    return score - total[record], null - total

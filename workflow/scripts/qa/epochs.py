@@ -4,17 +4,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as parquet
 import torch
 from transformers import TrainerCallback
 
-from qa import calibration, inference
+from qa import calibration, inference, seals
 from qa.batching import Packer, Padder, WindowStore
 from qa.decoding import Rows, n_best
 from qa.files import written_aside
 from qa.models import inputs_of
 from qa.rows import arrow_table
 from qa.scores import titles_and_golds
+from qa.tables import column
 
 CANDIDATES, LONGEST_ANSWER = 20, 30  # of the n-best decoding that measures
 EXACT, F1 = "eval_calibration_exact", "eval_calibration_f1"  # as the Trainer names what it evaluates
@@ -49,7 +49,7 @@ class Check:
         spans = inference.spans_of(model.forward, store, self.collator, BATCH, CANDIDATES, self.device, DIVERGED)
         golds = list(titles_and_golds(records)[1].values())
         candidates = n_best(spans, Rows.of(table), len(golds), CANDIDATES, LONGEST_ANSWER)
-        contexts = parquet.read_table(records, columns=["context"]).column(0).to_pylist()
+        contexts = column(records, "context")
         return calibration.questions_of(candidates, golds, calibration.texts_of(candidates, contexts))
 
 
@@ -64,6 +64,7 @@ class KeepBest(TrainerCallback):
         if args.process_index == 0 and best_step(state.log_history) == state.global_step:
             with written_aside(Path(args.output_dir, f"best-{state.global_step}"), directory=True) as aside:
                 model.save_pretrained(aside)
+                seals.seal([aside])
 
 
 def best_step(history: list[dict[str, Any]]) -> int:

@@ -4,7 +4,6 @@ import itertools
 import os
 import re
 import sys
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -20,15 +19,21 @@ from qa.jobs import Record
 TOLD_IN_FULL = 4  # failed jobs; the rest in a line each
 LAST_LINES = 10
 WIDTH = 200  # characters of a log's line
+TAIL = 2**16  # bytes of a log that are read
 ERROR = re.compile(r"Error in rule (\w+):$")
 MEMBER = re.compile(r" {8}rule (\w+):$")  # of a group of jobs that failed
 FINISHED = re.compile(r"Finished jobid: (\d+)")
 FIELD = re.compile(r"\s+(message|jobid|log|external_jobid): (.*)")
 CLUSTER_JOB = re.compile(r"SLURM-job '(\d+)'")
+STAMP = re.compile(r"\d\d:\d\d:\d\d \w+: [A-Z]+ ")  # of a stage's own lines
+FRAME = re.compile(r" *File \".*\", line \d+")
+TRACEBACK = "Traceback (most recent call last):"
+ESCAPE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")  # of terminals: colours and the like
 CLUSTER_STATE = re.compile(r"SLURM status is: '(\w+)'")
 AGAIN = "What is finished stays: put the cause right and give the same command again."
 
 MEMORY = "It ran out of memory: ask for more {mem_mb}."
+MEMORY_HERE = "It ran out of memory: run fewer jobs at once, or smaller batches."
 WALLTIME = "It reached its walltime: ask for more {runtime}."
 NODE = "Not the job's fault, it was the node's or the scheduler's: give the same command again."
 HELP = {
@@ -44,8 +49,35 @@ HELP = {
     "stopped": "It was stopped with Ctrl-C: the same command goes on.",
     "killed": "It was killed, and nobody knows how any more; if it was for memory: ask for more {mem_mb}.",
     "killed here": "It was killed, most likely for memory (`dmesg` tells): run fewer jobs at once, or smaller batches.",
-    "unborn": "It ended before its stage began: modules, virtual environment, or file system of that node.",
+    "unborn": "It ended before its stage began: modules, virtual environment, file system or memory of that node.",
 }
+# what usually helps, by what the end of the stage's log says; the first that fits
+CAUSES = (
+    (
+        r"CUDA out of memory|OutOfMemoryError",
+        "The GPU's memory ran out: ask for a larger GPU, raise training.accumulation_steps, or lower "
+        "prediction.batch_size.",
+    ),
+    (r"MemoryError|[Cc]annot allocate memory|bad_alloc", MEMORY),
+    (
+        r"No space left on device|Disk quota exceeded",
+        "The disk or your quota is full: make room (old checkpoints/, resources/ of models no longer used).",
+    ),
+    (
+        r"CUDA error|NCCL|uncorrectable ECC|CUDNN_STATUS",
+        "The GPU or its driver failed: give the same command again, and if it fails on one node only, leave that out.",
+    ),
+    (r"ModuleNotFoundError|ImportError", "A package is missing or of another version: activate the environment again."),
+    (
+        r"ArrowInvalid|HeaderTooLarge|JSONDecodeError",
+        "A file that it reads is broken, after a full disk or a half-made copy: remove it, it is made again.",
+    ),
+    (
+        r"FileNotFoundError",
+        "A file has gone (clusters purge scratch): give the same command again; if it fails again, remove the folder "
+        "that the file was in, it is made again.",
+    ),
+)
 
 
 @dataclass
@@ -182,12 +214,15 @@ def _told(failure: Failure, known: Any, in_full: bool) -> list[str]:
         return [f"{heading}; log: {', '.join(logs) or 'none was begun'}"]
     lines = [heading]
     cause = "killed here" if state == "killed" and not failure.job else state
-    if advice := HELP.get(cause if record or state.isupper() else "unborn"):
+    shown = next(filter(None, map(telling_lines, logs)), [])
+    advice = HELP.get(cause if record or state.isupper() else "unborn") or _by_cause(shown)
+    if advice == MEMORY and not failure.job:
+        advice = MEMORY_HERE
+    if advice:
         lines.append("    " + advice.format(**{key: _request(failure, key) for key in ("mem_mb", "runtime")}))
         if advice == WALLTIME and failure.rule == "train":
             lines.append("    What was saved stays: the same command goes on from the last checkpoint.")
     lines.append(f"    log: {', '.join(log for log in logs if Path(log).is_file()) or 'none was begun'}")
-    shown = next(filter(None, map(last_lines, logs)), [])
     return lines + [f"      | {line}" for line in shown]
 
 
@@ -219,14 +254,38 @@ def _times(failure: Failure, known: Any) -> str:
     return after + (f" of {readable_seconds(limit)}" if limit else "")
 
 
-def last_lines(file: str | Path) -> list[str]:
-    """The last lines of a log, long ones cut; none where it cannot be read."""
+def last_lines(file: str | Path, count: int = LAST_LINES) -> list[str]:
+    """The last lines of a log, long ones cut, without what would steer a terminal; none where it cannot be read."""
     try:
-        with open(file, encoding="utf-8", errors="replace") as stream:
-            lines = deque((line.rstrip() for line in stream if line.strip()), LAST_LINES)
+        with open(file, "rb") as stream:
+            stream.seek(-min(TAIL, stream.seek(0, os.SEEK_END)), os.SEEK_END)
+            text = stream.read(TAIL).decode("utf-8", "replace")
     except OSError:
         return []
-    return [line if len(line) <= WIDTH else line[: WIDTH - 1] + "…" for line in lines]
+    lines = [printable(line).rstrip() for line in text.splitlines() if line.strip()]
+    return [line if len(line) <= WIDTH else line[: WIDTH - 1] + "…" for line in lines[-count:]]
+
+
+def telling_lines(file: str | Path, count: int = LAST_LINES) -> list[str]:
+    """A log's last lines; of a traceback at its end only what was raised and where, after the stage's own lines."""
+    lines = last_lines(file, TAIL)
+    own = max((number for number, line in enumerate(lines) if STAMP.match(line)), default=-1) + 1
+    if TRACEBACK in lines[own:]:
+        trace = [line for line in lines[own:] if line.strip(" ^~")]
+        place = max((number for number, line in enumerate(trace) if FRAME.match(line)), default=0)
+        lines = [*lines[:own], *trace[place:][-count + 1 :]]
+    return lines[-count:]
+
+
+def _by_cause(lines: list[str]) -> str | None:
+    """What usually helps, by a log's last lines; None where they say nothing that is known."""
+    text = "\n".join(lines)
+    return next((advice for pattern, advice in CAUSES if re.search(pattern, text)), None)
+
+
+def printable(text: str) -> str:
+    """A text without escape sequences and other characters that do more than show."""
+    return "".join(c if c.isprintable() else " " for c in ESCAPE.sub("", text))
 
 
 def _request(failure: Failure, key: str) -> str:

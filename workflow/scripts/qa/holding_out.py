@@ -9,6 +9,8 @@ import numpy as np
 
 from qa.errors import InputError
 from qa.files import written_aside
+from qa.progress import Progress
+from qa.tables import opened
 
 TOO_MUCH = 0.25  # of what is held out: a title with more would speak for itself alone, so its contexts are told apart
 BATCH = 10_000  # records in memory at once
@@ -52,26 +54,26 @@ def divide(records_file: str | Path, share: float, kept: str | Path, held: str |
             f"{records_file}: holding out {share:g} of {len(chosen):,} questions by whole articles or contexts leaves "
             f"{numbers[0]:,} for training and {numbers[1]:,} for calibration; change hold_out, or give more data"
         )
-    with parquet.ParquetFile(records_file) as file, written_aside(kept) as one, written_aside(held) as other:
-        options = {"schema": file.schema_arrow, "compression": "zstd"}
+    with opened(records_file) as file, written_aside(kept) as one, written_aside(held) as other:
+        options = {"schema": file.schema_arrow, "compression": "zstd", "write_page_checksum": True}
         with parquet.ParquetWriter(one, **options) as trains, parquet.ParquetWriter(other, **options) as calibrates:
-            first = 0
+            first, progress = 0, Progress("hold out", len(chosen), "questions")
             for batch in file.iter_batches(BATCH):
                 part = chosen[first : first + len(batch)]
                 first += len(batch)
                 for writer, mask in ((trains, ~part), (calibrates, part)):
                     if mask.any():
                         writer.write_batch(batch.filter(pa.array(mask)))
+                progress.reach(first)
     log.info(f"{numbers[1]:,} questions held out for calibration, {numbers[0]:,} train")
     return numbers
 
 
 def _chosen(records_file: str | Path, share: float) -> np.ndarray:
     """`held_out` of a file's records, each distinct text in memory once."""
-    import pyarrow.parquet as parquet
-
     names = ["title", "context"]
-    table: Any = parquet.read_table(records_file, columns=names, read_dictionary=names).combine_chunks()
+    with opened(records_file, read_dictionary=names) as file:
+        table: Any = file.read(names).combine_chunks()
     columns = {name: table.column(name).combine_chunks() for name in names}
     texts = {name: column.dictionary.to_pylist() for name, column in columns.items()}
     places = [column.indices.to_numpy(zero_copy_only=False) for column in columns.values()]

@@ -6,6 +6,7 @@ pickle, never code.
 """
 
 import errno
+import fcntl
 import importlib.metadata
 import re
 import shutil
@@ -15,7 +16,9 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
-from qa.downloads import WAITS, Repository, part_of, readable_bytes
+from yaml import YAMLError
+
+from qa.downloads import WAITS, Repository, card_terms, part_of, readable_bytes
 from qa.errors import InputError, some
 from qa.files import read_json, remove, sha256_of_file, write_json, written_aside
 
@@ -38,7 +41,9 @@ TOKENIZER_EXTRAS = {
     "bpe.codes",
 }
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+CARD = "README.md"
 REQUEST = ".request.json"
+LONGEST = 200  # letters of a file's name; file systems take 255 bytes, some of which are needed beside it
 
 
 def fetch_model(source: dict, target: Path, waits: tuple[float, ...] = WAITS) -> dict:
@@ -116,7 +121,7 @@ def shard_files(index: Path, present: list[str], where: str) -> list[str]:
         raise InputError(f"{where}: {INDEX} has no weight_map, so it is no index of safetensors shards")
     shards = sorted(set(map(str, weight_map.values())))
     if absent := [name for name in shards if name not in present or not re.fullmatch(r"[\w.-]+\.safetensors", name)]:
-        raise InputError(f"{where}: {INDEX} names {some(absent)}, which is no safetensors file beside it")
+        raise InputError(f"{where}: {INDEX} names {some(map(ascii, absent))}, which is no safetensors file beside it")
     return shards
 
 
@@ -164,13 +169,27 @@ def _local_model(source: dict) -> _LocalFiles:
             distribution = importlib.metadata.distribution(package)
         except importlib.metadata.PackageNotFoundError:
             raise InputError(f"the Python package {package} is not installed here: pip install {package}") from None
+        if PurePosixPath(directory).is_absolute() or ".." in PurePosixPath(directory).parts:
+            raise InputError(f"directory {directory!r}: it must lie within the Python package {package}")
         folder = Path(distribution.locate_file(directory))
         record = {"package": package, "version": distribution.version, "directory": directory}
         where = f"the folder {directory} of the Python package {package} {distribution.version}"
     if not folder.is_dir():
         raise InputError(f"{where}: there is no such folder")
     names = sorted(path.name for path in folder.iterdir() if not path.is_dir())
-    return _LocalFiles(folder, names, where, record)
+    return _LocalFiles(folder, names, where, record | _card_terms(folder / CARD))
+
+
+def _card_terms(card: Path) -> dict:
+    """Licence and language by a model's card, nothing where there is no card that can be read."""
+    if not card.is_file():
+        return {}
+    from huggingface_hub import ModelCard
+
+    try:
+        return card_terms(ModelCard.load(card, ignore_metadata_errors=True).data)
+    except (OSError, ValueError, YAMLError):
+        return {}
 
 
 @contextmanager
@@ -180,7 +199,7 @@ def _partial_folder(target: Path, source: dict) -> Iterator[Path]:
     Files of this machine are copied anew: nothing says whether they have changed.
     """
     try:
-        with written_aside(target, directory=True, keep_partial="repo" in source) as aside:
+        with _alone(target), written_aside(target, directory=True, keep_partial="repo" in source) as aside:
             request = aside / REQUEST
             if not request.exists() or read_json(request) != source:
                 remove(aside)
@@ -198,8 +217,30 @@ def _partial_folder(target: Path, source: dict) -> Iterator[Path]:
         raise
 
 
+@contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """Refuse to work on a folder that another process is at work on, where the file system has locks."""
+    lock = Path(target).with_name(f".{Path(target).name}.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with open(lock, "a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock.stat()  # the one that had it removes it
+        except (BlockingIOError, FileNotFoundError):
+            raise InputError(f"{target}: another process is bringing it here; wait for it and run again") from None
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+        try:
+            yield
+        finally:
+            remove(lock)
+
+
 def _bring_all(origin: _LocalFiles | Repository, names: dict[str, str], aside: Path) -> dict[str, dict]:
     """Bring files, given as {place below `aside`: name at the origin}; return their sha256 and size in bytes."""
+    if odd := [name for name in names.values() if not name.isprintable() or len(PurePosixPath(name).name) > LONGEST]:
+        raise InputError(f"{origin.where}: {odd[0][:LONGEST]!a} is no name that a file can have everywhere")
     needed = sum(origin.size(name) for name in names.values())
     held = [path for place in names for path in (aside / place, part_of(aside / place)) if path.exists()]
     missing = needed - sum(path.stat().st_size for path in held)

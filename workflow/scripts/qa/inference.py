@@ -41,33 +41,47 @@ def predict(
 ) -> None:
     """Run a model over windows and write their spans (see `qa.spans.Spans`) in the windows' order.
 
-    Windows of like length share a batch, so that little is padded. Memory grows with the number of windows times
-    `candidates`, not with their length. Raises InputError for a model without a trained head, and for logits that are
-    not finite: such models have no answers.
+    Memory grows with the number of windows times `candidates`, not with their length. For what is raised see Predictor.
     """
-    device = devices.device()
-    devices.set_threads(threads)
-    model = load_model(model_folder, settings.get("overrides"), trained=True).eval()
-    collator, form = packing.collator(model, load_tokenizer(model_folder), settings)
-    model = model.to(device)
-    table = arrow_table(windows_folder)
-    columns = [*inputs_of(model, ["input_ids", "token_type_ids"]), *PLACES]
-    windows = WindowStore(table, [name for name in columns if name in table.column_names])
-    how = f"{form}, {packing.attention_of(model, device, settings['precision'])}"
-    log.info(f"predicting {len(windows):,} windows on {device}, {settings['precision']}, {how}")
-    with devices.arithmetic(settings["precision"]):
-        spans = spans_of(
-            model,
-            windows,
-            collator,
-            settings["batch_size"],
-            settings["candidates"],
-            device,
-            model_folder,
-            settings["padding"] == "max_length",
-        )
+    spans = Predictor(model_folder, settings, threads).spans(arrow_table(windows_folder))
     with written_aside(target) as aside:
         spans.write(aside)
+
+
+class Predictor:
+    """A fine-tuned model, ready to find the spans of windows by the settings of prediction."""
+
+    def __init__(self, folder: str | Path, settings: dict[str, Any], threads: int):
+        """Load the model of a folder; raises InputError for one without a trained head: such models have no answers."""
+        self.folder, self.settings = folder, settings
+        self.device = devices.device()
+        devices.set_threads(threads)
+        model = load_model(folder, settings.get("overrides"), trained=True).eval()
+        self.tokenizer = load_tokenizer(folder)
+        self.collator, self.form = packing.collator(model, self.tokenizer, settings)
+        self.model = model.to(self.device)
+
+    def spans(self, table: Any) -> Spans:
+        """The spans of a table of windows (see Windower.rows), in its order; InputError where logits are not finite.
+
+        Windows of like length share a batch, so that little is padded.
+        """
+        columns = [*inputs_of(self.model, ["input_ids", "token_type_ids"]), *PLACES]
+        windows = WindowStore(table, [name for name in columns if name in table.column_names])
+        precision = self.settings["precision"]
+        how = f"{self.form}, {packing.attention_of(self.model, self.device, precision)}"
+        log.info(f"predicting {len(windows):,} windows on {self.device}, {precision}, {how}")
+        with devices.repeatable(self.settings.get("deterministic", False)), devices.arithmetic(precision):
+            return spans_of(
+                self.model,
+                windows,
+                self.collator,
+                self.settings["batch_size"],
+                self.settings["candidates"],
+                self.device,
+                self.folder,
+                self.settings["padding"] == "max_length",
+            )
 
 
 def spans_of(

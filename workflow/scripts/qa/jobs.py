@@ -148,10 +148,24 @@ def read(folder: Path = FOLDER) -> list[Record]:
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
             record = Record(**{key: value[key] for key in known & value.keys()})
+            _check(record)
             records.append((record.began, record))
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             log.warning(f"{path}: no record of a job ({error})")
     return [record for _, record in sorted(records, key=lambda pair: pair[0])]
+
+
+def _check(record: Record) -> None:
+    """Raise ValueError where a record read from a file holds what none would write."""
+    texts = (record.rule, record.log, record.state, record.node, record.process, *record.wildcards.values())
+    times = [datetime.fromisoformat(time) for time in (record.started, record.ended) if time is not None]
+    if not all(isinstance(text, str) for text in (*texts, record.job or "")):
+        raise ValueError("a name that is no text")
+    if any(time.tzinfo is None for time in times):
+        raise ValueError("a time without its zone")
+    int(record.process.partition(":")[0])
+    if not isinstance(record.asked, dict) or not Path(record.log).is_relative_to(LOGS) or ".." in record.log:
+        raise ValueError(f"a log that is not in {LOGS}")
 
 
 def settled(record: Record, known: dict[str, list[Start]] | None) -> tuple[str, datetime | None]:

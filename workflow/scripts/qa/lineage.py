@@ -191,6 +191,31 @@ def check_kept_epochs(resolved: dict[str, Any]) -> None:
             )
 
 
+def publications(resolved: dict[str, Any]) -> dict[str, str]:
+    """The member of each run that is to be published, by run.
+
+    Raises InputError where it is none of the run's seeds, and for one repository of two runs.
+    """
+    found: dict[str, str] = {}
+    repos: dict[str, str] = {}
+    for name, run in resolved["runs"].items():
+        repo, seed = run["publish"]["repo"], run["publish"]["seed"]
+        if seed is not None and seed not in run["seeds"]:
+            raise InputError(
+                f"config: runs.{name}.publish.seed: {seed} is none of its seeds, {', '.join(map(str, run['seeds']))}"
+            )
+        if repo is None:
+            continue
+        if repo in repos:
+            raise InputError(
+                f"config: runs.{name}.publish.repo: run `{repos[repo]}` goes to {repo} already, and one would "
+                "overwrite the other; name another"
+            )
+        repos[repo] = name
+        found[name] = f"seed-{run['seeds'][0] if seed is None else seed}"
+    return found
+
+
 def is_calibrated(decoding: dict[str, Any]) -> bool:
     """Whether a decoding takes its threshold from held-out questions."""
     return decoding.get("null_threshold") == "calibrated"

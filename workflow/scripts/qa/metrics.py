@@ -21,7 +21,7 @@ import sys
 import zlib
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from itertools import accumulate, groupby, pairwise
 from pathlib import Path
@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 
 from qa.errors import InputError, some
 from qa.files import read_json, written_aside
+from qa.progress import watched
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLE = re.compile(r"\b(?:an?|the)\b")
@@ -76,7 +77,7 @@ def raw_scores(gold_answers: GoldAnswers, predictions: Texts) -> tuple[dict[str,
     """
     check_ids(gold_answers, predictions, "predictions")
     exact, overlap = {}, {}
-    for key, texts in gold_answers.items():
+    for key, texts in watched(gold_answers.items(), "score", "questions"):
         golds = list(filter(None, dict.fromkeys(map(normalize_answer, texts)))) or [""]
         predicted = normalize_answer(predictions[key])
         exact[key] = int(predicted in golds)
@@ -139,7 +140,7 @@ def official_metrics(
         best, threshold = best_threshold(gold_answers, best_texts or predictions, scores, null_scores)
         metrics |= {f"best_{name}": best, f"best_{name}_thresh": threshold}
     if average_precision:
-        for name, points in precision_recall_curves(gold_answers, exact, overlap, null_scores).items():
+        for name, points in _curves(gold_answers, exact, overlap, null_scores).items():
             metrics[f"pr_{name}_ap"] = _average_precision(points)
     return metrics
 
@@ -193,24 +194,31 @@ def precision_recall_curves(
     A curve starts at precision 1 and recall 0 and has a point for each distinct null score, from the least up.
     There is none where no question has an answer.
     """
+    return {name: list(points) for name, points in _curves(gold_answers, exact, overlap, null_scores).items()}
+
+
+def _curves(
+    gold_answers: GoldAnswers, exact: Scores, overlap: Scores, null_scores: Scores
+) -> dict[str, Iterator[CurvePoint]]:
+    """The curves' points one by one: a million of them in lists are as much memory as all else."""
     if not (answerable := sum(map(bool, gold_answers.values()))):
         return {}
     oracle = {key: float(bool(golds)) for key, golds in gold_answers.items()}
     order = sorted(null_scores, key=null_scores.__getitem__)
-    curves = {}
-    for name, scores in (("exact", exact), ("f1", overlap), ("oracle", oracle)):
-        points = [CurvePoint(-math.inf, 1.0, 0.0)]
+
+    def curve(scores: Scores) -> Iterator[CurvePoint]:
+        yield CurvePoint(-math.inf, 1.0, 0.0)
         answered, right = 0, 0.0
         for null_score, keys in groupby(order, key=null_scores.__getitem__):
             for key in keys:
                 answered += 1
                 right += scores[key] if gold_answers[key] else 0.0
-            points.append(CurvePoint(null_score, right / answered, right / answerable))
-        curves[name] = points
-    return curves
+            yield CurvePoint(null_score, right / answered, right / answerable)
+
+    return {name: curve(scores) for name, scores in (("exact", exact), ("f1", overlap), ("oracle", oracle))}
 
 
-def _average_precision(points: Sequence[CurvePoint]) -> float:
+def _average_precision(points: Iterable[CurvePoint]) -> float:
     """Area under the steps of a precision-recall curve, in percent."""
     area = 0.0
     for before, after in pairwise(points):

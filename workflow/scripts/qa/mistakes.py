@@ -8,9 +8,11 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
-from qa.errors import InputError
+from qa.errors import InputError, broken
 from qa.files import written_aside
 from qa.metrics import raw_scores, read_predictions
+from qa.progress import Progress
+from qa.tables import opened
 
 BATCH = 2_000  # questions whose contexts and candidates are in memory at once
 NOWHERE = -1
@@ -86,7 +88,7 @@ def write_mistakes(
 
     answers, lists, schema = read_predictions(answers_file), _lists(nbest_file), _schema()
     kinds: Counter[str] = Counter()
-    seen = 0
+    seen, progress = 0, Progress("explain", len(answers), "questions")
     with (
         written_aside(target) as aside,
         parquet.ParquetWriter(aside, schema, compression="zstd", write_page_checksum=True) as file,
@@ -101,6 +103,7 @@ def write_mistakes(
             file.write_table(pa.Table.from_pylist(found, schema))
             kinds.update(mistake["kind"] for mistake in found)
             seen += len(records)
+            progress.reach(seen)
         if seen < len(answers) or next(lists, None) is not None:
             raise _other(answers_file if seen < len(answers) else nbest_file, records_file)
     shares = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
@@ -142,10 +145,9 @@ def _mistakes(
 
 def _records(records_file: str | Path) -> Iterator[list[dict[str, Any]]]:
     """Yield id, title, question, context and gold of a records file's questions in order, a batch at a time."""
-    import pyarrow.parquet as parquet
 
     names = ("id", "title", "question")
-    with parquet.ParquetFile(records_file, read_dictionary=["context"]) as file:
+    with opened(records_file, read_dictionary=["context"]) as file:
         for batch in file.iter_batches(BATCH, columns=[*names, "context", "answers"]):
             distinct = batch.column("context").dictionary.to_pylist()
             places = batch.column("context").indices.to_pylist()
@@ -177,9 +179,7 @@ def _lists(nbest_file: str | Path) -> Iterator[Listed]:
                 for row, (a, b) in zip(rows, pairwise(listed.offsets.to_pylist()), strict=True):
                     yield Listed(*row, texts[a:b], starts[a:b], chances[a:b])
     except (OSError, KeyError, pa.ArrowInvalid) as error:
-        raise InputError(
-            f"{nbest_file}: n-best lists cannot be read ({error}); remove the file and run again"
-        ) from None
+        raise broken(nbest_file, "n-best lists", error) from None
 
 
 def _schema() -> Any:

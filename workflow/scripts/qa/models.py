@@ -15,8 +15,8 @@ def load_model(path: str | Path, overrides: dict[str, Any] | None = None, traine
 
     `overrides` replace values of its configuration. The head is drawn from torch's random state where the folder has
     none, unless the model must be `trained`. Raises InputError when the architecture has no such head, a file is
-    missing or broken, the configuration has no such key, weights of the encoder itself are missing or of another shape,
-    or those of the head are missing and must not be.
+    missing or broken, the configuration has no such key, weights are no finite numbers, those of the encoder itself are
+    missing or of another shape, or those of the head are missing and must not be.
     """
     import torch
     from transformers import AutoConfig, AutoModelForQuestionAnswering
@@ -27,7 +27,7 @@ def load_model(path: str | Path, overrides: dict[str, Any] | None = None, traine
     overrides = overrides or {}
     try:
         config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # of many kinds, for a file that holds anything
         raise InputError(f"{path}: its config.json cannot be used ({first_line(error)})") from None
     unknown = [key for key in overrides if not hasattr(config, key)]
     if unknown:
@@ -44,17 +44,22 @@ def load_model(path: str | Path, overrides: dict[str, Any] | None = None, traine
             trust_remote_code=False,
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # of many kinds, for weights and a configuration that are no pair
+        if type(error).__name__ == "SafetensorError":  # not exported where a base class could name it
+            raise InputError(
+                f"{path}: its safetensors file is broken ({error}); remove the folder and download again"
+            ) from None
         raise InputError(f"{path}: cannot be loaded for question answering ({first_line(error)})") from None
-    except Exception as error:
-        if type(error).__name__ != "SafetensorError":  # not exported where a base class could name it
-            raise
-        raise InputError(
-            f"{path}: its safetensors file is broken ({error}); remove the folder and download again"
-        ) from None
     # Weights are saved under the names that the modules have: transformers 5.5 saves BERT's norms under their historic
     # names, and its Trainer then leaves them out, in silence, when it resumes from such a checkpoint.
     model._weight_conversions = []
+    if broken := [name for name, weights in model.named_parameters() if not weights.isfinite().all()]:
+        raise InputError(
+            f"{path}: weights that are no finite numbers: {some(broken)}; the training that made them diverged, take "
+            "another model"
+        )
     missing = sorted(key for key in info["missing_keys"] if key.startswith(f"{model.base_model_prefix}."))
     if missing:
         raise InputError(f"{path}: weights of the encoder are missing: {some(missing)}; are config and weights a pair?")

@@ -7,6 +7,11 @@ from qa import lineage, settings
 from qa.digest import code_digest
 from qa.errors import InputError
 
+OF_TRAINING = ("training.csv", "manifest.json")
+OF_ANSWERS = (
+    *("answers.json", "null_scores.json", "nbest.parquet", "metrics.json"),
+    *("slices.csv", "errors.parquet", "risk_coverage.csv"),
+)
 Files = dict[str, str | list[str]]
 
 
@@ -83,6 +88,17 @@ def answering(resolved: dict[str, Any], name: str, member: str, split: str, deco
     if lineage.is_calibrated(_decoding(resolved, decoding)):
         needed["calibration"] = f"results/{name}/{member}/calibration/{decoding}.json"
     return needed
+
+
+def telling(resolved: dict[str, Any]) -> list[str]:
+    """What `report` needs beside the tables of all runs: everything that a set of answers came with, and manifests."""
+    found = [f"results/{run}/{member}/{file}" for run, member in settings.trainings(resolved) for file in OF_TRAINING]
+    for run, member, split, decoding in settings.scored(resolved):
+        found += [f"results/{run}/{member}/{split}/{decoding}/{file}" for file in OF_ANSWERS]
+        needed = answering(resolved, run, member, split, decoding)
+        found += [records(split), *windows(resolved, run, member, split)]
+        found += [needed["calibration"]] if "calibration" in needed else []
+    return list(dict.fromkeys(found))
 
 
 def _decoding(resolved: dict[str, Any], name: str) -> dict[str, Any]:

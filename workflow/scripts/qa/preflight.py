@@ -16,6 +16,7 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
+from qa import reporting
 from qa.cluster import Request, check_requests
 from qa.downloads import Repository, readable_bytes
 from qa.errors import InputError, some
@@ -37,13 +38,14 @@ SCRATCH = 2**20  # bytes written, and removed at once, to see whether that is po
 
 @dataclass(frozen=True)
 class Training:
-    """A training that will run: its model's folder, where it leaves things, and the checkpoints that it keeps."""
+    """A training that will run: its model's folder, where it leaves and reports things, the checkpoints it keeps."""
 
     model: str
     checkpoints: str
     output: str
     keep: int
     keep_after_success: bool = False
+    report_to: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ def preflight(plan: Plan, verified: Path, thoroughly: bool = False) -> list[Find
 
     checks = {
         "software": lambda: check_software(plan.packages, plan.requests is not None),
+        "reports": lambda: check_reports(plan),
         "downloads": lambda: check_downloads(plan.present, verified, thoroughly),
         "sources": lambda: check_sources(plan.downloads, stated),
     }
@@ -121,6 +124,13 @@ def check_software(packages: bool, slurm: bool, requirements: Path = REQUIREMENT
             yield problem(f"pyarrow cannot be imported ({error}): {loading or 'install it anew'}")
     if not faults:
         yield right(f"Python {sys.version.split()[0]}, and {len(wanted)} packages as {requirements.name} asks for")
+
+
+def check_reports(plan: Plan) -> Iterator[Finding]:
+    """Whether the packages are there that trainings report to; jobs that bring their own packages are not asked."""
+    wanted = dict.fromkeys(name for training in plan.trainings for name in training.report_to)
+    for fault in reporting.missing(list(wanted)) if plan.packages else ():
+        yield problem(fault)
 
 
 def _fault_of_package(requirement: Requirement) -> str:

@@ -4,14 +4,17 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from qa.encoding import Encoded, Texts, encode_only, tokens_of
+from qa.tables import opened
 
 BATCH = 2_000  # records encoded at once
+CHARACTERS = 2**23  # of their contexts, at most, but for one that is longer: a character may be a token of 100 bytes
 AHEAD = 2  # batches that the thread has before the rows of one are made: the one that it encodes, and the next
 REMEMBERED = 2**25  # characters of contexts whose tokens are kept for later questions: some 130 MB of English
 COLUMNS = ["id", "question", "context", "answers"]
@@ -108,19 +111,22 @@ class Encoder:
                 yield self._finished(*coming.popleft())
 
     def _batches(self, path: str | Path) -> Iterator[Batch]:
-        import pyarrow.parquet as parquet
 
         first = 0
-        with parquet.ParquetFile(path) as file:
+        with opened(path, read_dictionary=["context"]) as file:
             for records in file.iter_batches(batch_size=BATCH, columns=COLUMNS):
-                yield self._batch(records, first)
-                first += len(records)
+                for part in _parts(records):
+                    yield self._batch(part, first)
+                    first += len(part)
 
     def _batch(self, records: Any, first: int) -> Batch:
-        contexts = records.column("context").dictionary_encode()
-        new, places = self.memory.find(contexts.dictionary.to_pylist())
+        import pyarrow as pa
+
+        contexts = records.column("context").dictionary_encode()  # of a file's: all of a row group's, encoded already
+        used, numbers = np.unique(contexts.indices.to_numpy(), return_inverse=True)
+        new, places = self.memory.find(contexts.dictionary.take(pa.array(used)).to_pylist())
         questions = [question.strip() for question in records.column("question").to_pylist()]
-        return Batch(first, records, new, questions, places, contexts.indices.to_numpy().astype(np.int64))
+        return Batch(first, records, new, questions, places, numbers)
 
     def _finished(self, batch: Batch, encodings: Future[list[Any]]) -> Questions:
         return self._arrays(batch, encodings.result())
@@ -136,6 +142,17 @@ class Encoder:
         texts = tokens.between(len(batch.new), len(tokens))
         answers = _first_answers(batch.records.column("answers"))
         return Questions(batch.first, batch.records.column("id"), texts, contexts, batch.context, *answers)
+
+
+def _parts(records: Any) -> Iterator[Any]:
+    """Records in parts of no more than CHARACTERS of contexts."""
+    import pyarrow.compute as pc
+
+    contexts = records.column("context")
+    sizes = pc.utf8_length(contexts.dictionary).to_numpy()[contexts.indices.to_numpy()]
+    part = np.cumsum(sizes.astype(np.int64)) // CHARACTERS
+    bounds = [0, *(np.flatnonzero(np.diff(part)) + 1).tolist(), len(records)]
+    yield from (records.slice(a, b - a) for a, b in pairwise(bounds) if b > a)
 
 
 def _first_answers(answers: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -19,6 +19,7 @@ RERUNS = {
     "calibrate": "calibrate, postprocess and all after it",
     "postprocess": "postprocess and all after it",
     "compare": "compare",
+    "package": "package",
 }
 
 

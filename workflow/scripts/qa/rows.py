@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from qa.errors import InputError
+from qa.errors import broken
 from qa.files import read_json
 
 
@@ -25,4 +25,4 @@ def arrow_table(path: str | Path, columns: Sequence[str] | None = None) -> Any:
         table = pa.concat_tables(tables)
         return table if columns is None else table.select(list(columns))
     except (OSError, KeyError, TypeError, ValueError) as error:  # Arrow's and InputError are kinds of ValueError
-        raise InputError(f"{path}: windows cannot be read ({error}); remove the folder and run again") from None
+        raise broken(path, "windows", error) from None

@@ -8,6 +8,7 @@ from typing import Any
 
 from qa.errors import InputError
 from qa.files import read_json, write_json, written_aside
+from qa.tables import opened
 
 NESTED = ("intervals", "interval")  # of metrics.json: one member's, and no mean over members is the mean's
 KEYS = ["run", "dataset", "split", "decoding"]
@@ -19,7 +20,8 @@ def score(records_file: str | Path, answers: dict[str, str], target: str | Path)
 
     First the official keys, in the official order, with the best thresholds and average precisions where the null
     scores rank anything; then `answered`, the share of questions with an answer, in percent; then `intervals` of the
-    means and `interval`, how they were found (see statistics.intervals). The best thresholds are searched over each
+    means (see statistics.intervals) and of the measures of confidence (see uncertainty.intervals), and `interval`, how
+    they were found. The best thresholds are searched over each
     question's best text that is not the null answer. Raises InputError for missing or unknown ids.
     """
     from qa import metrics, statistics
@@ -39,24 +41,28 @@ def score(records_file: str | Path, answers: dict[str, str], target: str | Path)
         raw=(exact, overlap),
     )
     found["answered"] = 100.0 * sum(map(bool, texts.values())) / len(texts)
-    found |= _confidence(nbest, texts, exact)
+    measured, spread = _confidence(nbest, texts, exact, statistics.clusters(titles))
+    found |= measured
     found |= statistics.intervals(statistics.mean_metrics(golds, exact, overlap, texts), titles)
+    found["intervals"] |= spread
     write_json(target, found)
     return found
 
 
-def _confidence(nbest: Any, texts: dict[str, str], exact: dict[str, float]) -> dict[str, float]:
+def _confidence(
+    nbest: Any, texts: dict[str, str], exact: dict[str, float], article: Any
+) -> tuple[dict[str, float], dict[str, list[float]]]:
     """How far answers' probabilities can be believed, in percent, as they are and uncalibrated (temperature 1).
 
-    The probability of what was answered, silence included, against whether it is an exact match.
+    The probability of what was answered, silence included, against whether it is an exact match; and the intervals.
     """
     import numpy as np
 
-    from qa import confidence
+    from qa import confidence, uncertainty
 
     correct = np.array([exact[key] for key in nbest.best], float)
     answered = np.array([bool(texts[key]) for key in nbest.best])
-    found = {}
+    found, spread = {}, {}
     for which, sure in confidence.certainty(nbest, answered).items():
         suffix = "" if which == "calibrated" else f"_{which}"
         measures = {
@@ -65,16 +71,17 @@ def _confidence(nbest: Any, texts: dict[str, str], exact: dict[str, float]) -> d
             "aurc": confidence.risk_coverage(sure, correct).area,
         }
         found |= {f"{name}{suffix}": 100.0 * value for name, value in measures.items()}
-    return found
+        ends = uncertainty.intervals(sure, correct, article)
+        spread |= {f"{name}{suffix}": [100.0 * end for end in ends[name]] for name in measures}
+    return found, spread
 
 
 def titles_and_golds(records_file: str | Path) -> tuple[list[str], dict[str, list[str]]]:
     """Each question's title, and its gold answers by id."""
-    import pyarrow.parquet as parquet
 
     titles: list[str] = []
     golds: dict[str, list[str]] = {}
-    with parquet.ParquetFile(records_file) as file:
+    with opened(records_file) as file:
         for batch in file.iter_batches(columns=["id", "title", "answers"]):
             columns = (batch.column("id"), batch.column("answers").field("text"))
             golds.update(zip(*(column.to_pylist() for column in columns), strict=True))
@@ -143,6 +150,7 @@ def aligned(lines: Sequence[Sequence[str]]) -> str:
 def closing_message(summary_file: str | Path, comparison: str = "") -> str:
     """What the workflow says at its end: the table of scores, if there is one, `comparison`, and where things are."""
     summary = Path(summary_file)
+    report = summary.with_name("report.html")
     if not summary.exists():
         return ""
     return (
@@ -150,7 +158,7 @@ def closing_message(summary_file: str | Path, comparison: str = "") -> str:
         "Models:  results/{run}/{member}/model\n"
         "Answers: results/{run}/{member}/{dataset}/{split}/{decoding}/answers.json\n"
         "Scores:  results/{run}/{member}/{dataset}/{split}/{decoding}/metrics.json\n"
-    )
+    ) + (f"Report:  {report}\n" if report.exists() else "")
 
 
 def written_at(path: str | Path) -> str:

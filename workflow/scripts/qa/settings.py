@@ -5,8 +5,7 @@ A stage's part is exactly what it reads, since Snakemake reruns a job when its p
 
 import copy
 import difflib
-import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,20 +13,26 @@ from typing import Any
 import jsonschema
 import yaml
 
-from qa import lineage, pairs, sweeps
-from qa.errors import InputError
+from qa import config_files, lineage, pairs, sweeps
+from qa.errors import InputError, first_line
 from qa.files import digest_of_json
 from qa.lineage import ENSEMBLE, PUBLISHED, members
 from qa.sweeps import SCIENTIFIC
 
 SCHEMA_FILE = Path(__file__).parents[2] / "schemas" / "config.schema.yaml"
 GROUPS = ("hold_out", "distillation", "windows", "precision", "padding", "training", "prediction", "checkpoints")
-RESERVED_RUNS = ("records", "windows", "targets", "usage")  # folders of results/ that are no run
-RESERVED_DATASETS = ("model", "calibration")  # folders of each member that are no dataset
+GROUPS += ("deterministic", "report_to")
+# what is beside runs' folders in results/, datasets' in a member's folder, decodings' in a split's
+RESERVED_RUNS = ("records", "windows", "targets", "usage", "figures", "report.html")
+RESERVED_RUNS += ("summary.csv", "comparison.csv", "resources.csv")
+RESERVED_DATASETS = ("model", "calibration", "package", "training.csv", "manifest.json", "publish_plan.json")
+RESERVED_DATASETS += ("published.json",)
+RESERVED_DECODINGS = ("spans.parquet",)
 LEAST_ROOM = 8  # tokens of a row left for special tokens and a step forward, beside question and overlap
 SPEED_ONLY = ("gpus", "nodes", "compile")  # settings of training that change no more than rounding and dropout masks
-OF_TRAINING = ("training", "checkpoints", "validate_on", "hold_out", "distillation")  # what such a run has no use for
+OF_TRAINING = ("training", "checkpoints", "validate_on", "hold_out", "distillation", "report_to", "publish")  # not its
 OF_CALIBRATION = ("calibrate_for", "unanswerable_prior")  # how a decoding is calibrated
+NOT_OF_SOURCE = ("overrides", "license", "misaligned")  # keys of models and datasets that no download reads
 ONE_SOURCE = "needs one source: `repo` with `revision`, or `path`, or `package` with `directory`"
 
 
@@ -37,15 +42,17 @@ def schema() -> dict[str, Any]:
     return yaml.safe_load(SCHEMA_FILE.read_text(encoding="utf-8"))
 
 
-def resolve(config: dict[str, Any]) -> dict[str, Any]:
+def resolve(config: dict[str, Any], files: Iterable[str | Path] = ()) -> dict[str, Any]:
     """Check a configuration and return it with every default filled in and every run merged.
 
     The result has `models`, `datasets`, `decodings`, `runs` and `ensembles`, the runs of that kind; a run holds all its
     settings, the schema's defaults overridden by `defaults`, and those by the run's own; `compare_to` and `compare` are
     those of pairs.comparisons. A run that lists values for a setting is one a combination, and `sweeps` says which (see
-    sweeps.expanded).
+    sweeps.expanded). `files` are where it was read from: no key may be there twice.
     Raises InputError that names the key path, the value and what is allowed.
     """
+    config_files.check_files(files)
+    config_files.check_plain(config)
     config, swept = sweeps.expanded(copy.deepcopy(config), settable(), schema()["$defs"]["name"]["maxLength"])
     try:
         return {**_resolved(config), "sweeps": swept}
@@ -61,7 +68,8 @@ def settable() -> list[str]:
         for group, below in run.items()
         for key, node in below.get("properties", {}).items()
     }
-    several = ("train_on", "validate_on", "calibrate_on")  # of these a list would say something else
+    # of these a list would say something else
+    several = ("train_on", "validate_on", "calibrate_on", *(path for path in inner if path.startswith("publish.")))
     return [path for path, node in {**run, **inner}.items() if path not in several and _takes_one(node)]
 
 
@@ -73,7 +81,6 @@ def _takes_one(node: dict[str, Any]) -> bool:
 
 def _resolved(config: dict[str, Any]) -> dict[str, Any]:
     config = with_numbers(config, schema())
-    _check_plain(config, "")
     check_schema(config)
     resolved = {
         "models": {name: with_defaults(model, "model") for name, model in config["models"].items()},
@@ -88,9 +95,9 @@ def _resolved(config: dict[str, Any]) -> dict[str, Any]:
             name: with_defaults(run, "ensemble_run") for name, run in config["runs"].items() if ENSEMBLE in run
         },
     }
-    for name in RESERVED_DATASETS:
-        if name in resolved["datasets"]:
-            raise InputError(f"config: datasets.{name}: the name is taken by a folder of each run; choose another")
+    for kind, names in (("datasets", RESERVED_DATASETS), ("decodings", RESERVED_DECODINGS)):
+        if taken := [name for name in names if name in resolved[kind]]:
+            raise InputError(f"config: {kind}.{taken[0]}: the name is taken by a part of each run; choose another")
     for name, run in resolved["runs"].items():
         if run["train_on"] is None:
             _check_published(name, config["runs"][name])
@@ -102,21 +109,8 @@ def _resolved(config: dict[str, Any]) -> dict[str, Any]:
     lineage.check_calibration(resolved)
     lineage.check_kept_epochs(resolved)
     lineage.check_teachers(resolved)
+    lineage.publications(resolved)
     return resolved | pairs.comparisons(config, every)
-
-
-def _check_plain(value: Any, where: str) -> None:
-    """Refuse what JSON does not know and a schema cannot check: keys that are no text, numbers that are not finite."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            if not isinstance(key, str):
-                raise InputError(f"config: {where or 'top level'}: the key {key!r} is no text; put it in quotes")
-            _check_plain(inner, f"{where}.{key}" if where else key)
-    elif isinstance(value, list):
-        for number, inner in enumerate(value):
-            _check_plain(inner, f"{where}.{number}")
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise InputError(f"config: {where}: {value} is no finite number")
 
 
 def check_schema(config: dict[str, Any]) -> None:
@@ -234,7 +228,7 @@ def _merged_run(run: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]
 
 def _check_names(name: str, run: dict[str, Any], resolved: dict[str, Any]) -> None:
     if name in RESERVED_RUNS:
-        raise InputError(f"config: runs.{name}: the name is taken by the folder results/{name}; choose another")
+        raise InputError(f"config: runs.{name}: the name is taken by results/{name}; choose another")
     if "model" in run:
         _known(f"runs.{name}.model", run["model"], resolved["models"])
     for decoding in run["decodings"]:
@@ -334,8 +328,9 @@ def answering(decoding: dict[str, Any]) -> dict[str, Any]:
 
 
 def running(run: dict[str, Any]) -> dict[str, Any]:
-    """What `train` reads and what changes no result: checkpoint and logging intervals, GPUs and nodes, compilation."""
-    return {**run["checkpoints"], **{key: run["training"][key] for key in SPEED_ONLY}}
+    """What `train` reads and what changes no result: checkpoints, logging and reports, GPUs and nodes, compilation."""
+    speed = {key: run["training"][key] for key in SPEED_ONLY}
+    return {**run["checkpoints"], **speed, "report_to": run["report_to"]}
 
 
 def prediction(run: dict[str, Any], models: dict[str, Any]) -> dict[str, Any]:
@@ -345,9 +340,14 @@ def prediction(run: dict[str, Any], models: dict[str, Any]) -> dict[str, Any]:
 
 
 def computing(run: dict[str, Any]) -> dict[str, Any]:
-    """What training and prediction both read: precision, padding and, where rows are padded to it, `max_length`."""
-    padded = {"max_length": run["windows"]["max_length"]} if run["padding"] == "max_length" else {}
-    return {"precision": run["precision"], "padding": run["padding"], **padded}
+    """What training and prediction both read: precision, padding, and where they are of effect, two settings more.
+
+    These are `max_length`, where rows are padded to it, and `deterministic`.
+    """
+    more = {"max_length": run["windows"]["max_length"]} if run["padding"] == "max_length" else {}
+    if run["deterministic"]:
+        more["deterministic"] = True
+    return {"precision": run["precision"], "padding": run["padding"], **more}
 
 
 def scored(resolved: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:
@@ -365,17 +365,25 @@ def local_files(source: dict[str, Any], where: str) -> list[str]:
     Raises InputError where one is missing; `where` is its place in the configuration.
     """
     if "path" in source:
-        folder = Path(source["path"]).expanduser()
+        folder = _own(source["path"], f"{where}.path")
         if not folder.is_dir():
             raise InputError(f"config: {where}.path: no such folder: {source['path']}")
         return sorted(str(path) for path in folder.iterdir() if path.is_file())
     if "splits" not in source or "repo" in source:
         return []
-    named = [(split, Path(file).expanduser()) for split, files in source["splits"].items() for file in listed(files)]
+    splits = source["splits"].items()
+    named = [(split, _own(file, f"{where}.splits.{split}")) for split, files in splits for file in listed(files)]
     for split, file in named:
         if not file.is_file():
             raise InputError(f"config: {where}.splits.{split}: no such file: {file}")
     return list(dict.fromkeys(str(file) for _, file in named))
+
+
+def _own(path: str, where: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:  # ~nobody
+        raise InputError(f"config: {where}: {path}: {first_line(error)}") from None
 
 
 def listed(value: str | list[str]) -> list[str]:

@@ -15,8 +15,10 @@ import numpy as np
 from qa.errors import InputError
 from qa.files import written_aside
 from qa.metrics import raw_scores, read_predictions
+from qa.progress import Progress
 from qa.rows import arrow_table
 from qa.statistics import Ratios, bootstrap, clusters
+from qa.tables import opened
 
 COLUMNS = ("kind", "slice", "count", "exact", "exact_low", "exact_high", "f1", "f1_low", "f1_high", "resampled")
 BATCH = 2_000  # questions whose contexts are in memory at once
@@ -143,13 +145,13 @@ def binned(values: np.ndarray, lasts: Sequence[int]) -> np.ndarray:
 
 def read_questions(records_file: str | Path) -> Questions:
     """Read a records file, some thousand contexts in memory at a time."""
-    import pyarrow.parquet as parquet
 
     titles: list[str] = []
     golds: dict[str, list[str]] = {}
     features: list[tuple[int, ...]] = []
     columns = ["id", "title", "question", "context", "answers"]
-    with parquet.ParquetFile(records_file, read_dictionary=["context"]) as file:
+    with opened(records_file, read_dictionary=["context"]) as file:
+        progress = Progress("read", file.metadata.num_rows, "questions")
         for batch in file.iter_batches(BATCH, columns=columns):
             contexts = batch.column("context")
             sizes = [(len(text.split()), len(text)) for text in contexts.dictionary.to_pylist()]
@@ -161,6 +163,7 @@ def read_questions(records_file: str | Path) -> Questions:
                 features.append((word, words, *_features_of_answer(answers, begins, characters)))
             titles += batch.column("title").to_pylist()
             golds.update(zip(batch.column("id").to_pylist(), texts, strict=True))
+            progress.reach(len(titles))
     return Questions(titles, golds, *np.array(features, np.int64).reshape(-1, 5).T)
 
 
@@ -242,7 +245,12 @@ def write_slices(
     exact, overlap = raw_scores(questions.golds, read_predictions(answers_file))
     scores = np.array([list(exact.values()), list(overlap.values())], np.float64).T
     windows = windows_of_questions(windows_folder, len(questions.titles))
-    found = [row for slicing in slicings(questions, windows) for row in rows(slicing, scores, questions.titles)]
+    found, ways = [], slicings(questions, windows)
+    progress = Progress("slice", sum(int((slicing.place >= 0).sum()) for slicing in ways), "scores")
+    for slicing in ways:
+        for row in rows(slicing, scores, questions.titles):
+            found.append(row)
+            progress.reach(progress.done + row["count"])
     with written_aside(target) as aside, aside.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
         writer.writeheader()

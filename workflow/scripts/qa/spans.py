@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from qa.errors import InputError
+from qa.errors import broken
 
 
 @dataclass
@@ -70,16 +70,13 @@ class Spans:
         import pyarrow.parquet as parquet
 
         try:
-            with parquet.ParquetFile(path, page_checksum_verification=True) as file:
-                table = file.read().combine_chunks()
             arrays = {}
-            for part in fields(cls):
-                column = table.column(part.name)
-                flat = pa.concat_arrays(
-                    [c.flatten() if pa.types.is_fixed_size_list(c.type) else c for c in column.chunks]
-                )
-                width = column.type.list_size if pa.types.is_fixed_size_list(column.type) else None
-                arrays[part.name] = np.from_dlpack(flat).reshape((-1, width) if width else -1)
+            with parquet.ParquetFile(path, page_checksum_verification=True) as file:
+                for part in fields(cls):  # one by one, since reading takes twice what a column does
+                    column = file.read([part.name]).column(part.name)
+                    chunks = [c.flatten() if pa.types.is_fixed_size_list(c.type) else c for c in column.chunks]
+                    width = column.type.list_size if pa.types.is_fixed_size_list(column.type) else None
+                    arrays[part.name] = np.from_dlpack(pa.concat_arrays(chunks)).reshape((-1, width) if width else -1)
         except (OSError, KeyError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise InputError(f"{path}: spans cannot be read ({error}); remove the file and run again") from None
+            raise broken(path, "spans", error) from None
         return cls(**arrays)

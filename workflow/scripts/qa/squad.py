@@ -1,11 +1,7 @@
 """Records: SQuAD-shaped questions in any of the usual files, read, checked and converted to one schema."""
 
-import csv
-import gzip
 import json
 import logging
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +9,13 @@ from typing import Any
 
 from qa.errors import InputError, some
 from qa.files import read_json, written_aside
+from qa.question_files import rows_of
 
 BATCH = 10_000  # records held in memory at once
+CHARACTERS = 2**26  # of their contexts: more, and they are written sooner
+LONGEST_SHOWN = 80  # characters of an id that an error shows
+TOLD = 3  # misaligned answers that an error shows
 SOURCE = "source.json"
-ROW_KEYS = {"id", "question", "context"}
-FORMATS = {".json": "json", ".jsonl": "json", ".ndjson": "json", ".csv": "csv", ".parquet": "parquet"}
 
 log = logging.getLogger(__name__)
 
@@ -67,23 +65,28 @@ def convert(paths: Iterable[str | Path], target: str | Path, misaligned: str = "
     import pyarrow.parquet as parquet
 
     tally, seen, faults = Tally(), {}, []
-    with written_aside(target) as aside, parquet.ParquetWriter(aside, _schema(), compression="zstd") as writer:
+    options = {"compression": "zstd", "write_page_checksum": True}
+    with written_aside(target) as aside, parquet.ParquetWriter(aside, _schema(), **options) as writer:
         batch: list[Record] = []
+        characters = 0
         for path in paths:
             for record in read(path):
                 if record.id in seen:
-                    raise InputError(f"{path}: id {record.id!r} is in {seen[record.id]} already; ids must be unique")
+                    raise InputError(
+                        f"{path}: id {_short(record.id)} is in {seen[record.id]} already; ids must be unique"
+                    )
                 seen[record.id] = path
                 mended = _mended(record, misaligned, path, tally, faults)
                 if mended is not None:
                     batch.append(mended)
-                if len(batch) == BATCH:
+                    characters += len(mended.context)
+                if len(batch) == BATCH or characters > CHARACTERS:
                     writer.write_table(_table(batch))
-                    batch = []
+                    batch, characters = [], 0
         if faults:
             raise InputError(
-                f"{len(faults):,} answers do not stand at their place: {some(faults, 3)}. Correct answer_start, or set "
-                "the dataset's `misaligned` to `realign` or `drop`"
+                f"{len(faults):,} answers do not stand at their place: {some(faults, TOLD)}. Correct answer_start, or "
+                "set the dataset's `misaligned` to `realign` or `drop`"
             )
         writer.write_table(_table(batch))
         if not tally.questions:
@@ -112,7 +115,8 @@ def _mended(record: Record, misaligned: str, path: Any, tally: Tally, faults: li
             answers.append(replace(answer, start=place))
         else:
             there = record.context[max(answer.start, 0) :][:40]
-            faults.append(f"{path}: id {record.id!r}: {answer.text[:40]!r} at {answer.start}, where {there!r} stands")
+            fault = f"{path}: id {_short(record.id)}: {answer.text[:40]!r} at {answer.start}, where {there!r} stands"
+            faults.append(fault if len(faults) < TOLD else "")
     if record.answers and not answers:
         tally.dropped_questions += 1
         return None
@@ -162,115 +166,8 @@ def read(path: str | Path) -> Iterator[Record]:
     be missing.
     Raises InputError for a file or a question that cannot be read.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    kind = FORMATS.get(Path(path.name.removesuffix(".gz")).suffix.lower())
-    if kind is None:
-        raise InputError(f"{path}: unknown kind of file; known: {', '.join(FORMATS)}, each also with .gz")
-    with tempfile.TemporaryDirectory() as scratch:
-        plain = _unzipped(path, Path(scratch))
-        for where, row in _json_rows(plain, path) if kind == "json" else _flat_rows(plain, kind, path, scratch):
-            yield _record(row, path, where)
-
-
-def _unzipped(path: Path, scratch: Path) -> Path:
-    if path.suffix != ".gz":
-        return path
-    plain = scratch / path.stem
-    try:
-        with gzip.open(path) as packed, open(plain, "wb") as stream:
-            shutil.copyfileobj(packed, stream)
-    except (EOFError, gzip.BadGzipFile) as error:
-        raise InputError(f"{path}: not a whole gzip file ({error}); fetch it again") from None
-    return plain
-
-
-def _json_rows(plain: Path, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Questions of a JSON file of any shape.
-
-    Read by the standard library: a reader that guesses one type for a column refuses files that are right, such as
-    one whose first ten megabytes are unanswerable.
-    """
-    try:
-        text = plain.read_text(encoding="utf-8-sig")
-        value = json.loads(text)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
-    except json.JSONDecodeError as error:
-        if error.msg != "Extra data":  # several values: one a line
-            raise InputError(f"{path}: not JSON ({error.msg} at line {error.lineno}, column {error.colno})") from None
-        yield from _json_lines(text, path)
-        return
-    if isinstance(value, dict) and isinstance(value.get("data"), list):
-        yield from _nested_rows(value, path)
-    elif isinstance(value, dict) and value.keys() & ROW_KEYS:
-        yield "line 1", value
-    elif isinstance(value, list):
-        for number, row in enumerate(value, 1):
-            yield f"row {number}", _object(row, path, f"row {number}")
-    else:
-        raise InputError(f"{path}: neither SQuAD JSON (an object with a list `data`) nor JSON lines of questions")
-
-
-def _json_lines(text: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise InputError(f"{path}: line {number} is not JSON ({error.msg}, column {error.colno})") from None
-            yield f"line {number}", _object(row, path, f"line {number}")
-
-
-def _object(row: Any, path: Path, where: str) -> dict[str, Any]:
-    if not isinstance(row, dict):
-        raise InputError(f"{path}: {where} is no object with `id`, `question`, `context` and `answers`")
-    return row
-
-
-def _nested_rows(squad: dict[str, Any], path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    for a, article in enumerate(squad["data"]):
-        paragraphs = _listed(article, "paragraphs", path, f"data[{a}]")
-        for p, paragraph in enumerate(paragraphs):
-            where = f"data[{a}].paragraphs[{p}]"
-            for q, question in enumerate(_listed(paragraph, "qas", path, where)):
-                shared = {"title": article.get("title", ""), "context": paragraph.get("context")}
-                yield f"{where}.qas[{q}]", {**_object(question, path, f"{where}.qas[{q}]"), **shared}
-
-
-def _listed(value: Any, key: str, path: Path, where: str) -> list[Any]:
-    if not isinstance(value, dict) or not isinstance(value.get(key), list):
-        raise InputError(f"{path}: {where} has no list `{key}`")
-    return value[key]
-
-
-def _flat_rows(plain: Path, kind: str, path: Path, scratch: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    import datasets
-
-    datasets.disable_progress_bars()
-    try:
-        options = _all_text(plain) if kind == "csv" else {}
-        rows = datasets.load_dataset(kind, data_files=str(plain), split="train", cache_dir=scratch, **options)
-    except Exception as error:  # the readers raise many kinds; all mean a file that cannot be read
-        reason = str(error.__cause__ or error).splitlines()[0]
-        raise InputError(f"{path}: cannot be read as {kind} ({reason})") from None
-    for number, row in enumerate(rows):
-        yield f"row {number + 1}", row
-
-
-def _all_text(table: Path) -> dict[str, Any]:
-    """Options that read every cell of a CSV file as text: ids like 007 and answers like NA stay what they are."""
-    import datasets
-
-    with open(table, newline="", encoding="utf-8-sig") as stream:
-        header = next(csv.reader(stream), [])
-    if not header:
-        raise ValueError("its first line names no columns")
-    return {
-        "features": datasets.Features({name: datasets.Value("string") for name in header}),
-        "keep_default_na": False,
-    }
+    for where, row in rows_of(Path(path)):
+        yield _record(row, Path(path), where)
 
 
 def _record(row: dict[str, Any], path: Path, where: str) -> Record:
@@ -279,20 +176,25 @@ def _record(row: dict[str, Any], path: Path, where: str) -> Record:
         identity = str(identity)
     if not isinstance(identity, str) or not identity or not _encodes(identity):
         raise InputError(f"{path}: {where} has no `id` (a text that is not empty)")
+    where = f"{path}: id {_short(identity)}"
     for key in ("question", "context"):
         if not isinstance(row.get(key), str):
             fault = "is missing" if row.get(key) is None else f"is {type(row[key]).__name__}, not text"
-            raise InputError(f"{path}: id {identity!r}: `{key}` {fault}")
+            raise InputError(f"{where}: `{key}` {fault}")
         if not _encodes(row[key]):
-            raise InputError(f"{path}: id {identity!r}: `{key}` holds half a surrogate pair, which is no character")
+            raise InputError(f"{where}: `{key}` holds half a surrogate pair, which is no character")
     if not row["question"].strip():
-        raise InputError(f"{path}: id {identity!r}: `question` is empty")
+        raise InputError(f"{where}: `question` is empty")
     title = row.get("title")
-    answers = tuple(_answers(row, f"{path}: id {identity!r}"))
-    if row.get("is_impossible") is True and answers:
-        raise InputError(f"{path}: id {identity!r}: `is_impossible` is true, yet there are answers")
+    answers = tuple(_answers(row, where))
+    if str(row.get("is_impossible")).lower() == "true" and answers:  # text in CSV
+        raise InputError(f"{where}: `is_impossible` is true, yet there are answers")
     title = title if isinstance(title, str) and _encodes(title) else ""
     return Record(identity, title, row["context"], row["question"], answers)
+
+
+def _short(identity: str) -> str:
+    return repr(identity if len(identity) <= LONGEST_SHOWN else f"{identity[:LONGEST_SHOWN]}…")
 
 
 def _encodes(text: str) -> bool:
@@ -311,7 +213,7 @@ def _answers(row: dict[str, Any], where: str) -> Iterator[Answer]:
     if isinstance(answers, str):
         try:
             answers = json.loads(answers)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             raise InputError(f"{where}: `answers` is no JSON: {answers[:60]!r}") from None
     if isinstance(answers, dict):
         texts, starts = answers.get("text"), answers.get("answer_start")
@@ -331,4 +233,4 @@ def _number(value: Any, where: str) -> int:
     try:
         return int(value)
     except (TypeError, ValueError):
-        raise InputError(f"{where}: `answer_start` is {value!r}, not a whole number of characters") from None
+        raise InputError(f"{where}: `answer_start` is {str(value)[:60]!r}, not a whole number of characters") from None

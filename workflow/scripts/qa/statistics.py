@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from qa.progress import Progress
+
 LEVEL = 0.95
 RESAMPLES = 10_000
 FLIPS = 10_000  # random assignments of a paired randomisation test: the least p is 1 / 10,001
@@ -122,12 +124,13 @@ def randomisation_test(
     sums = _sums(differences, article)
     observed = np.abs(sums.sum(axis=0)) - ROUNDING * np.abs(sums).sum(axis=0)
     draws, as_far = np.random.default_rng(seed), np.zeros(sums.shape[1], int)
-    step = max(1, CELLS // len(sums))
+    step, progress = max(1, CELLS // len(sums)), Progress("test differences", flips, "assignments")
     for first in range(0, flips, step):
         size = min(step, flips - first)
         bits = draws.integers(256, size=(size, -(-len(sums) // 8)), dtype=np.uint8)
         kept = np.unpackbits(bits, axis=1, count=len(sums))
         as_far += (np.abs(2 * (kept.astype(float) @ sums) - sums.sum(axis=0)) >= observed).sum(axis=0)
+        progress.reach(first + size)
     return (as_far + 1) / (flips + 1)
 
 
@@ -149,6 +152,7 @@ def _drawn(counts: np.ndarray, resamples: int, draws: np.random.Generator) -> It
     one_by_one = len(counts) * DRAWS_A_GROUP > units
     step = max(1, CELLS // (units if one_by_one else len(counts)))
     group = np.repeat(np.arange(len(counts)), counts)
+    progress = Progress("bootstrap", resamples, "resamples")
     for first in range(0, resamples, step):
         size = min(step, resamples - first)
         if one_by_one:
@@ -157,6 +161,25 @@ def _drawn(counts: np.ndarray, resamples: int, draws: np.random.Generator) -> It
             yield np.bincount(picked.reshape(-1), minlength=size * len(counts)).reshape(size, -1)
         else:
             yield draws.multinomial(units, counts / units, size)
+        progress.reach(first + size)
+
+
+def question_draws(
+    questions: int, article: np.ndarray | None, resamples: int, seed: int = SEED
+) -> Iterator[np.ndarray]:
+    """Yield how often each question is drawn, for some resamples at a time: float64 (some, questions).
+
+    With replacement, as many as there are; given each question's `article`, int (questions,), whole articles.
+    """
+    place = np.arange(questions) if article is None else np.unique(article, return_inverse=True)[1]
+    draws, units = np.random.default_rng(seed), int(place.max()) + 1
+    step, progress = max(1, CELLS // questions), Progress("bootstrap", resamples, "resamples")
+    for first in range(0, resamples, step):
+        size = min(step, resamples - first)
+        picked = draws.integers(units, size=(size, units)) + units * np.arange(size)[:, None]
+        times = np.bincount(picked.reshape(-1), minlength=size * units).reshape(size, units)
+        yield (times if article is None else times[:, place]).astype(float)
+        progress.reach(first + size)
 
 
 def intervals(ratios: Ratios, titles: Sequence[str]) -> dict[str, Any]:

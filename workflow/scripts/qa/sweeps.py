@@ -29,8 +29,9 @@ def expanded(config: dict[str, Any], settable: Sequence[str], longest: int) -> t
     `settable` are the paths within a run (`training.learning_rate`) of the settings that take one value, in the order
     in which names mention them; `longest` is the length of a run's name, in characters. Everything else stays as it is,
     wrong or not. Returned with the new configuration are the sweeps: for each run as written the names it expands to,
-    with the values that each has, as text by the settings' labels. Raises InputError for lists under `defaults`, empty
-    lists, values that are listed twice, too many combinations, and names that are too long or taken.
+    with the values that each has, as text by the settings' labels. An ensemble that names a sweep averages all of its
+    combinations. Raises InputError for lists under `defaults`, empty lists, values that are listed twice, too many
+    combinations, and names that are too long or taken.
     """
     for path in settable:
         if isinstance(_at(config.get("defaults"), path), list):
@@ -57,7 +58,17 @@ def expanded(config: dict[str, Any], settable: Sequence[str], longest: int) -> t
                 "give the run a shorter name, or list values for fewer settings at once"
             )
         runs |= {each: settings for each, (settings, _) in new.items()}
-    return {**config, "runs": runs}, sweeps
+    return {**config, "runs": {name: _of_combinations(run, sweeps) for name, run in runs.items()}}, sweeps
+
+
+def _of_combinations(run: Any, sweeps: Sweeps) -> Any:
+    """An ensemble with the combinations in place of each sweep (`sweep/seed-1`) that it names; others as they are."""
+    named = run.get("ensemble") if isinstance(run, dict) else None
+    if not isinstance(named, list) or not all(isinstance(each, str) for each in named):
+        return run
+    split = [each.partition("/") for each in named]
+    new = [each + slash + member for name, slash, member in split for each in sweeps.get(name, [name])]
+    return {**run, "ensemble": list(dict.fromkeys(new)) if len(set(named)) == len(named) else named}
 
 
 def _combinations(

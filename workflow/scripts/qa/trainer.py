@@ -15,7 +15,7 @@ from transformers import Trainer, TrainerCallback
 
 from qa import packing
 from qa.batching import IGNORED, POSITIONS, EpochBatches
-from qa.checkpoints import TrainingMemory, mark_complete
+from qa.checkpoints import TrainingMemory, checkpoints_in, is_whole, mark_complete
 from qa.errors import InputError, Interrupted
 from qa.interruption import Pace, Requests, Walltime
 from qa.progress import Progress
@@ -23,6 +23,7 @@ from qa.progress import Progress
 UNLOGGED = "unlogged_loss.json"
 SIGN_OF_LIFE = 30.0  # seconds between two notes of how far an attempt is
 AGREE_EVERY = 5  # steps between two agreements of several processes on whether to stop
+NEVER = 2**62  # a step that no training reaches
 REASONS = ("", "its walltime is about to end", "SIGTERM was received", "SIGUSR1 was received")
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class WindowTrainer(Trainer):
         self.distillation, self.check = distillation, check
         self.unlogged = torch.tensor(0.0, device=self.args.device)
         self.logged_step = 0
+        self.diverged_at = torch.tensor(NEVER, device=self.args.device)
 
     def get_train_dataloader(self) -> DataLoader:
         """Our batches as they are: they already are this process's share."""
@@ -89,10 +91,38 @@ class WindowTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
     def training_step(self, *arguments: Any, **options: Any) -> torch.Tensor:
-        """The Trainer's step; its loss is added to the sum, on the device, without waiting for it."""
+        """The Trainer's step; its loss is added to the sum, on the device, without waiting for it.
+
+        The first step whose loss is no finite number is noted there too. Only a CPU, which has no lead, looks at once.
+        """
         loss = super().training_step(*arguments, **options)
         self.unlogged += loss.detach()
+        first = ~self.unlogged.isfinite() & (self.diverged_at == NEVER)
+        self.diverged_at.masked_fill_(first, self.state.global_step + 1)
+        if self.args.device.type == "cpu" and self.args.world_size == 1:
+            self._check_losses()
         return loss
+
+    def _check_losses(self) -> None:
+        """Raise InputError where a loss so far was no finite number. To be called on every process."""
+        first = self.diverged_at.clone()
+        if self.args.world_size > 1:
+            torch.distributed.all_reduce(first, op=torch.distributed.ReduceOp.MIN)
+        if (step := int(first.item())) != NEVER:
+            raise self._diverged(f"the loss of step {step:,} is no finite number")
+
+    def _check_weights(self) -> None:
+        """Raise InputError where a weight is no finite number: such a checkpoint would only be resumed in vain."""
+        finite = torch.stack([weights.isfinite().all() for weights in self.model.parameters()])
+        if not finite.all().item():
+            raise self._diverged(f"after step {self.state.global_step:,} there are weights that are no finite numbers")
+
+    def _diverged(self, how: str) -> InputError:
+        kept = next(filter(is_whole, checkpoints_in(Path(self.args.output_dir))), None)
+        return InputError(
+            f"training diverged: {how}; lower training.learning_rate, give it more warmup, or take another precision "
+            f"than fp16 ({f'kept from before: {kept}' if kept else 'no checkpoint had been saved before'})"
+        )
 
     def evaluation_loop(self, *arguments: Any, **options: Any) -> Any:
         """The Trainer's validation, and what `check` finds."""
@@ -104,6 +134,7 @@ class WindowTrainer(Trainer):
     def log(self, logs: dict[str, float], *arguments: Any, **options: Any) -> None:
         """Add a row to the history, with the loss as an undisturbed training has it."""
         if "loss" in logs:
+            self._check_losses()
             logs["loss"] = self._unlogged_over_processes() / (self.state.global_step - self.logged_step)
             self.unlogged.zero_()
             self.logged_step = self.state.global_step
@@ -128,6 +159,8 @@ class WindowTrainer(Trainer):
         self.logged_step = saved["since_step"]
 
     def _save_checkpoint(self, *arguments: Any, **options: Any) -> None:
+        self._check_losses()
+        self._check_weights()
         try:
             super()._save_checkpoint(*arguments, **options)
         except Exception as error:
@@ -194,11 +227,12 @@ class Order(TrainerCallback):
 
 
 class Watch(TrainerCallback):
-    """A progress line every few seconds, and samples/s in each logged row."""
+    """A progress line every few seconds, of training and of validation, and samples/s in each logged row."""
 
     def __init__(self, windows: int):
         self.windows = windows
         self.progress: Progress | None = None
+        self.validation: Progress | None = None
         self.logged_at = (0.0, 0.0)
 
     def _samples(self, state: Any) -> float:
@@ -214,7 +248,19 @@ class Watch(TrainerCallback):
         rate = self.progress.rate * self._samples(state) / max(state.global_step, 1)
         losses = [row["loss"] for row in state.log_history[-3:] if "loss" in row]
         loss = f", loss {losses[-1]:.3f}" if losses else ""
-        self.progress.reach(state.global_step, f", {rate:.1f} samples/s{loss}")
+        self.progress.reach(state.global_step, f"{rate:.1f} samples/s{loss}")
+
+    def on_prediction_step(
+        self, args: Any, state: Any, control: Any, eval_dataloader: Any = None, **kwargs: Any
+    ) -> None:
+        """Called by the Trainer after each batch of a validation."""
+        if self.validation is None:
+            self.validation = Progress("validate", len(eval_dataloader), "batches")
+        self.validation.reach(self.validation.done + 1)
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Called by the Trainer after a validation."""
+        self.validation = None
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Called by the Trainer after it has added a row to the history."""

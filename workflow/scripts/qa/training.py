@@ -5,6 +5,7 @@ import importlib
 import logging
 import math
 import statistics
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,11 +16,11 @@ import torch
 import transformers
 from transformers import PrinterCallback, Trainer, TrainerState, TrainingArguments
 
-from qa import devices, distributed, manifest, packing
+from qa import devices, distributed, manifest, packing, seals
 from qa.batching import POSITIONS, EpochBatches, Packer, Padder, WindowStore, read_targets
 from qa.checkpoints import TrainingMemory, seconds_of, step_of
 from qa.encoding import load_tokenizer
-from qa.errors import Interrupted
+from qa.errors import InputError, Interrupted
 from qa.files import write_json, written_aside
 from qa.interruption import Requests, Walltime, requests_noted
 from qa.models import inputs_of, load_model, save_model, with_attention_dropout
@@ -90,7 +91,7 @@ def training_arguments(
         logging_steps=running["log_every_steps"],
         logging_nan_inf_filter=False,
         save_steps=running["every_steps"],
-        report_to="none",
+        report_to=running["report_to"] or "none",
         disable_tqdm=True,
         remove_unused_columns=False,
         label_names=list(POSITIONS),
@@ -105,6 +106,7 @@ def train(
     running: dict[str, Any],
     outputs: dict[str, str],
     identity: dict[str, Any],
+    describe: Callable[[str, dict[str, Any]], None] | None = None,
 ) -> None:
     """Fine-tune a model and write its folder, the history of its training and its manifest.
 
@@ -113,8 +115,9 @@ def train(
     teacher, the files `targets`, one for each folder of windows; `settings` what determines the result; `running` the
     checkpoint and logging intervals, the numbers of CPU `threads`, `gpus` and `nodes`, and the job's
     `walltime_minutes`; `outputs` the folders `model` and `checkpoints` and the files `history` and `manifest`;
-    `identity` more for the manifest, with the digest `code` that the checkpoints' fingerprint needs. On a CPU, a
-    training that was killed and resumed ends with the same bytes as one that was not.
+    `identity` more for the manifest, with the digest `code` that the checkpoints' fingerprint needs; `describe` is
+    given the model's folder and what the manifest will say, to add to the folder. On a CPU, a training that was killed
+    and resumed ends with the same bytes as one that was not.
 
     Raises Interrupted when it stopped and saved before the end of its walltime, or on SIGTERM or SIGUSR1; InputError
     for a model that cannot be loaded, a precision or number of GPUs that this machine lacks, a full disk, or while
@@ -135,6 +138,7 @@ def train(
     with requests_noted() as requests:
         resume = memory.begin()
         if memory.take_result(files):
+            memory.keep_result(files, checkpoints=running["keep_after_success"])
             return
         try:
             model, state, used = _trained(Task(inputs, settings, seed, running, memory, resume, requests))
@@ -145,7 +149,7 @@ def train(
     memory.note(state.global_step, "completed")
     _write_history(outputs["history"], state.log_history)
     save_model(model, inputs["model"], outputs["model"])
-    made = {
+    made: dict[str, Any] = {
         **identity,
         "seed": seed,
         "settings": settings,
@@ -156,6 +160,8 @@ def train(
         "training_windows": sum(len(arrow_table(folder)) for folder in inputs["windows"]),
         **used,
     }
+    if describe:
+        describe(outputs["model"], made)
     write_json(outputs["manifest"], _manifest(made, state, memory))
     log.info(f"trained in {memory.summary()}")
     memory.keep_result(files, checkpoints=running["keep_after_success"])
@@ -197,7 +203,10 @@ def _kept(model: Any, state: TrainerState, task: Task) -> Any:
         return model
     step = _measuring().best_step(state.log_history)
     log.info(f"the best epoch on held-out questions ended at step {step:,} of {state.global_step:,}; it is kept")
-    return load_model(task.memory.checkpoints / f"best-{step}")
+    best = task.memory.checkpoints / f"best-{step}"
+    if fault := "it has gone" if not best.exists() else seals.fault_of(best):
+        raise InputError(f"{best}: {fault}; to train anew: rm -r {task.memory.checkpoints} and run again")
+    return load_model(best)
 
 
 def _measuring() -> Any:
@@ -216,10 +225,11 @@ def fit(task: Task) -> Trainer:
     devices.device()
     devices.check_precision(task.settings["precision"])
     devices.set_threads(task.running["threads"] // task.running["gpus"])
-    trainer = _trainer(task)
-    if task.resume:
-        trainer.load_unlogged(task.resume)
-    trainer.train(resume_from_checkpoint=str(task.resume) if task.resume else None)
+    with devices.repeatable(task.settings.get("deterministic", False)):
+        trainer = _trainer(task)
+        if task.resume:
+            trainer.load_unlogged(task.resume)
+        trainer.train(resume_from_checkpoint=str(task.resume) if task.resume else None)
     return trainer
 
 
@@ -265,7 +275,9 @@ def _trainer(task: Task) -> WindowTrainer:
     if arguments.device.type == "cuda":
         if isinstance(collator, Packer):
             collator = _in_fixed_shapes(collator, batches, validation, arguments)
-        how += f", {_compiled(model, running['compile'], collator, arguments)}"
+        deterministic = settings.get("deterministic", False)
+        wanted = "none" if deterministic else running["compile"]  # torch measures which of its kernels is fastest
+        how += f", {_compiled(model, wanted, collator, arguments)}{', deterministic' if deterministic else ''}"
     trainer = WindowTrainer(
         model=model,
         args=arguments,

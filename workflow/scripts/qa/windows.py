@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from qa.encoding import row_template
-from qa.errors import InputError, some
+from qa.errors import InputError, broken, some
 from qa.files import written_aside
 from qa.labels import NONE, exact_labels, walkthrough_labels
 from qa.progress import Progress
 from qa.questions import Encoder, Questions
+from qa.tables import number_of_records
 
 TOKENS = 2**20  # of the rows made at once, but for one row that is longer
 LIST_COLUMNS = ("input_ids", "token_type_ids", "offset_start", "offset_end")
@@ -228,10 +229,9 @@ def tokenize(records: str | Path, tokenizer: Any, settings: dict[str, Any], targ
     rows of the batch before are made and written. Raises InputError for a question that leaves no room for its context.
     """
     import pyarrow as pa
-    import pyarrow.parquet as parquet
 
     windower = Windower(tokenizer, settings)
-    progress = Progress("tokenize and label", parquet.read_metadata(records).num_rows, "questions")
+    progress = Progress("tokenize and label", number_of_records(records), "questions")
     with written_aside(target, directory=True) as aside:
         data = _empty_dataset(aside, windower.schema)
         with pa.OSFile(str(data), "wb") as sink, pa.ipc.new_stream(sink, windower.schema) as writer:
@@ -283,4 +283,4 @@ def load_windows(path: str | Path) -> Any:
     try:
         return datasets.load_from_disk(str(path))
     except (FileNotFoundError, OSError, ValueError) as error:
-        raise InputError(f"{path}: windows cannot be read ({error}); remove the folder and run again") from None
+        raise broken(path, "windows", error) from None

@@ -6,7 +6,7 @@ import time
 import pytest
 
 import measure
-import report
+import speed_tables
 from measure import Stage
 
 SLOWER = Stage("tokenize", "some questions", "s", 6.0, 3.0, 1.5, 1.0, "a bound")
@@ -20,18 +20,18 @@ def test_ratios_say_how_many_times_faster_this_workflow_is():
 
 
 def test_the_results_file_names_the_machine_and_each_stages_ratios(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "RESULTS", tmp_path / "results")
-    found = json.loads(report.write("cpu", [SLOWER, RATE], measure.machine(), extra=1).read_text())
+    monkeypatch.setattr(speed_tables, "RESULTS", tmp_path / "results")
+    found = json.loads(speed_tables.write("cpu", [SLOWER, RATE], measure.machine(), extra=1).read_text())
     assert found["machine"]["cores"] >= 1 and found["machine"]["versions"]["torch"] and found["extra"] == 1
     assert found["stages"]["tokenize"]["ratio_walkthrough"] == 4.0
     assert found["stages"]["train"]["ratio_run_qa"] is None and found["stages"]["train"]["unit"] == "samples/s"
 
 
 def test_the_table_has_a_line_a_stage_with_dashes_where_a_recipe_has_none():
-    lines = report.table([SLOWER, RATE]).splitlines()
+    lines = speed_tables.table([SLOWER, RATE]).splitlines()
     assert lines[2] == "| tokenize | s | 6 | 3 | 1.5 | 4.0 x | 2.0 x | 1 |"
     assert lines[3] == "| train | samples/s | 2 | - | 9 | 4.5 x | - | 100 |"
-    assert report.figure(12345.6) == "12,346" and report.times(250.4) == "250 x"
+    assert speed_tables.figure(12345.6) == "12,346" and speed_tables.times(250.4) == "250 x"
 
 
 def test_contestants_take_turns_and_their_medians_count(monkeypatch):

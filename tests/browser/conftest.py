@@ -1,0 +1,73 @@
+"""Fixtures of the browser's tests: pages made once, and a browser that must have nothing to complain about."""
+
+import os
+from contextlib import chdir
+
+import pytest
+
+import headless
+import report_fixture
+from qa.report import page, questions
+from qa.report.results import Results
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _there():
+    if reason := headless.missing():
+        if os.environ.get(headless.REQUIRED) == "1":
+            pytest.fail(f"{reason}, and {headless.REQUIRED}=1")
+        pytest.skip(reason)
+
+
+def _page(folder, **options):
+    config = report_fixture.make_results(folder, **options)
+    with chdir(folder):
+        section = questions.section(Results(config), None)
+        page.write("report.html", "Extractive question answering", "made up", [section])
+    return folder / "report.html"
+
+
+@pytest.fixture(scope="session")
+def plain(_there, tmp_path_factory):
+    """The page of 300 made-up questions, three models and two decodings."""
+    return _page(tmp_path_factory.mktemp("plain"), questions=300)
+
+
+@pytest.fixture(scope="session")
+def hostile(_there, tmp_path_factory):
+    """The page of questions that no page should trust."""
+    return _page(tmp_path_factory.mktemp("hostile"), questions=44, hostile=True)
+
+
+@pytest.fixture(scope="session")
+def two_splits(_there, tmp_path_factory):
+    """The page of two splits with the same ids."""
+    return _page(tmp_path_factory.mktemp("two"), questions=30, splits=("made/validation", "made/test"))
+
+
+@pytest.fixture(scope="module")
+def shared(_there):
+    with headless.browser() as driver:
+        yield driver
+
+
+@pytest.fixture
+def driver(shared):
+    """A browser of 1280 pixels; the test fails where a page wrote to its console or asked for another address."""
+    yield from _watched(shared)
+
+
+@pytest.fixture
+def phone(_there):
+    """The same, 360 pixels wide."""
+    with headless.browser(360, 740) as driver:
+        yield from _watched(driver)
+
+
+def _watched(driver):
+    headless.complaints(driver)
+    headless.requested(driver)
+    yield driver
+    assert headless.complaints(driver) == []
+    addresses = headless.requested(driver)
+    assert all(url.startswith("file:") and url.partition("#")[0].endswith("/report.html") for url in addresses)

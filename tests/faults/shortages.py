@@ -1,0 +1,127 @@
+"""A small chain with every stage, and ways to take something from one of its stages: room, rights, handles, memory."""
+
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from chain import CONFIG, Project
+from qa.files import sha256_of_file, sha256_of_folder
+
+OWN_MOUNTS = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+GROUPS = Path("/sys/fs/cgroup")
+DECODED = {"decodings": ["calibrated"], "seeds": [1], "train_on": "mills/train", "evaluate_on": ["mills/validation"]}
+CHAIN = CONFIG | {
+    "models": {"one": {"path": "given/one"}, "bytes": {"path": "given/bytes"}},
+    "decodings": {"calibrated": {"method": "n_best", "null_threshold": "calibrated"}},
+    "defaults": {**CONFIG["defaults"], "hold_out": 0.45},
+    "runs": {"teacher": {**DECODED, "model": "one"}, "pupil": {**DECODED, "model": "bytes", "teacher": "teacher"}},
+}
+
+VARYING = {"manifest.json", "training.csv", "resources.csv", "report.html", "source.json", "state.json"}  # tell times
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of the chain: its rule, and files it makes, with wildcards of the shell's kind for what is a digest."""
+
+    rule: str
+    made: tuple[str, ...]
+
+    def targets(self, project: Project) -> list[str]:
+        """Its files in a finished chain."""
+        found = [path for pattern in self.made for path in sorted(project.folder.glob(pattern))]
+        assert len(found) == len(self.made), self
+        return [path.relative_to(project.folder).as_posix() for path in found]
+
+
+ANSWERED = "results/pupil/seed-1/mills/validation/calibrated"
+STAGES = [
+    Stage("download", ("resources/models/bytes",)),
+    Stage("records", ("results/records/mills/train.parquet",)),
+    Stage("hold_out", ("results/records/mills/train@kept-*.parquet", "results/records/mills/train@held-out-*.parquet")),
+    Stage("tokenize_and_label", ("results/windows/mills/train@kept-0.45/bytes-*",)),
+    Stage("soft_targets", ("results/targets/mills/*/*/*.parquet",)),
+    Stage("train", tuple(f"results/pupil/seed-1/{name}" for name in ("model", "training.csv", "manifest.json"))),
+    Stage("predict", ("results/pupil/seed-1/mills/validation/spans.parquet",)),
+    Stage("calibrate", ("results/pupil/seed-1/calibration/calibrated.json",)),
+    Stage("postprocess", tuple(f"{ANSWERED}/{name}" for name in ("answers.json", "null_scores.json", "nbest.parquet"))),
+    Stage("score", (f"{ANSWERED}/metrics.json",)),
+    Stage("explain", tuple(f"{ANSWERED}/{name}" for name in ("slices.csv", "risk_coverage.csv", "errors.parquet"))),
+    Stage("summarize", ("results/summary.csv",)),
+    Stage("compare", ("results/comparison.csv",)),
+    Stage("package", ("results/pupil/seed-1/package",)),
+    Stage("resources", ("results/resources.csv",)),
+    Stage("report", ("results/report.html", "results/figures")),
+]
+
+# Read by Python when it starts: the limits hold in the process of one stage, and not in Snakemake.
+LIMITS = """
+import os, resource, sys
+
+if any(".snakemake/scripts/" in word and word.endswith(".%s.py") for word in sys.orig_argv):
+    handles, group = %r, %r
+    if handles:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (handles, handles))
+    if group:
+        open(group, "w").write(str(os.getpid()))
+"""
+
+
+def copied(project: Project, folder: Path) -> Project:
+    """A finished project in another place, time stamps and Snakemake's memory included."""
+    shutil.copytree(project.folder, folder, symlinks=True, copy_function=shutil.copy2)
+    return Project(folder, project.prefix)
+
+
+def hashes(folder: Path, targets: list[str]) -> dict[str, str]:
+    """SHA-256 of every file that does not tell times or machines."""
+    found: dict[str, str] = {}
+    for target in targets:
+        path = folder / target
+        of_folder = sha256_of_folder(path) if path.is_dir() else {path.name: sha256_of_file(path)}
+        found |= {f"{target}/{name}": digest for name, digest in of_folder.items() if Path(name).name not in VARYING}
+    return {name: digest for name, digest in found.items() if not name.endswith("README.md")}
+
+
+def limited(project: Project, stage: str, handles: int = 0, group: str = "") -> dict[str, str]:
+    """The environment in which one stage has so many file handles, or belongs to a group of processes."""
+    folder = project.path("limits")
+    folder.mkdir(exist_ok=True)
+    (folder / "sitecustomize.py").write_text(LIMITS % (stage, handles, group))
+    return {"PYTHONPATH": str(folder)}
+
+
+def within_mounts(
+    project: Project, prepare: str, targets: list[str], after: str = "true"
+) -> subprocess.CompletedProcess:
+    """Prepare mounts of its own, make targets with Snakemake, and do something after, such as to make them again."""
+    again = ["--profile", project.profile, *targets, "--configfile", "tiny.yaml"]
+    snakemake = shlex.join([sys.executable, "-m", "snakemake", *again])
+    script = (
+        f"{prepare}\n{snakemake}\ncode=$?\nls -d {shlex.join(targets)} 2> ls.txt\n{after.format(snakemake)}\nexit $code"
+    )
+    return subprocess.run(
+        [*OWN_MOUNTS, script], cwd=project.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+@contextmanager
+def memory_of(mebibytes: int) -> Iterator[str | None]:
+    """The file by which a process enters a group that the kernel kills when it takes more; None where root may not."""
+    version_2 = (GROUPS / "cgroup.controllers").exists()
+    group = (GROUPS if version_2 else GROUPS / "memory") / f"qa-faults-{mebibytes}"
+    try:
+        group.mkdir()
+        (group / ("memory.max" if version_2 else "memory.limit_in_bytes")).write_text(f"{mebibytes}M")
+    except OSError:
+        yield None
+        return
+    try:
+        yield str(group / "cgroup.procs")
+    finally:
+        group.rmdir()

@@ -1,0 +1,139 @@
+"""Every kind of file between the stages, with one bit flipped or its end cut off, in a real run of Snakemake.
+
+The stage that would use it names it and uses nothing of it; the command of the message has it made anew, and the result
+is what it was.
+"""
+
+import random
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from qa import seals
+from qa.errors import InputError
+from qa.spans import Spans
+from qa.tables import opened
+from shortages import ANSWERED, copied, hashes
+
+RUN = "results/pupil/seed-1"
+# what is damaged (of several files the largest) -> what is to be made of it
+FILES = {
+    "resources/models/bytes/model.safetensors": f"{RUN}/model",
+    "resources/models/bytes/tokenizer.json": "results/windows/mills/train@kept-0.45/bytes-*",
+    "resources/datasets/mills/train/*.json": "results/records/mills/train.parquet",
+    "results/records/mills/train.parquet": "results/records/mills/train@kept-0.45.parquet",
+    "results/records/mills/train@kept-*.parquet": "results/windows/mills/train@kept-0.45/bytes-*",
+    "results/records/mills/train@held-out-*.parquet": f"{RUN}/calibration/calibrated.json",
+    "results/windows/mills/train@kept-0.45/bytes-*/*.arrow": f"{RUN}/model",
+    "results/windows/mills/validation/bytes-*/state.json": f"{ANSWERED}/answers.json",
+    "results/targets/mills/*/*/*.parquet": f"{RUN}/model",
+    f"{RUN}/model/model.safetensors": f"{RUN}/mills/validation/spans.parquet",
+    f"{RUN}/model/config.json": f"{RUN}/package",
+    f"{RUN}/manifest.json": f"{RUN}/package",
+    f"{RUN}/training.csv": "results/report.html",
+    f"{RUN}/mills/validation/spans.parquet": f"{ANSWERED}/answers.json",
+    f"{RUN}/calibration/calibrated.json": f"{ANSWERED}/answers.json",
+    f"{ANSWERED}/answers.json": f"{ANSWERED}/metrics.json",
+    f"{ANSWERED}/null_scores.json": f"{ANSWERED}/metrics.json",
+    f"{ANSWERED}/nbest.parquet": f"{ANSWERED}/slices.csv",
+    f"{ANSWERED}/metrics.json": "results/summary.csv",
+    f"{ANSWERED}/errors.parquet": "results/report.html",
+    "results/comparison.csv": "results/report.html",
+}
+REMADE_WITH_TIMES = ("manifest.json", "training.csv", "resources.csv", "source.json")
+
+
+def flip(path: Path, seed: str) -> None:
+    content = bytearray(path.read_bytes())
+    place = random.Random(seed).randrange(len(content) * 8)
+    content[place // 8] ^= 1 << place % 8
+    path.unlink()  # packages have hard links to models
+    path.write_bytes(content)
+
+
+def cut(path: Path, seed: str) -> None:
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content[: random.Random(seed).randrange(len(content))])
+
+
+def largest(folder: Path, pattern: str) -> Path:
+    return max(folder.glob(pattern), key=lambda path: path.stat().st_size)
+
+
+@pytest.mark.parametrize("damage", [flip, cut], ids=["flipped", "cut"])
+@pytest.mark.parametrize("pattern", FILES)
+def test_a_damaged_file_is_named_before_it_is_used_and_made_anew_by_the_command_told(
+    pattern, damage, every_stage, tmp_path
+):
+    project = copied(every_stage, tmp_path / "project")
+    damaged = largest(project.folder, pattern)
+    wanted = project.folder.glob(FILES[pattern]).__next__()
+    target = wanted.relative_to(project.folder).as_posix()
+    subprocess.run(["rm", "-r", wanted], check=True)
+    damage(damaged, pattern)
+    done = project.snakemake(target, QA_PREFLIGHT="off")
+    assert done.returncode == 1, done.stdout
+    told = re.search(r"ERROR (\S+): (\S+) (has|is) .*made anew: (rm -r .*) and run again; to take", done.stdout)
+    assert told and damaged.name == Path(told[2]).name and damaged.is_relative_to(project.path(told[1])), done.stdout
+    assert not wanted.exists()
+    if damage is cut:  # made anew as above, which takes longest
+        return
+    subprocess.run(told[4], shell=True, cwd=project.folder, check=True)
+    done = project.snakemake(target)
+    assert done.returncode == 0, done.stdout
+    made = [target, told[1]] if damaged.name not in REMADE_WITH_TIMES else [target]
+    assert hashes(project.folder, made) == hashes(every_stage.folder, made)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_preflight_names_a_damaged_download_before_anything_is_queued(name, every_stage, tmp_path):
+    project = copied(every_stage, tmp_path / "project")
+    flip(project.path("resources/models/bytes", name), name)
+    subprocess.run(["rm", "-r", project.path(RUN, "model")], check=True)
+    done = project.snakemake(f"{RUN}/model")
+    assert done.returncode == 1 and "nothing was queued" in done.stdout
+    assert f"{name} is not what was downloaded" in done.stdout and "remove resources/models/bytes" in done.stdout
+
+
+def test_without_its_seal_parquet_still_tells_flipped_bits_of_its_pages(every_stage, tmp_path):
+    """Beside the pages there is the footer, where a flipped bit may change what only describes the data."""
+    readers = {
+        f"{RUN}/mills/validation/spans.parquet": lambda path: vars(Spans.read(path)),
+        "results/records/mills/train.parquet": whole_table,
+        f"{ANSWERED}/nbest.parquet": whole_table,
+        "results/targets/mills/*/*/*.parquet": whole_table,
+    }
+    silent, tried = [], 0
+    for pattern, read in readers.items():
+        original = next(every_stage.folder.glob(pattern)).read_bytes()
+        path = tmp_path / "x.parquet"
+        path.write_bytes(original)
+        wanted = str(read(path))
+        footer = len(original) - 8 - int.from_bytes(original[-8:-4], "little")
+        for place in random.Random(pattern).sample(range(footer * 8), 150):
+            content = bytearray(original)
+            content[place // 8] ^= 1 << place % 8
+            path.write_bytes(content)
+            tried += 1
+            try:
+                if str(read(path)) != wanted:
+                    silent.append((pattern, place))
+            except InputError as error:
+                assert "x.parquet" in str(error)
+    print(f"{tried} bits flipped in pages, {len(silent)} of them unnoticed: {silent}")
+    assert not silent
+
+
+def whole_table(path: Path) -> list:
+    with opened(path) as file:
+        return file.read().to_pylist()
+
+
+def test_damage_of_what_no_stage_reads_is_told_when_asked_for(every_stage, tmp_path):
+    project = copied(every_stage, tmp_path / "project")
+    assert seals.main([str(project.path("results")), str(project.path("resources"))]) == 0
+    flip(project.path("results/report.html"), "report")
+    assert seals.main([str(project.path("results"))]) == 1

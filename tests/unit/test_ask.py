@@ -1,0 +1,304 @@
+"""Asking a model: the answers of the workflow's own stages, from the command line and from Python, or one sentence."""
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as parquet
+import pytest
+
+import tiny
+from qa import ask, decoding, inference, packages
+from qa.ask import Answer, Question, Reader
+from qa.encoding import load_tokenizer
+from qa.errors import InputError
+from qa.files import read_json, write_json
+from qa.squad import convert
+from qa.windows import tokenize
+
+SCRIPTS = Path(tiny.__file__).parents[1] / "workflow" / "scripts"
+TEXTS = [p["context"] + p["qas"][0]["question"] for p in tiny.squad(30)["data"][0]["paragraphs"]]
+WINDOWS = {"max_length": 64, "overlap": 16, "max_question_length": 24, "long_contexts": "windows", "labels": "exact"}
+PREDICTION = {"batch_size": 4, "candidates": 8, "precision": "fp32", "padding": "packed"}
+N_BEST = {"method": "n_best", "n_best_size": 5, "max_answer_length": 9, "null_threshold": -0.1, "temperature": 2.5}
+SETTINGS = {
+    "run": "r",
+    "member": "seed-1",
+    "windows": WINDOWS,
+    "prediction": PREDICTION,
+    "decodings": {"n_best": N_BEST, "walkthrough": {"method": "walkthrough"}},
+}
+CONTEXT = "The mill of Tarnb1 was built in 1301 by Ada Venn. It ground oats for 3 villages."
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A model that was saved with settings."""
+    folder = tiny.save_model(tmp_path_factory.mktemp("run") / "model", TEXTS)
+    write_json(folder / packages.SETTINGS, SETTINGS)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    """What the command sets for its own process is undone after each test."""
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.setenv(name, "0")
+
+
+@pytest.fixture(scope="module")
+def reader(model):
+    return Reader(model)
+
+
+@pytest.fixture
+def context(tmp_path):
+    path = tmp_path / "context.txt"
+    path.write_text(CONTEXT)
+    return str(path)
+
+
+CASES = {
+    "n_best": ("n_best", {}, {}, tiny.word_piece),
+    "walkthrough": ("walkthrough", {}, {}, tiny.word_piece),
+    "the walkthrough's windows": (
+        "walkthrough",
+        {"long_contexts": "truncate", "labels": "walkthrough", "max_question_length": None},
+        {"padding": "max_length", "max_length": 64},
+        tiny.word_piece,
+    ),
+    "padded rows": ("n_best", {}, {"padding": "longest"}, tiny.unigram),
+    "bytes as tokens": ("n_best", {"overlap": 8}, {}, tiny.byte_level_bpe),
+    "bf16": ("n_best", {}, {"precision": "bf16"}, tiny.word_piece),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_answers_and_scores_are_those_of_the_stages_on_the_same_questions(case, tmp_path):
+    name, windows, prediction, family = CASES[case]
+    windows, prediction, how = WINDOWS | windows, PREDICTION | prediction, SETTINGS["decodings"][name]
+    folder = tiny.save_model(tmp_path / "model", TEXTS, family=family)
+    settings = SETTINGS | {"windows": windows, "prediction": prediction}
+    write_json(folder / packages.SETTINGS, settings)
+    convert([tiny.write_squad(tmp_path / "q.json", questions=20)], tmp_path / "r.parquet")
+    tokenize(tmp_path / "r.parquet", load_tokenizer(folder), windows, tmp_path / "windows")
+    inference.predict(folder, tmp_path / "windows", prediction, 1, tmp_path / "spans.parquet")
+    made = {each: str(tmp_path / f"{each}.json") for each in ("answers", "null_scores", "nbest")}
+    files = [str(tmp_path / "spans.parquet")], [str(tmp_path / "windows")], tmp_path / "r.parquet"
+    calibration = tmp_path / "calibration.json"
+    write_json(calibration, {"null_threshold": -0.1, "temperature": 2.5})
+    decoding.postprocess(*files, how, made, calibration if name == "n_best" else None)
+    rows = parquet.read_table(tmp_path / "r.parquet").to_pylist()
+    found = Reader(folder, name, threads=1).answer_all(Question(r["question"], r["context"], r["id"]) for r in rows)
+    assert {each.id: each.text for each in found} == read_json(made["answers"])
+    assert {each.id: each.null_score for each in found} == read_json(made["null_scores"])
+    listed = parquet.read_table(made["nbest"]).to_pylist()
+    assert any(found) or name == "walkthrough"
+    for each, row, record in zip(found, listed, rows, strict=True):
+        assert each.null_probability == row["null_probability"]
+        if each:
+            best = row["candidates"][0]
+            assert (each.start, each.end, each.probability) == (best["start"], best["stop"], best["probability"])
+            assert record["context"][each.start : each.end] == each.text
+        else:
+            assert (each.text, each.start, each.end, each.probability) == ("", None, None, row["null_probability"])
+
+
+def test_questions_asked_one_by_one_or_in_small_batches_get_the_same_answers(reader):
+    questions = [(f"When was the mill of {name} built?", CONTEXT * (n + 1)) for n, name in enumerate("abcde")]
+    together = reader.answer_all(questions)
+    for answer, alone, (question, text) in zip(together, reader.answers(questions, 2), questions, strict=True):
+        for other in (alone, reader.answer(question, text)):
+            assert (other.text, other.start) == (answer.text, answer.start)
+            assert other.null_score == pytest.approx(answer.null_score, abs=1e-5)
+
+
+def test_a_threshold_decides_between_an_answer_and_silence(model, tmp_path):
+    asked = {}
+    for threshold in (-1e9, 1e9):
+        shutil.copytree(model, folder := tmp_path / str(threshold))
+        write_json(folder / packages.SETTINGS, SETTINGS | {"decodings": {"n": {**N_BEST, "null_threshold": threshold}}})
+        asked[threshold] = Reader(folder).answer("Who built it?", CONTEXT)
+    assert not asked[-1e9] and asked[-1e9].probability == asked[-1e9].null_probability
+    assert asked[1e9] and CONTEXT[asked[1e9].start : asked[1e9].end] == asked[1e9].text
+
+
+def test_offsets_count_characters_of_the_file_as_it_is(model, tmp_path, capsys):
+    text = "\r\n\t🏭 mills 東京 café\r\n" + CONTEXT.replace(". ", ".\r\n")
+    path = tmp_path / "c.txt"
+    path.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert ask.main(["--model", str(model), "--context", str(path), "--json", "When was the mill built?"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["answer"] and text[found["start"] : found["end"]] == found["answer"]
+
+
+def run(model, *arguments, given="", **environment):
+    """The command in a process of its own, as users call it."""
+    command = [sys.executable, "-m", "qa.ask", "--model", str(model), *arguments]
+    paths = {"PYTHONPATH": str(SCRIPTS), **environment}
+    return subprocess.run(command, input=given, env={**os.environ, **paths}, capture_output=True, text=True)
+
+
+def test_the_command_prints_text_place_and_probability(model, context, reader):
+    expected = reader.answer("When was it built?", CONTEXT)
+    done = run(model, "--context", context, "When was it built?")
+    assert done.returncode == 0, done.stderr
+    first, second, third = done.stdout.splitlines()
+    assert first == expected.text
+    assert f"characters {expected.start} to {expected.end}, probability {expected.probability:.2f}" in second
+    assert f"[{expected.text}]" in third and not done.stderr
+
+
+def test_questions_from_standard_input_are_answered_line_by_line(model, context, reader):
+    questions = ["Who built it?", "When was it built?"]
+    done = run(model, "--context", context, "--json", given="\n".join([questions[0], "", questions[1]]))
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["answer"] for row in found] == [a.text for a in reader.answer_all((q, CONTEXT) for q in questions)]
+    told = run(model, "--context", context, given="\n".join(questions)).stdout
+    assert all(question in told.splitlines() for question in questions)
+
+
+def test_json_lines_bring_their_own_contexts_or_share_one(model, context, tmp_path):
+    lines = [
+        {"id": "a", "question": "Who built it?", "context": "Bo Lee built it."},
+        {"question": "Who built it?"},
+        {"id": 7, "question": "Who?"},
+    ]
+    path = tmp_path / "q.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    done = run(model, "--context", context, "--questions", str(path))
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["id"] for row in found] == ["a", "2", "7"]
+    assert list(found[0]) == ["id", "answer", "start", "end", "probability", "null_probability", "null_score"]
+    for row, text in zip(found, ["Bo Lee built it.", CONTEXT, CONTEXT], strict=True):
+        assert row["answer"] == ("" if row["start"] is None else text[row["start"] : row["end"]])
+    assert run(model, "--context", context, "--questions", "-", given=path.read_text()).stdout == done.stdout
+
+
+def test_text_that_would_steer_a_terminal_is_shown_without_its_controls():
+    text = "a\x1b[2Jb\x07 1412\u202e c"
+    place = text.index("1412")
+    shown = ask.as_text(Question("x\x1by", text), Answer("", "1412", place, place + 4, 0.5, 0.1, -1.0), several=True)
+    assert "[1412]" in shown and not [letter for letter in shown if not letter.isprintable() and letter != "\n"]
+
+
+def test_no_answer_is_said_with_its_probability():
+    shown = ask.as_text(Question("q", "c"), Answer("", "", None, None, 0.875, 0.875, 3.0))
+    assert shown == "no answer (probability 0.88 that there is none)"
+
+
+def test_no_socket_is_opened(model, context, monkeypatch):
+    import socket
+
+    def refuse(*given):
+        raise AssertionError("a connection was tried")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    assert ask.main(["--model", str(model), "--context", context, "Who built it?"]) == 0
+
+
+def mistake(capsys, *arguments) -> str:
+    """What is said of a mistake: one line on stderr, exit code 1, nothing on stdout."""
+    assert ask.main(list(map(str, arguments))) == 1
+    printed = capsys.readouterr()
+    assert not printed.out and printed.err.startswith("error: ") and printed.err.count("\n") == 1, printed.err
+    return printed.err
+
+
+def test_a_folder_that_is_no_model_for_this_is_named(model, context, tmp_path, capsys):
+    asked = ("--context", context, "q")
+    assert "no such folder" in mistake(capsys, "--model", tmp_path / "nowhere", *asked)
+    assert "a folder without a model" in mistake(capsys, "--model", tmp_path, *asked)
+    shutil.copytree(model, tmp_path / "pickled")
+    (tmp_path / "pickled/model.safetensors").rename(tmp_path / "pickled/pytorch_model.bin")
+    assert "cannot be loaded" in mistake(capsys, "--model", tmp_path / "pickled", *asked)
+    shutil.copytree(model, tmp_path / "broken")
+    (tmp_path / "broken" / packages.SETTINGS).write_text("{}")
+    assert "no settings that this workflow wrote" in mistake(capsys, "--model", tmp_path / "broken", *asked)
+    assert "no decoding `x`; it has n_best, walkthrough" in mistake(
+        capsys, "--model", model, "--decoding", "x", "--context", context, "q"
+    )
+
+
+def test_a_model_without_a_trained_head_is_refused(context, tmp_path, capsys):
+    from transformers import AutoModel
+
+    folder = tiny.save_model(tmp_path / "bare", TEXTS)
+    AutoModel.from_pretrained(folder).save_pretrained(folder)
+    (folder / packages.SETTINGS).write_text(json.dumps(SETTINGS))
+    assert "not fine-tuned for question answering" in mistake(capsys, "--model", folder, "--context", context, "q")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(b"\xff\xfe", "not UTF-8 text"), (b" \n", "it is empty"), (None, "no such file")]
+)
+def test_a_context_that_cannot_be_read_is_named(content, said, model, tmp_path, capsys):
+    path = tmp_path / "c.txt"
+    if content is not None:
+        path.write_bytes(content)
+    message = mistake(capsys, "--model", model, "--context", path, "q")
+    assert said in message and str(path) in message
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{", "line 2: not JSON"),
+        ("[1]", "line 2: not an object"),
+        ('{"question": " "}', "line 2: its `question` is missing, empty or no text"),
+        ('{"question": "q", "context": 3}', "line 2: its `context` is missing, empty or no text"),
+    ],
+)
+def test_a_line_that_is_no_question_is_named_by_its_number(line, said, model, context, tmp_path, capsys):
+    path = tmp_path / "q.jsonl"
+    path.write_text('{"question": "q"}\n' + line + "\n")
+    assert said in mistake(capsys, "--model", model, "--context", context, "--questions", path)
+
+
+def test_an_empty_question_and_none_at_all_are_mistakes(model, context, capsys, monkeypatch, reader):
+    assert "the question is empty" in mistake(capsys, "--model", model, "--context", context, "  ")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n\n"))
+    assert "standard input holds no question" in mistake(capsys, "--model", model, "--context", context)
+    for question, text, said in (("", CONTEXT, "question is empty"), ("q", "", "context is empty")):
+        with pytest.raises(InputError, match=said):
+            reader.answer(question, text)
+    with pytest.raises(InputError, match="half a surrogate pair"):
+        reader.answer("q", "a \ud800 b")
+
+
+def test_a_model_without_settings_is_asked_by_the_workflows_defaults_and_says_so(context, tmp_path):
+    folder = tiny.save_model(tmp_path / "m", TEXTS)
+    done = run(folder, "--context", context, "Who built it?")
+    assert done.returncode == 0 and "no qa_settings.json" in done.stderr and done.stdout
+
+
+def test_a_precision_that_this_machine_lacks_is_replaced_and_said(model, tmp_path, caplog):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU, which has fp16")
+    shutil.copytree(model, tmp_path / "m")
+    write_json(tmp_path / "m" / packages.SETTINGS, SETTINGS | {"prediction": PREDICTION | {"precision": "fp16"}})
+    reader = Reader(tmp_path / "m")
+    assert "taken here: fp32" in caplog.text
+    assert reader.answer("Who?", CONTEXT) == Reader(model).answer("Who?", CONTEXT)
+
+
+def test_a_models_package_tells_what_was_calibrated_since_unless_it_is_of_other_weights(model, tmp_path):
+    before = SETTINGS | {"decodings": {"n_best": {**N_BEST, "null_threshold": "calibrated"}}}
+    shutil.copytree(model, tmp_path / "model")
+    write_json(tmp_path / "model" / packages.SETTINGS, before)
+    with pytest.raises(InputError, match=r"not calibrated yet.*package"):
+        Reader(tmp_path / "model")
+    shutil.copytree(model, tmp_path / "package")
+    assert Reader(tmp_path / "model").settings == SETTINGS
+    tiny.save_model(tmp_path / "package", [*TEXTS, "other words entirely, zyx"], dropout=0.2, family=tiny.unigram)
+    with pytest.raises(InputError, match="not calibrated yet"):
+        Reader(tmp_path / "model")

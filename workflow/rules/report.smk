@@ -1,0 +1,33 @@
+"""Needs: everything. Makes: one page to read and to mail, and its figures as files. Runs on the login node.
+
+The other report, `snakemake --report`, has the graph of all jobs and where each file comes from.
+"""
+
+from qa.report import page
+
+
+rule report:
+    input:
+        needs.telling(CONFIG),
+        rules.summarize.output,
+        rules.compare.output,
+        rules.resources.output,
+    output:
+        page="results/report.html",
+        figures=directory("results/figures"),
+    log:
+        "logs/report.log",
+    benchmark:
+        "results/usage/report/report.tsv"
+    localrule: on_login("report")
+    conda:
+        "../../envs/qa.yaml"
+    params:
+        config=untracked(lambda wildcards: CONFIG),  # what matters of it has remade the results
+        asked=list(settings.scored(CONFIG)),
+        page=page.digest(),
+        code=code("report"),
+    message:
+        "Writing results/report.html"
+    script:
+        "../scripts/report.py"

@@ -1,0 +1,24 @@
+"""Puts the report together: the sections in their order, and the figures beside the page."""
+
+from pathlib import Path
+from typing import Any
+
+from qa.files import written_aside
+from qa.report import compared, overview, page, questions, silence, slices, stages, training
+from qa.report.figures import Figures
+from qa.report.results import Results
+
+SECTIONS = (overview, compared, training, silence, slices, questions, stages)
+
+
+def build(config: dict[str, Any], target: str | Path, figures_folder: str | Path) -> None:
+    """Write the page and the folder of figures (SVG, PNG and CSV of each) for a resolved configuration.
+
+    Reads the results that are in the working directory. Sections that have nothing to show are left out.
+    """
+    results = Results(config)
+    with written_aside(figures_folder, directory=True) as folder:
+        figures = Figures(folder)
+        made = [section.section(results, figures) for section in SECTIONS]
+        made = [section for section in made if section is not None]
+        page.write(target, "Extractive question answering", overview.subtitle(results), made)

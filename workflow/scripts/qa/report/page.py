@@ -1,0 +1,125 @@
+"""The report's page: sections, styles and data in one file that needs no network and runs no code but its own."""
+
+import base64
+import gzip
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from qa.files import written_aside
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+TEMPLATES = Path(__file__).parents[3] / "report" / "page"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page. `data` are blocks that scripts read: bytes, compressed here, by the ids they get."""
+
+    id: str
+    title: str
+    body: Markup
+    data: tuple[tuple[str, bytes], ...] = ()
+
+
+def render(template: str, **context: Any) -> Markup:
+    """A template of `workflow/report/page` filled in; every value is escaped that is no Markup."""
+    return Markup(_environment().get_template(template).render(**context))
+
+
+@cache
+def _environment() -> "Environment":
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number, "signed": signed, "duration": duration, "gib": gib}
+    return environment
+
+
+def write(target: str | Path, title: str, subtitle: str, sections: Sequence[Section]) -> None:
+    """Write the page, whole or not at all."""
+    scripts = [_asset(name) for name in ("page.js", "questions-data.js", "questions.js")]
+    blocks = [(name, _packed(content)) for section in sections for name, content in section.data]
+    text = render(
+        "page.html",
+        title=title,
+        subtitle=subtitle,
+        sections=sections,
+        styles=[_asset(name) for name in ("page.css", "questions.css")],
+        scripts=scripts,
+        policy=_policy(scripts),
+        blocks=blocks,
+    )
+    with written_aside(target) as partial:
+        partial.write_text(text, encoding="utf-8", errors="replace")
+
+
+def _asset(name: str) -> Markup:
+    text = (TEMPLATES / name).read_text(encoding="utf-8")
+    if re.search(r"</(script|style)", text, re.I):
+        raise ValueError(f"{name} would end its own element")
+    return Markup(text)
+
+
+def _policy(scripts: Sequence[str]) -> str:
+    """A Content-Security-Policy: these scripts and no other, whatever a question's text holds; no network at all."""
+    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
+    allowed = f"script-src {hashes}; style-src 'unsafe-inline'; img-src data:"
+    return f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'"
+
+
+def _packed(content: bytes) -> Markup:
+    return Markup(base64.b64encode(gzip.compress(content, 9, mtime=0)).decode("ascii"))
+
+
+def digest() -> str:
+    """Twelve hexadecimal digits over the templates, styles and scripts."""
+    whole = hashlib.sha256()
+    for file in sorted(path for path in TEMPLATES.iterdir() if path.suffix in (".html", ".css", ".js")):
+        whole.update(f"{file.name}\n".encode() + file.read_bytes())
+    return whole.hexdigest()[:12]
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value of a table is there."""
+    return value is not None and value == value and value != ""
+
+
+def number(value: Any, places: int = 2) -> str:
+    """A number with so many decimals and commas between thousands; a dash where there is none."""
+    return f"{float(value):,.{places}f}".replace("-", "−") if is_number(value) else "–"
+
+
+def signed(value: Any, places: int = 2) -> str:
+    """A difference with its sign."""
+    return f"{float(value):+,.{places}f}".replace("-", "−") if is_number(value) else "–"
+
+
+def duration(seconds: Any) -> str:
+    """Seconds in words."""
+    if not is_number(seconds):
+        return "–"
+    whole = round(float(seconds))
+    hours, minutes, rest = whole // 3600, whole % 3600 // 60, whole % 60
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{float(seconds):.1f} s"
+
+
+def gib(mebibytes: Any) -> str:
+    """Mebibytes as gibibytes."""
+    return number(float(mebibytes) / 1024, 1) if is_number(mebibytes) else "–"

@@ -1,0 +1,249 @@
+"""The error browser: every evaluated question with its context, and what the runs answered, as blocks of data.
+
+Places are counted as browsers count them, in UTF-16 code units: a character beyond the Basic Multilingual Plane, such
+as an emoji, is two of them.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from qa import lineage, mistakes, slices
+from qa.errors import InputError, broken
+from qa.report import page
+from qa.report.results import Answers, Results
+from qa.tables import opened
+
+ROOM = 15_000_000  # bytes of answers, before compression, that are embedded: some 7 MB of the page
+CANDIDATES = 5  # of each n-best list
+CORRECT = "correct"
+KINDS = (CORRECT, mistakes.MISSED, mistakes.UNANSWERABLE, mistakes.BOUNDARY, mistakes.WRONG_SPAN)
+PERMILLE = 1000
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The questions of a split in order: their ids, and each one's context by number among the distinct `contexts`.
+
+    `astral`: of contexts, by number, the places of characters that are two code units, where there are any.
+    """
+
+    ids: list[str]
+    contexts: list[str]
+    context: np.ndarray
+    astral: dict[int, np.ndarray]
+
+    def in_code_units(self, question: np.ndarray, place: np.ndarray) -> np.ndarray:
+        """Places in the contexts of questions, int of one shape, from characters to UTF-16 code units."""
+        found = place.astype(np.int64)
+        numbers = self.context[question]
+        for number in self.astral.keys() & set(numbers.tolist()):
+            here = numbers == number
+            found[here] += np.searchsorted(self.astral[number], place[here])
+        return found
+
+
+def section(results: Results, figures: Any) -> page.Section | None:
+    """The section with its data; None where nothing is evaluated."""
+    if not results.answers:
+        return None
+    blocks: list[tuple[str, bytes]] = []
+    splits: list[dict[str, Any]] = []
+    asked: dict[str, Asked] = {}
+    for split in results.splits:
+        columns, asked[split] = questions(results, split)
+        name = f"questions-data-{len(splits)}"
+        blocks.append((name, as_block(columns)))
+        splits.append({"name": split, "questions": len(columns["ids"]), "block": name, "answers": []})
+    left_out, room = [], ROOM
+    by_name = {split["name"]: split for split in splits}
+    for answers in in_order(results):
+        split = by_name[answers.split]
+        columns = given(answers, asked[answers.split])
+        block = as_block(columns)
+        if split["answers"] and len(block) > room:
+            left_out.append(answers)
+            continue
+        room -= len(block)
+        name = f"{split['block']}-{len(split['answers'])}"
+        blocks.append((name, block))
+        counts = Counter(columns["kind"])
+        split["answers"].append(
+            {
+                "name": answers.name,
+                "run": answers.run,
+                "block": name,
+                "threshold": null_threshold(results, answers),
+                "counts": [counts[kind] for kind in range(len(KINDS))],
+            }
+        )
+    blocks.insert(0, ("questions-data", as_block({"kinds": KINDS, "splits": splits})))
+    body = page.render("questions.html", splits=splits, left_out=left_out, several=len(splits) > 1)
+    return page.Section("questions", "Questions", body, tuple(blocks))
+
+
+def in_order(results: Results) -> Iterator[Answers]:
+    """All sets of answers: first one member of each run and decoding, then the others."""
+    first = [answers for split in results.splits for answers in results.one_of_each(split)]
+    yield from first
+    yield from (answers for answers in results.answers if answers not in first)
+
+
+def as_block(columns: dict[str, Any]) -> bytes:
+    """JSON as small as it gets; half a surrogate pair, which is no character, becomes a question mark."""
+    return json.dumps(columns, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+def questions(results: Results, split: str) -> tuple[dict[str, Any], Asked]:
+    """The columns of a split's questions, and what places in them need.
+
+    `ids`, `questions`; `context` and `title`, numbers among the distinct `contexts` and `titles`; `gold`, of each
+    question the distinct places of gold answers, [start, length, start, length, ...]; `slices`, each with `kind`,
+    `names` and `place`, the number of a question's slice or -1.
+    """
+    with opened(results.records(split)) as file:
+        table = file.read(["id", "title", "context", "question", "answers"])
+    contexts, context = _numbered(table.column("context").to_pylist())
+    titles, title = _numbered(table.column("title").to_pylist())
+    astral = {n: places for n, text in enumerate(contexts) if len(places := _astral(text))}
+    asked = Asked(table.column("id").to_pylist(), contexts, np.array(context, np.int64), astral)
+    columns = {
+        "ids": asked.ids,
+        "questions": table.column("question").to_pylist(),
+        "context": context,
+        "contexts": contexts,
+        "title": title,
+        "titles": titles,
+        "gold": _golds(table.column("answers").to_pylist(), asked),
+        "slices": _slicings(results, split),
+    }
+    return columns, asked
+
+
+def _numbered(texts: list[str]) -> tuple[list[str], list[int]]:
+    """The distinct texts in order, and the number of each text among them."""
+    numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+    return list(numbers), [numbers[text] for text in texts]
+
+
+def _astral(text: str) -> np.ndarray:
+    """Places of the characters that are two UTF-16 code units, int."""
+    return np.flatnonzero(np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4") > 0xFFFF)
+
+
+def _golds(answers: list[dict[str, Any]], asked: Asked) -> list[list[int]]:
+    golds = [
+        sorted({(start, start + len(text)) for text, start in zip(each["text"], each["answer_start"], strict=True)})
+        for each in answers
+    ]
+    number = np.repeat(np.arange(len(golds)), [2 * len(spans) for spans in golds])
+    ends = np.array([end for spans in golds for span in spans for end in span], np.int64)
+    units = iter(asked.in_code_units(number, ends).tolist())
+    pairs = [[(next(units), next(units)) for _ in spans] for spans in golds]
+    return [[cell for start, stop in spans for cell in (start, stop - start)] for spans in pairs]
+
+
+def _slicings(results: Results, split: str) -> list[dict[str, Any]]:
+    """All slicings of a split's questions; how many windows they have may differ between models."""
+    asked = slices.read_questions(results.records(split))
+    folders = list(dict.fromkeys(results.windows(answers) for answers in results.of_split(split)))
+    found: dict[str, slices.Slicing] = {}
+    for folder in folders:
+        for slicing in slices.slicings(asked, slices.windows_of_questions(folder, len(asked.titles))):
+            own = slicing.kind == "windows" and len(folders) > 1
+            found[f"windows of {folder.name}" if own else slicing.kind] = slicing
+    return [{"kind": kind, "names": list(s.names), "place": s.place.tolist()} for kind, s in found.items()]
+
+
+def given(answers: Answers, asked: Asked) -> dict[str, Any]:
+    """The columns of a set of answers, lists with an entry for each question.
+
+    `kind`: number in KINDS; `f1`, `silence`: F1 and the probability of no answer, in thousandths; `null`: the null
+    score over the best answer's, logits, null without candidate; `answered`: 1, or 0 for silence; `count`: how many
+    candidates `start`, `length` (of the context) and `probability` (thousandths) hold of each question, best first. The
+    first is the answer where there is one.
+
+    Raises InputError where the files are not of the same questions and answers.
+    """
+    texts, differences = answers.texts(), answers.null_scores()
+    nbest = _nbest(answers, asked)
+    kind, overlap = _outcomes(answers, asked)
+    bounds, start, stop = nbest["bounds"], nbest["start"], nbest["stop"]
+    places = zip(asked.ids, asked.context.tolist(), pairwise(bounds.tolist()), strict=True)
+    for name, number, (first, beyond) in places:
+        best = asked.contexts[number][start[first] : stop[first]] if first < beyond else ""
+        if texts.get(name) not in ("", best):
+            raise InputError(
+                f"{answers.folder}: id {name!r}: the answer is not the first candidate; answers.json and nbest.parquet "
+                "are not of one decoding: remove both and run again"
+            )
+    size = np.minimum(np.diff(bounds), CANDIDATES)
+    question = np.repeat(np.arange(len(size)), size)
+    kept = np.arange(len(question)) - np.repeat(np.cumsum(size) - size, size) + bounds[:-1][question]
+    starts, stops = (asked.in_code_units(question, ends[kept]) for ends in (start, stop))
+    return {
+        "kind": kind,
+        "f1": overlap,
+        "null": [round(differences[i], 2) if n else None for i, n in zip(asked.ids, size.tolist(), strict=True)],
+        "silence": _thousandths(nbest["null_probability"]),
+        "answered": [int(bool(texts[name])) for name in asked.ids],
+        "count": size.tolist(),
+        "start": starts.tolist(),
+        "length": (stops - starts).tolist(),
+        "probability": _thousandths(nbest["probability"][kept]),
+    }
+
+
+def _nbest(answers: Answers, asked: Asked) -> dict[str, np.ndarray]:
+    """`start`, `stop`, `probability` of all candidates; `bounds` (n + 1,), where each question's begin; the nulls'."""
+    import pyarrow as pa
+
+    file = answers.folder / "nbest.parquet"
+    names = ("start", "stop", "probability")
+    columns = ["id", "null_probability", *(f"candidates.list.element.{name}" for name in names)]
+    try:
+        with opened(file, "n-best lists") as lists:
+            table = lists.read(columns)
+        listed = pa.concat_arrays(table.column("candidates").chunks)
+        found = {name: listed.values.field(name).to_numpy() for name in names}
+        found["bounds"] = listed.offsets.to_numpy().astype(np.int64)
+        found["null_probability"] = table.column("null_probability").to_numpy()
+    except (OSError, KeyError, pa.ArrowInvalid) as error:
+        raise broken(file, "n-best lists", error) from None
+    if table.column("id").to_pylist() != asked.ids:
+        raise _other(file, answers)
+    return found
+
+
+def _outcomes(answers: Answers, asked: Asked) -> tuple[list[int], list[int]]:
+    """Each question's number in KINDS and its F1 in thousandths, by errors.parquet, which holds all but the correct."""
+    file = answers.folder / "errors.parquet"
+    with opened(file, "wrong answers") as table:
+        rows = table.read(["id", "kind", "f1"]).to_pydict()
+    wrong = {name: (KINDS.index(kind), f1) for name, kind, f1 in zip(*rows.values(), strict=True)}
+    if not wrong.keys() <= set(asked.ids):
+        raise _other(file, answers)
+    found = [wrong.get(name, (KINDS.index(CORRECT), 1.0)) for name in asked.ids]
+    return [kind for kind, _ in found], _thousandths(np.array([f1 for _, f1 in found]))
+
+
+def null_threshold(results: Results, answers: Answers) -> float | None:
+    """The null score above which a set of answers is silent; None for a decoding that has no threshold."""
+    decoding = results.config["decodings"][answers.decoding]
+    if lineage.is_calibrated(decoding):
+        calibration = answers.calibration()
+        return None if calibration is None else round(calibration["null_threshold"], 2)
+    return decoding.get("null_threshold")
+
+
+def _thousandths(values: Sequence[float] | np.ndarray) -> list[int]:
+    return np.rint(PERMILLE * np.asarray(values)).astype(int).tolist()
+
+
+def _other(file: Any, answers: Answers) -> InputError:
+    return InputError(f"{file}: not of the questions of {answers.split}; remove the file and run again")

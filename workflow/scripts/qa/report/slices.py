@@ -1,0 +1,89 @@
+"""Slices: the kinds of questions where answers are weak, those first that cost the most."""
+
+from typing import TYPE_CHECKING, Any
+
+from qa.report import page
+from qa.report.figures import INK, SERIES, SOFT, Figures, shortened
+from qa.report.results import Answers, Results
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_DRAWN = 12  # slices a figure
+MOST_ROWS = 40  # a table
+MOST_TABLES = 8  # a split
+LEAST_COST = 0.05  # questions: less is shown as 0.0
+ROW = 40  # px of a figure
+MARGIN = 70  # px above and below them
+
+
+def section(results: Results, figures: Figures) -> page.Section | None:
+    """Of each split the costliest slices of the best answers, and a table for each run and decoding."""
+    if not results.answers:
+        return None
+    splits = [_split(results, split, figures) for split in results.splits]
+    body = page.render("slices.html", splits=splits, most_rows=MOST_ROWS)
+    return page.Section("slices", "Slices", body)
+
+
+def costs(answers: Answers) -> "pd.DataFrame":
+    """The slices of some answers with their `cost`, the costliest first.
+
+    A slice costs its count x (the F1 of all questions - its F1) / 100: by so many questions' worth of F1 it is behind
+    as many average questions. It is negative where the slice is better than the mean.
+    """
+    table = answers.slices()
+    table["cost"] = table["count"] * (answers.metrics()["f1"] - table["f1"]) / 100.0
+    return table.sort_values("cost", ascending=False, kind="stable", ignore_index=True)
+
+
+def _split(results: Results, split: str, figures: Figures) -> dict[str, Any]:
+    ordered = sorted(results.one_of_each(split), key=lambda answers: -answers.metrics()["f1"])
+    tables = [
+        {"name": answers.name, "f1": answers.metrics()["f1"], "rows": table[:MOST_ROWS].to_dict("records"),
+         "folder": answers.folder.as_posix(), "omitted": max(0, len(table) - MOST_ROWS)}
+        for answers in ordered[:MOST_TABLES]
+        for table in [costs(answers)]
+    ]  # fmt: skip
+    figure = _figure(ordered[0], split, figures)
+    return {"name": split, "figure": figure, "tables": tables, "omitted": len(ordered[MOST_TABLES:])}
+
+
+def _figure(answers: Answers, split: str, figures: Figures) -> Any:
+    """The costliest slices; None where none costs anything."""
+    table, mean = costs(answers), answers.metrics()["f1"]
+    drawn = table.loc[table["cost"] >= LEAST_COST, ["kind", "slice", "count", "f1", "f1_low", "f1_high", "cost"]]
+    drawn = drawn[:MOST_DRAWN]
+    if not len(drawn):
+        return None
+    first = drawn.iloc[0]
+    return figures.add(
+        f"slices/{split}",
+        f"F1 of the costliest slices of {answers.name}, with 95 % intervals (none for fewer than 20 questions); the "
+        f"line is the F1 of all questions, {mean:.2f} %.",
+        f"On {split}, the costliest slice of {answers.name} is {first['kind']}: {first['slice']}, whose F1 is "
+        f"{first['f1']:.1f} %; it costs {first['cost']:.1f} questions.",
+        drawn.assign(f1_of_all=mean),
+        _draw,
+        size=(420, MARGIN + ROW * len(drawn)),
+    )
+
+
+def _draw(axes: Any, data: "pd.DataFrame") -> None:
+    axes.axvline(data["f1_of_all"].iloc[0], color=SOFT, linewidth=1.4, linestyle=(0, (4, 2)))
+    lows = data["f1_low"].fillna(data["f1"])
+    left = max(-2.0, min(lows.min(), data["f1"].min()) - 3)
+    for place, row in zip(range(len(data))[::-1], data.itertuples(), strict=True):
+        if row.f1_low == row.f1_low:
+            axes.plot([row.f1_low, row.f1_high], [place, place], color=SERIES[0], linewidth=3, solid_capstyle="round")
+        axes.plot([row.f1], [place], "o", color=SERIES[0], markersize=8)
+        axes.annotate(shortened(f"{row.kind}: {row.slice}", 42), (0, place), (0, 7), color=INK, va="bottom",
+                      xycoords=axes.get_yaxis_transform(), textcoords="offset points")  # fmt: skip
+        axes.annotate(f"−{row.cost:.1f}", (1, place), (0, 7), color=INK, ha="right", va="bottom",
+                      xycoords=axes.get_yaxis_transform(), textcoords="offset points")  # fmt: skip
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    axes.set_ylim(-0.5, len(data) - 0.15)
+    axes.set_xlim(left, 101)
+    axes.set_xlabel("F1 (%); at the right, questions lost")
+    axes.grid(axis="x")

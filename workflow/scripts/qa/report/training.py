@@ -1,0 +1,172 @@
+"""How the trainings went: loss, learning rate and speed over steps, and where they were interrupted."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from qa.report import page
+from qa.report.drawing import MOST_POINTS, legend, line_style, steps, thinned
+from qa.report.figures import SOFT, Figures, shortened
+from qa.report.results import Model, Results
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_RUNS = 8  # with figures; the table has all
+MOST_SEEDS = 6  # a figure
+OPEN = 2  # runs that are unfolded at first
+RESUMED = "resumed"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A figure of a training: columns of its history, the vertical axis, and what the caption says."""
+
+    name: str
+    columns: tuple[str, ...]
+    axis: str
+    caption: str
+    each_epoch: bool = False  # a point an epoch, not a line through hundreds
+
+
+CURVES = (
+    Curve("loss", ("loss",), "loss (nats)", "Training loss: the mean since the row before."),
+    Curve("validation-loss", ("validation_loss",), "loss (nats)", "Loss on validation questions.", True),
+    Curve(
+        "calibration",
+        ("calibration_f1", "calibration_exact"),
+        "score (%)",
+        "F1 and exact match (EM) on the questions held out of training, with their best threshold.",
+        True,
+    ),
+    Curve("learning-rate", ("learning_rate",), "learning rate (×10⁻⁵)", "Learning rate."),
+    Curve("speed", ("samples_per_second",), "windows per second", "Speed: windows trained on in a second."),
+    Curve("gradient-norm", ("gradient_norm",), "norm", "Norm of the gradient before it is clipped."),
+)
+LABELS = {"calibration_f1": "F1", "calibration_exact": "EM"}
+
+
+def section(results: Results, figures: Figures) -> page.Section | None:
+    """Curves of each run that was trained, its seeds side by side, and a table of all trainings."""
+    if not results.models:
+        return None
+    runs = list(dict.fromkeys(model.run for model in results.models))
+    of_run = {run: [model for model in results.models if model.run == run] for run in runs}
+    shown = runs[:MOST_RUNS]
+    body = page.render(
+        "training.html",
+        rows=[row(results, model) for model in results.models],
+        runs=[
+            {"name": run, "figures": _figures_of(results, of_run[run], figures), "seeds": len(of_run[run])}
+            for run in shown
+        ],
+        omitted=runs[MOST_RUNS:],
+        opened=OPEN,
+        most_seeds=MOST_SEEDS,
+        most_points=MOST_POINTS,
+    )
+    return page.Section("training", "Training", body)
+
+
+def row(results: Results, model: Model) -> dict[str, Any]:
+    """What the table says of a model; times in seconds, memory in GiB."""
+    manifest, history = results.manifest(model), results.history(model)
+    losses = history["loss"].dropna()
+    machine = manifest["machine"]
+    return {
+        "name": model.name,
+        "steps": manifest["steps"],
+        "epochs": history["epoch"].max(),
+        "loss": losses.iloc[-1] if len(losses) else None,
+        "seconds": manifest["attempts_seconds"],
+        "rate": manifest["samples_per_second"],
+        "memory": manifest["peak_memory_gib"],
+        "gpu_memory": manifest["peak_gpu_memory_gib"] or None,
+        "attempts": len(manifest["attempts"]),
+        "interruptions": interruptions(manifest["attempts"]),
+        "device": f"{manifest['gpus']} × {gpu}" if (gpu := machine["gpu"]) else f"{machine['cpu_threads']} CPU threads",
+    }
+
+
+def interruptions(attempts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """How each attempt but the last ended, at which step, and from which step the next went on."""
+    return [
+        {"how": before["outcome"], "step": before["step"], "resumed_at": after["resumed_at_step"]}
+        for before, after in pairwise(attempts)
+    ]
+
+
+def curve_data(results: Results, models: Sequence[Model], curve: Curve) -> "pd.DataFrame":
+    """What a figure draws: series, step and value, of long histories some rows (see drawing.thinned).
+
+    Rows of the series `{member} resumed` have the step where a training went on after an interruption, and no value.
+    Members whose values are all the same are one series.
+    """
+    import pandas as pd
+
+    parts: dict[str, pd.DataFrame] = {}
+    resumed = []
+    for model in models:
+        history = results.history(model)
+        for column in curve.columns:
+            rows = history.loc[history[column].notna(), ["step", column]].rename(columns={column: "value"})
+            if len(rows):
+                parts[f"{model.member} {LABELS.get(column, '')}".strip()] = thinned(rows, "value")
+        for each in interruptions(results.manifest(model)["attempts"]):
+            resumed.append({"series": f"{model.member} {RESUMED}", "step": each["resumed_at"]})
+    same = [part.reset_index(drop=True) for part in parts.values()]
+    if len(curve.columns) == 1 < len(same) and all(part.equals(same[0]) for part in same):
+        parts = {f"all {len(same)} seeds": same[0]}
+    if not parts:
+        return pd.DataFrame(columns=["series", "step", "value"])
+    series = [part.assign(series=name) for name, part in parts.items()]
+    marks = pd.DataFrame(resumed, columns=["series", "step"]).assign(value=float("nan"))
+    return pd.concat([*series, *([marks] if len(marks) else [])], ignore_index=True)[["series", "step", "value"]]
+
+
+def _figures_of(results: Results, models: Sequence[Model], figures: Figures) -> list[Any]:
+    made = []
+    run, drawn = models[0].run, models[:MOST_SEEDS]
+    for curve in CURVES:
+        data = curve_data(results, drawn, curve)
+        values = data.dropna(subset=["value"])
+        if not len(values):
+            continue
+        caption = f"{curve.caption}{' Dotted: resumed after an interruption.' * (len(values) < len(data))}"
+        alt = (
+            f"{curve.axis} of run {run} over {values['step'].max():,} steps: from {values['value'].iloc[0]:.3g} to "
+            f"{values['value'].iloc[-1]:.3g}, between {values['value'].min():.3g} and {values['value'].max():.3g}."
+        )
+        made.append(figures.add(f"training/{run}/{curve.name}", caption, alt, data, _Drawn(curve), table=_ends(values)))
+    return made
+
+
+def _ends(values: "pd.DataFrame") -> "pd.DataFrame":
+    """First, last, least and greatest value of each series."""
+    groups = values.groupby("series", sort=False)["value"]
+    return groups.agg(["first", "last", "min", "max"]).reset_index()
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Draws a curve's data."""
+
+    curve: Curve
+
+    def __call__(self, axes: Any, data: "pd.DataFrame") -> None:
+        values = data.dropna(subset=["value"])
+        scale = 1e5 if self.curve.columns == ("learning_rate",) else 1.0
+        groups = list(values.groupby("series", sort=False))
+        for number, (name, rows) in enumerate(groups):
+            style = line_style(number, len(rows), self.curve.each_epoch)
+            axes.plot(rows["step"], scale * rows["value"], label=shortened(name), **style)
+        for number, step in enumerate(data.loc[data["value"].isna(), "step"].unique()):
+            axes.axvline(step, color=SOFT, linewidth=1.4, linestyle=(0, (1, 2)), label="_" * (number > 0) + RESUMED)
+        axes.set_xlim(left=0)
+        steps(axes)
+        axes.set_ylabel(self.curve.axis)
+        if not self.curve.each_epoch or len(values) > 1:
+            axes.set_ylim(bottom=min(0, scale * values["value"].min()) if self.curve.name != "calibration" else None)
+        if len(groups) > 1 or len(values) < len(data):
+            legend(axes, columns=4 if max(len(name) for name, _ in groups) < 8 else 2)
