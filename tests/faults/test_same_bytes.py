@@ -72,7 +72,7 @@ def test_a_moved_directory_has_nothing_to_do_and_goes_on_with_the_same_bytes(eve
     project = Project(copied.rename(tmp_path / "moved"), every_stage.prefix)
     before = results_of(project)
     assert project.would_run() == set()
-    for path in (project.path("results/seeded/seed-1"), project.path("results/summary.csv")):
+    for path in (project.path("results/teacher/seed-1"), project.path("results/summary.csv")):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     done = project.snakemake()
     assert done.returncode == 0, done.stdout

@@ -17,6 +17,7 @@ from cluster import Cluster
 from qa.files import sha256_of_folder
 
 QUICK = ("--slurm-init-seconds-before-status-checks", "5", "--latency-wait", "10")
+NAMING = ("README.md", "qa_settings.json")  # of a model, its card and its settings
 
 
 @dataclass
@@ -67,10 +68,10 @@ class ClusterProject(Project):
 
 
 def model_of(project: Project, run: str, member: str) -> dict[str, str]:
-    """SHA-256 of each file of a trained model."""
+    """SHA-256 of each file of a trained model, but for those that name its run."""
     hashes = sha256_of_folder(project.path("results", run, member, "model"))
-    assert "model.safetensors" in hashes
-    return hashes
+    assert {"model.safetensors", *NAMING} <= hashes.keys()
+    return {name: value for name, value in hashes.items() if name not in NAMING and not name.endswith(".seal")}
 
 
 def on_cluster(folder: Path, cluster: Cluster) -> ClusterProject:

@@ -49,6 +49,13 @@ class Rows:
         # not to_numpy, which imports pandas
         return cls(first_token=np.from_dlpack(first_token), **{n: np.from_dlpack(c) for n, c in columns.items()})
 
+    def part(self, begin: int, end: int) -> "Rows":
+        """The rows from number `begin` up to, but without, number `end`."""
+        tokens = self.first_token[begin : end + 1]
+        inside = slice(tokens[0], tokens[-1])
+        offsets = self.offset_start[inside], self.offset_end[inside]
+        return Rows(self.record[begin:end], self.window[begin:end], tokens - tokens[0], *offsets)
+
     def characters(self, row: np.ndarray, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """First character of the tokens `start` and past-the-last of the tokens `end` of rows; 0 beyond a row's tokens.
 
@@ -64,14 +71,37 @@ class Rows:
         return lookup(self.offset_start, start), lookup(self.offset_end, end)
 
 
-def null_scores(spans: Spans, rows: Rows, records: int) -> np.ndarray:
+def _array(table: Any, name: str) -> np.ndarray:
+    """A column of numbers; not by to_numpy, which imports pandas."""
+    import pyarrow as pa
+
+    return np.from_dlpack(pa.concat_arrays(table.column(name).chunks))
+
+
+class TableRows:
+    """`Rows` of a table whose offsets are read part by part: those of a million rows would be gigabytes."""
+
+    def __init__(self, table: Any):
+        self.table = table
+        self.record, self.window = (_array(table, name) for name in ("record", "window"))
+
+    def part(self, begin: int, end: int) -> Rows:
+        """Some of them, as Rows."""
+        return Rows.of(self.table.slice(begin, end - begin))
+
+    def characters(self, *places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As `Rows.characters`, of all at once."""
+        return Rows.of(self.table).characters(*places)
+
+
+def null_scores(spans: Spans, rows: Rows | TableRows, records: int) -> np.ndarray:
     """Null score of each record, the least over its windows: float64 (records,). After the official run_squad rule."""
     scores = np.full(records, np.inf)
     np.minimum.at(scores, rows.record, spans.null_score.astype(np.float64))
     return scores
 
 
-def n_best(spans: Spans, rows: Rows, records: int, size: int, max_answer_length: int) -> Candidates:
+def n_best(spans: Spans, rows: Rows | TableRows, records: int, size: int, max_answer_length: int) -> Candidates:
     """The best joint spans of each record over its windows: start plus end logit, end >= start, length in tokens.
 
     A span that several windows show counts once, with its best score; spans without characters are left out. At most
@@ -81,10 +111,10 @@ def n_best(spans: Spans, rows: Rows, records: int, size: int, max_answer_length:
     found: list[list[np.ndarray]] = [[np.zeros(0, np.int64)] for _ in range(3)] + [[np.zeros(0)]]
     progress = Progress("decode", len(spans), "windows")
     for begin, end in _blocks(rows.record):
-        parts = []
+        parts, block = [], rows.part(begin, end)
         for first in range(begin, end, step):
             last = min(first + step, end)
-            parts.append(_chunk_spans(spans, rows, slice(first, last), size, max_answer_length))
+            parts.append(_chunk_spans(spans, slice(first, last), block, first - begin, size, max_answer_length))
             progress.reach(last)
         best = _best_of_records(*map(np.concatenate, zip(*parts, strict=True)), size)
         for column, values in zip(found, best, strict=True):
@@ -119,12 +149,13 @@ def _best_of_records(
     return record[best], start[order], stop[order], score[best]
 
 
-def _chunk_spans(spans: Spans, rows: Rows, part: slice, size: int, longest: int) -> tuple[np.ndarray, ...]:
+def _chunk_spans(spans: Spans, part: slice, rows: Rows, row: int, size: int, longest: int) -> tuple[np.ndarray, ...]:
     """Record, first character, past-the-last character and score of the best `size` spans of each window of a part.
 
-    Among equal scores at the end of a window's list, those of better starts, then of better ends, come in.
+    The part's first window is `row` of the rows. Among equal scores at the end of a window's list, those of better
+    starts, then of better ends, come in.
     """
-    windows = np.arange(*part.indices(len(spans)))
+    windows = row + np.arange(part.stop - part.start)
     start, end = spans.start_index[part], spans.end_index[part]
     first, stop = rows.characters(windows[:, None], start, end)
     length = end[:, None, :] - start[:, :, None]
@@ -166,7 +197,7 @@ def _greatest_of_runs(values: np.ndarray, first: np.ndarray) -> np.ndarray:
     return np.maximum.reduceat(values, first) if len(first) else values
 
 
-def walkthrough(spans: Spans, rows: Rows, records: int) -> Candidates:
+def walkthrough(spans: Spans, rows: Rows | TableRows, records: int) -> Candidates:
     """The published walkthrough's decoding: argmax of starts and of ends over the whole row, kept if end > start.
 
     It reads the first window of each record only, the context cut to one row. The offsets of question tokens are used
@@ -181,7 +212,7 @@ def walkthrough(spans: Spans, rows: Rows, records: int) -> Candidates:
     return Candidates(rows.record[chosen], start, stop, score, null)
 
 
-def decoded(spans: Spans, rows: Rows, records: int, decoding: dict[str, Any]) -> Candidates:
+def decoded(spans: Spans, rows: Rows | TableRows, records: int, decoding: dict[str, Any]) -> Candidates:
     """What a decoding of the configuration finds in the spans of so many questions."""
     if decoding["method"] == "walkthrough":
         return walkthrough(spans, rows, records)
@@ -197,13 +228,13 @@ def candidates_of(
     """
     found = []
     for spans_file, windows_folder in zip(spans_files, windows_folders, strict=True):
-        spans, rows = Spans.read(spans_file), Rows.of(arrow_table(windows_folder, COLUMNS))
+        spans, rows = Spans.read(spans_file), TableRows(arrow_table(windows_folder, COLUMNS))
         _check(spans, rows, spans_file, windows_folder)
         found.append(decoded(spans, rows, records, decoding))
     return found[0] if len(found) == 1 else average(found, decoding["n_best_size"])
 
 
-def _check(spans: Spans, rows: Rows, spans_file: str, windows_folder: str) -> None:
+def _check(spans: Spans, rows: Rows | TableRows, spans_file: str, windows_folder: str) -> None:
     if len(spans) != len(rows.record):
         raise InputError(
             f"{spans_file}: spans of {len(spans):,} windows, where {windows_folder} has {len(rows.record):,}; remove "
