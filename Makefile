@@ -39,7 +39,7 @@ test-faults: .venv/installed-dev ## kills, locks, clocks, full disks and damaged
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests/faults
 
 # Those that a version of torch, transformers, datasets, the hub's client, NumPy or pandas can move.
-ALLIANCE_TESTS := answers architectures ask calibration cards comparison confidence decoding distillation divergence downloads \
+ALLIANCE_TESTS := answers architectures calibration cards comparison confidence decoding distillation divergence downloads \
   ensembles epochs hub labels packing published publishing report_figures report_sections report_silence reporting \
   rows scores slices soft_loss squad statistics training uncertainty unusable_models walkthrough window_batches windows
 
