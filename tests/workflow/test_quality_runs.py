@@ -148,20 +148,13 @@ def test_ensembles_and_pupils_stand_in_the_tables(improved):
     assert {row["state"] for row in rows} == {"completed"}
 
 
+ANSWERED_ANEW = {"postprocess", "explain", "score", "summarize", "compare", "package", "resources", "report"}
+
+
 @pytest.mark.parametrize("change", [{"calibrate_for": "exact"}, {"unanswerable_prior": 0.5}])
 def test_calibrating_otherwise_trains_and_predicts_nothing(change, improved, altered):
     altered["decodings"]["calibrated"] |= change
-    assert improved.would_run(altered) == {
-        "calibrate",
-        "postprocess",
-        "explain",
-        "score",
-        "summarize",
-        "compare",
-        "package",
-        "resources",
-        "report",
-    }
+    assert improved.would_run(altered) == {"calibrate", *ANSWERED_ANEW}
 
 
 def test_another_share_is_held_out_and_trained_anew(improved, altered):
@@ -177,16 +170,7 @@ def test_another_share_is_held_out_and_trained_anew(improved, altered):
 
 def test_a_threshold_of_ones_own_trains_nothing_and_calibrates_nothing(improved, altered):
     altered["decodings"]["calibrated"]["null_threshold"] = 1.5
-    assert improved.would_run(altered) == {
-        "postprocess",
-        "explain",
-        "score",
-        "summarize",
-        "compare",
-        "package",
-        "resources",
-        "report",
-    }
+    assert improved.would_run(altered) == ANSWERED_ANEW
 
 
 def test_another_weight_or_teacher_leaves_the_other_runs_alone(improved, altered):

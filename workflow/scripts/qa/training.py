@@ -124,13 +124,12 @@ def train(
     another job is at work on the same training.
     """
     started = datetime.now(UTC)
-    hashes, versions = manifest.input_hashes(inputs), manifest.versions()
     determinants = {
         "settings": settings,
         "seed": seed,
-        "inputs": hashes,
+        "inputs": manifest.input_hashes(inputs),
         "code": identity["code"],
-        "versions": versions,
+        "versions": manifest.versions(),
         "processes": running["gpus"] * running["nodes"],
     }
     memory = TrainingMemory(outputs["checkpoints"], determinants)
@@ -140,21 +139,13 @@ def train(
         if memory.take_result(files):
             memory.keep_result(files, checkpoints=running["keep_after_success"])
             return
-        try:
-            model, state, used = _trained(Task(inputs, settings, seed, running, memory, resume, requests))
-        except Exception as error:
-            if not isinstance(error, Interrupted):
-                memory.note(memory.attempts()[-1]["step"], "failed")
-            raise
+        model, state, used = _attempted(Task(inputs, settings, seed, running, memory, resume, requests))
     memory.note(state.global_step, "completed")
     _write_history(outputs["history"], state.log_history)
     save_model(model, inputs["model"], outputs["model"])
     made: dict[str, Any] = {
         **identity,
-        "seed": seed,
-        "settings": settings,
-        "inputs": hashes,
-        "versions": versions,
+        **{key: determinants[key] for key in ("seed", "settings", "inputs", "versions")},
         "gpus": determinants["processes"],
         "started": started.isoformat(timespec="seconds"),
         "training_windows": sum(len(arrow_table(folder)) for folder in inputs["windows"]),
@@ -179,6 +170,16 @@ def _manifest(made: dict[str, Any], state: TrainerState, memory: TrainingMemory)
         "attempts": memory.attempts(),
         "attempts_seconds": round(seconds_of(memory.attempts())),
     }
+
+
+def _attempted(task: Task) -> tuple[Any, TrainerState, dict[str, float]]:
+    """`_trained`, with a failure noted among the attempts; an interruption has noted itself."""
+    try:
+        return _trained(task)
+    except Exception as error:
+        if not isinstance(error, Interrupted):
+            task.memory.note(task.memory.attempts()[-1]["step"], "failed")
+        raise
 
 
 def _trained(task: Task) -> tuple[Any, TrainerState, dict[str, float]]:
