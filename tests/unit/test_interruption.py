@@ -216,7 +216,7 @@ def test_a_full_disk_is_said_with_the_place_and_leaves_the_checkpoint_before(inp
     with monkeypatch.context() as patch:
         patch.setattr(trainer.WindowTrainer, "_save_rng_state", full)
         with pytest.raises(
-            InputError, match=r"no space left .* for the checkpoint of step 6; make room and start again"
+            InputError, match=r"No space left on device, or quota full: make room .*; the checkpoint of step 6 is not"
         ):
             train(inputs, tmp_path)
     train(inputs, tmp_path)
@@ -334,17 +334,6 @@ def test_two_jobs_never_train_the_same(tmp_path, monkeypatch):
         InputError, match=r"SLURM job 9 on n1 is still training this, at step 3; wait for it, or cancel"
     ):
         TrainingMemory(tmp_path, {"a": 1}).begin()
-
-
-def test_the_next_call_waits_for_a_training_that_a_job_is_at_work_on(tmp_path, monkeypatch, caplog):
-    memory = TrainingMemory(tmp_path / "run" / "seed-1", {"a": 1})
-    memory.begin()
-    (memory.checkpoints / "attempts.json").write_text(json.dumps([attempt(slurm_job_id="9")]))
-    states = ["RUNNING", "RUNNING", "COMPLETED"]
-    monkeypatch.setattr(slurm, "state_of", lambda job: states.pop(0))
-    caplog.set_level("INFO")
-    checkpoints.wait_for({f"{tmp_path}/run/seed-1"}, tmp_path, pause=0)
-    assert not states and caplog.text.count("still at work; waiting for its result") == 1
 
 
 def test_a_result_that_nobody_took_note_of_is_taken_and_not_trained_again(inputs, tmp_path, caplog):  # noqa: F811

@@ -220,27 +220,6 @@ def latest_of(run: str, member: str, root: str | Path = "checkpoints") -> str:
     return str(max(found, key=lambda checkpoint: (checkpoint / COMPLETE).stat().st_mtime_ns))
 
 
-def at_work(folder: str | Path) -> list[tuple[str, dict[str, Any]]]:
-    """Trainings under a checkpoints folder that a job is at work on: each one's folder and its last attempt."""
-    found = []
-    for file in sorted(Path(folder).glob("*/*/*/attempts.json")):
-        attempts = read_json(file)
-        if attempts and is_alive(attempts[-1]):
-            found.append((file.parent.parent.as_posix(), attempts[-1]))
-    return found
-
-
-def wait_for(folders: set[str], root: str | Path = "checkpoints", pause: float = 60.0) -> None:
-    """Wait until no job is at work any more on any of these trainings (`checkpoints/{run}/{member}`), and say so."""
-    said = None
-    while others := [(folder, attempt) for folder, attempt in at_work(root) if folder in folders]:
-        told = [f"{folder}: {_who(attempt)} is at step {attempt['step']:,}" for folder, attempt in others]
-        if told != said:
-            said = told
-            log.info("A job of an earlier call is still at work; waiting for its result. " + "; ".join(told))
-        time.sleep(pause)
-
-
 def is_alive(attempt: dict[str, Any]) -> bool:
     """Whether the job of an attempt is still at work, as SLURM, the process table or its last sign of life tells."""
     if attempt["outcome"] != "running":

@@ -1,6 +1,5 @@
 """The Hugging Face Trainer, its loop untouched: with resumable batches and losses, and an end in time."""
 
-import errno
 import json
 import logging
 import time
@@ -16,7 +15,7 @@ from transformers import Trainer, TrainerCallback
 from qa import packing
 from qa.batching import IGNORED, POSITIONS, EpochBatches
 from qa.checkpoints import TrainingMemory, checkpoints_in, is_whole, mark_complete
-from qa.errors import InputError, Interrupted
+from qa.errors import InputError, Interrupted, shortage
 from qa.interruption import Pace, Requests, Walltime
 from qa.progress import Progress
 
@@ -164,11 +163,12 @@ class WindowTrainer(Trainer):
         try:
             super()._save_checkpoint(*arguments, **options)
         except Exception as error:
-            if not is_out_of_space(error):
+            lack = shortage(error)
+            if lack is None:
                 raise
             raise InputError(
-                f"{self.args.output_dir}: no space left (disk or quota full) for the checkpoint of step "
-                f"{self.state.global_step:,}; make room and start again, training resumes at its last whole checkpoint"
+                f"{self.args.output_dir}: {lack}; the checkpoint of step {self.state.global_step:,} is not written, "
+                "training resumes at its last whole one"
             ) from error
 
 
@@ -206,13 +206,6 @@ def soft_loss(
         apart = torch.where(wanted > 0, wanted * (wanted.clamp_min(1e-30).log() - softened), 0.0)
         losses.append(apart.sum() / real.sum())
     return temperature**2 * sum(losses) / 2
-
-
-def is_out_of_space(error: BaseException) -> bool:
-    """Whether a failed write failed for lack of space; torch and safetensors say so only in their own words."""
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    told = ("No space left", "Disk quota exceeded", "PytorchStreamWriter failed writing", "unexpected pos")
-    return full or any(words in str(error) for words in told)
 
 
 class Order(TrainerCallback):
