@@ -1,8 +1,10 @@
-"""Fixtures of the download tests."""
+"""Fixtures that several files of tests share: a hub for downloads, results for the report."""
 
 import huggingface_hub
 import pytest
 
+from qa.report.results import Results
+from report_fixture import make_results
 from small_hub import COMMIT, MODEL, UNWANTED
 from stand_in_hub import StandInHub
 
@@ -22,3 +24,18 @@ def hub(monkeypatch, tmp_path):
 @pytest.fixture
 def target(tmp_path):
     return tmp_path / "models" / "tiny"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder with results of 90 questions, of run `base` with two seeds and `large` with one; its configuration."""
+    folder = tmp_path_factory.mktemp("made")
+    return folder, make_results(folder, questions=90)
+
+
+@pytest.fixture
+def results(made, monkeypatch):
+    """The same as the report sees it, from within the folder."""
+    folder, config = made
+    monkeypatch.chdir(folder)
+    return Results(config)

@@ -13,20 +13,6 @@ import pytest
 from qa.report import build, compared, overview, page, stages
 from qa.report.figures import Figures
 from qa.report.results import Results
-from report_fixture import make_results
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A folder with results of two runs, and their configuration."""
-    folder = tmp_path_factory.mktemp("made")
-    return folder, make_results(folder, questions=60, runs={"base": [1, 2], "large": [1]})
-
-
-@pytest.fixture
-def results(made, monkeypatch):
-    monkeypatch.chdir(made[0])
-    return Results(made[1])
 
 
 @pytest.fixture

@@ -19,19 +19,6 @@ SPLIT = "made/validation"
 FOLDER = "results/base/seed-1/made/validation"
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("made")
-    return folder, make_results(folder, questions=90)
-
-
-@pytest.fixture
-def results(made, monkeypatch):
-    folder, config = made
-    monkeypatch.chdir(folder)
-    return Results(config)
-
-
 @pytest.fixture
 def group(results):
     (found,) = silence_data.groups(results, SPLIT, ["base"])

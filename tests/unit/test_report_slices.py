@@ -19,19 +19,6 @@ FILE = ANSWERS.folder / "slices.csv"
 SAVED = "slices+made+validation"
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("made")
-    return folder, make_results(folder, questions=90)
-
-
-@pytest.fixture
-def results(made, monkeypatch):
-    folder, config = made
-    monkeypatch.chdir(folder)
-    return Results(config)
-
-
 def table_of(body, name):
     """The cells of a run's table."""
     part = body[body.index(f"<strong>{name}</strong>") :]

@@ -140,4 +140,4 @@ def _table(file: Path) -> "pd.DataFrame":
     import pandas as pd
 
     # names are no missing values, whatever they are: a run may be called NA
-    return pd.read_csv(file, keep_default_na=False, na_values=[""], float_precision="round_trip")
+    return pd.read_csv(file, keep_default_na=False, na_values=[""])
