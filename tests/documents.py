@@ -11,7 +11,7 @@ FOLDERS = ("", "docs", "config", "profiles/slurm", "benchmarks", "envs")
 PROGRAMS = {
     *("make", "snakemake", "python", ".venv/bin/python", ".venv/bin/snakemake", "envs/setup_alliance.sh", "pip"),
     *("git", "ssh", "scp", "cd", "cp", "module", "source", ".", "export", "tmux", "hostname", "pre-commit", "echo"),
-    *("cat", "xdg-open"),
+    *("cat", "xdg-open", "pip-audit"),
 }
 SHELLS = ("bash", "sh", "console")
 WRITTEN = ("demo", "results", "speed", "keys")  # parts of documents that programs write, between comments
