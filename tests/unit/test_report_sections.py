@@ -6,6 +6,7 @@ import hashlib
 import re
 from contextlib import chdir
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -180,3 +181,15 @@ def test_numbers_for_people():
         "+0.50",
         "1.5",
     )
+
+
+def test_a_calibration_that_is_left_from_before_is_not_taken_for_a_threshold_of_ones_own(results):
+    own = next(answers for answers in results.answers if answers.decoding == "threshold_0")
+    calibrated = next(answers for answers in results.answers if answers.decoding == "n_best")
+    assert results.threshold(calibrated) == results.calibration(calibrated)["null_threshold"] != 0.0
+    left = Path("results", own.run, own.member, "calibration", "threshold_0.json")
+    left.write_text('{"null_threshold": 7.5, "temperature": 3.0}')
+    try:
+        assert results.calibration(own) is None and results.threshold(own) == 0.0
+    finally:
+        left.unlink()

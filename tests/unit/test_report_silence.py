@@ -34,7 +34,7 @@ def without_spans(group, few):
     changed = {key: 1e6 + 3.5 if n % few == 0 else score for n, (key, score) in enumerate(group.null_scores.items())}
     best = {key: "" if changed[key] > 1e5 else text for key, text in group.nbests[0].best.items()}
     nbest = type("Listed", (), {"best": best})()
-    return Group(group.answers, [nbest], group.golds, changed, group.decodings)
+    return Group(group.answers, [nbest], group.golds, changed, group.results)
 
 
 def test_decodings_that_share_their_null_scores_are_drawn_together_with_two_thresholds(results, group):
@@ -162,7 +162,8 @@ def test_of_many_runs_the_best_are_drawn_and_the_page_says_so(results, tmp_path,
 
 
 def test_a_decoding_without_a_threshold_shows_what_it_has(results, group, tmp_path):
-    walkthrough = {"n_best": {"method": "walkthrough"}, "threshold_0": {"method": "walkthrough"}}
+    decodings = {"n_best": {"method": "walkthrough"}, "threshold_0": {"method": "walkthrough"}}
+    walkthrough = Results({**results.config, "decodings": decodings})
     alone = Group(group.answers[1:], group.nbests[1:], group.golds, group.null_scores, walkthrough)
     assert alone.thresholds == {}
     assert len(silence._figures_of(alone, SPLIT, Figures(tmp_path))) == 5
@@ -176,7 +177,7 @@ def test_answerable_questions_alone_have_a_histogram_and_unanswerable_ones_alone
     for kind, figures in (("answerable", 5), ("unanswerable", 4)):
         (tmp_path / kind).mkdir()
         golds = {key: ["the"] if kind == "answerable" else [] for key in group.golds}
-        of_kind = Group(group.answers, group.nbests, golds, group.null_scores, group.decodings)
+        of_kind = Group(group.answers, group.nbests, golds, group.null_scores, group.results)
         assert len(silence._figures_of(of_kind, SPLIT, Figures(tmp_path / kind))) == figures
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from qa import lineage, mistakes, slices
+from qa import mistakes, slices
 from qa.errors import InputError, broken
 from qa.report import page
 from qa.report.results import Answers, Results
@@ -72,13 +72,13 @@ def section(results: Results, figures: Any) -> page.Section | None:
         room -= len(block)
         name = f"{split['block']}-{len(split['answers'])}"
         blocks.append((name, block))
-        counts = Counter(columns["kind"])
+        counts, threshold = Counter(columns["kind"]), results.threshold(answers)
         split["answers"].append(
             {
                 "name": answers.name,
                 "run": answers.run,
                 "block": name,
-                "threshold": null_threshold(results, answers),
+                "threshold": None if threshold is None else round(threshold, 2),
                 "counts": [counts[kind] for kind in range(len(KINDS))],
             }
         )
@@ -230,15 +230,6 @@ def _outcomes(answers: Answers, asked: Asked) -> tuple[list[int], list[int]]:
         raise _other(file, answers)
     found = [wrong.get(name, (KINDS.index(CORRECT), 1.0)) for name in asked.ids]
     return [kind for kind, _ in found], _thousandths(np.array([f1 for _, f1 in found]))
-
-
-def null_threshold(results: Results, answers: Answers) -> float | None:
-    """The null score above which a set of answers is silent; None for a decoding that has no threshold."""
-    decoding = results.config["decodings"][answers.decoding]
-    if lineage.is_calibrated(decoding):
-        calibration = answers.calibration()
-        return None if calibration is None else round(calibration["null_threshold"], 2)
-    return decoding.get("null_threshold")
 
 
 def _thousandths(values: Sequence[float] | np.ndarray) -> list[int]:

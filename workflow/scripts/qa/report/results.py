@@ -71,11 +71,6 @@ class Answers:
         """The risk-coverage curves."""
         return _table(self.folder / "risk_coverage.csv")
 
-    def calibration(self) -> dict[str, Any] | None:
-        """Null threshold and temperature as calibrated; None where this decoding has a threshold of its own."""
-        file = FOLDER / self.run / self.member / "calibration" / f"{self.decoding}.json"
-        return read_json(file) if file.exists() else None
-
 
 @dataclass(frozen=True)
 class Results:
@@ -105,6 +100,19 @@ class Results:
     def one_of_each(self, split: str) -> list[Answers]:
         """The first member of each run and decoding: where one figure a run is enough."""
         return list({(a.run, a.decoding): a for a in reversed(self.of_split(split))}.values())[::-1]
+
+    def calibration(self, answers: Answers) -> dict[str, Any] | None:
+        """Null threshold and temperature as calibrated; None where the decoding has a threshold of its own.
+
+        The configuration decides, not the file, which may be there from before.
+        """
+        if not lineage.is_calibrated(self.config["decodings"][answers.decoding]):
+            return None
+        return read_json(FOLDER / answers.run / answers.member / "calibration" / f"{answers.decoding}.json")
+
+    def threshold(self, answers: Answers) -> float | None:
+        """The null score above which there is no answer, in logits; None where the decoding has no such rule."""
+        return (self.calibration(answers) or self.config["decodings"][answers.decoding]).get("null_threshold")
 
     def summary(self) -> "pd.DataFrame":
         """Means and deviations over seeds, a row a run, split and decoding."""

@@ -31,9 +31,9 @@ def rows(results: Results, split: str) -> list[dict[str, Any]]:
     """What the table says of each set of answers: thresholds in logits, scores in percent."""
     found = []
     for answers in results.of_split(split):
-        metrics, calibration = answers.metrics(), answers.calibration()
+        metrics, calibration = answers.metrics(), results.calibration(answers)
         scores = {name: metrics.get(name) for name in SCORES}
-        threshold = silence_data.threshold(answers, results.config["decodings"])
+        threshold = results.threshold(answers)
         temperature = calibration["temperature"] if calibration else None
         gap = max(0.0, metrics["best_f1"] - metrics["f1"])  # sums in two orders may differ in the last digit
         found.append({"name": answers.name, "threshold": threshold, "temperature": temperature, "gap": gap, **scores})

@@ -23,15 +23,15 @@ BEST = "best for F1"
 class Group:
     """Sets of answers of one model whose best texts and null scores are the same: only thresholds differ.
 
-    `answers` and `nbests` go together. `golds`: gold answers, `null_scores`: logits, both by question id; `decodings`:
-    the configuration's.
+    `answers` and `nbests` go together. `golds`: gold answers, `null_scores`: logits, both by question id; `results`:
+    where they are from.
     """
 
     answers: list[Answers]
     nbests: "list[Listed]"
     golds: Mapping[str, Sequence[str]]
     null_scores: dict[str, float]
-    decodings: Mapping[str, Any]
+    results: Results
 
     @property
     def run(self) -> str:
@@ -58,13 +58,8 @@ class Group:
     @cached_property
     def thresholds(self) -> dict[str, float]:
         """The null threshold of each decoding that has one within the null scores' range."""
-        found = {each.decoding: threshold(each, self.decodings) for each in self.answers}
+        found = {each.decoding: self.results.threshold(each) for each in self.answers}
         return {name: value for name, value in found.items() if value is not None and abs(value) < NO_SPAN}
-
-
-def threshold(answers: Answers, decodings: Mapping[str, Any]) -> float | None:
-    """The null threshold of some answers in logits; None where the decoding has no such rule."""
-    return (answers.calibration() or decodings[answers.decoding]).get("null_threshold")
 
 
 def groups(results: Results, split: str, runs: Sequence[str]) -> Iterator[Group]:
@@ -82,7 +77,7 @@ def groups(results: Results, split: str, runs: Sequence[str]) -> Iterator[Group]
                 same[0].answers.append(answers)
                 same[0].nbests.append(nbest)
             else:
-                found.append(Group([answers], [nbest], golds, null_scores, results.config["decodings"]))
+                found.append(Group([answers], [nbest], golds, null_scores, results))
         yield from found
 
 
@@ -158,7 +153,7 @@ def risk_coverage(group: Group) -> "pd.DataFrame":
     parts = []
     for answers in group.answers:
         table = answers.risk_coverage()
-        for which, label in _sides(answers).items():
+        for which, label in _sides(group.results, answers).items():
             part = table.loc[table["probabilities"] == which, ["coverage", "risk"]] * 100.0
             parts.append(thinned(part, "risk").assign(series=label))
     return pd.concat(parts, ignore_index=True)[["series", "coverage", "risk"]]
@@ -179,7 +174,7 @@ def reliability(group: Group) -> "pd.DataFrame":
         correct = np.array([exact[key] for key in nbest.best], float)
         answered = np.array([bool(texts[key]) for key in nbest.best])
         sure = confidence.certainty(nbest, answered)
-        for which, label in _sides(answers).items():
+        for which, label in _sides(group.results, answers).items():
             bins = confidence.reliability(sure[which], correct)
             columns = {"low": bins.low, "high": bins.high, "confidence": bins.confidence, "right": bins.accuracy}
             part = pd.DataFrame({name: 100.0 * values for name, values in columns.items()})
@@ -192,14 +187,14 @@ def measure(group: Group, name: str) -> dict[str, float]:
     found = {}
     for answers in group.answers:
         metrics = answers.metrics()
-        for which, label in _sides(answers).items():
+        for which, label in _sides(group.results, answers).items():
             found[label] = metrics[name if which == "calibrated" else f"{name}_{which}"]
     return found
 
 
-def _sides(answers: Answers) -> dict[str, str]:
+def _sides(results: Results, answers: Answers) -> dict[str, str]:
     """Labels of the probabilities of some answers: with the temperature and without, where there is one."""
-    calibration = answers.calibration()
+    calibration = results.calibration(answers)
     if calibration is None or calibration["temperature"] == 1.0:
         return {"calibrated": answers.decoding}
     temperature = f"{answers.decoding}, T = {calibration['temperature']:.2f}"
