@@ -153,7 +153,7 @@ def test_the_surest_come_first_when_asked(driver, plain):
     choose(driver, "order", "A surest first")
     errors = [row for row in rows_of(plain, "errors") if row["kind"] == "wrong span"]
     best = max(errors, key=lambda row: row["probability"])
-    until(driver, lambda now: now["shown"][0] == best["question"])
+    assert until(driver, lambda now: now["shown"][0] == best["question"])
 
 
 def test_the_keyboard_moves_through_the_list_and_opens(driver, plain):
@@ -257,7 +257,7 @@ def test_a_link_names_the_split_where_an_id_is_in_several(driver, two_splits):
 def test_a_link_to_no_question_says_so(driver, plain):
     driver.get("about:blank")
     driver.get(headless.address(plain, "#never-asked"))
-    until(driver, lambda now: now["count"].endswith("has the id never-asked"))
+    assert until(driver, lambda now: now["count"].endswith("has the id never-asked"))
 
 
 def test_hostile_texts_run_nothing_and_are_shown_as_they_are(driver, hostile):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from qa.files import written_aside
+from qa.files import readable_seconds, written_aside
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -110,14 +110,10 @@ def signed(value: Any, places: int = 2) -> str:
 
 
 def duration(seconds: Any) -> str:
-    """Seconds in words."""
+    """Seconds in words, below a minute to a tenth; a dash where there are none."""
     if not is_number(seconds):
         return "–"
-    whole = round(float(seconds))
-    hours, minutes, rest = whole // 3600, whole % 3600 // 60, whole % 60
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{float(seconds):.1f} s"
+    return f"{float(seconds):.1f} s" if float(seconds) < 59.95 else readable_seconds(float(seconds))
 
 
 def gib(mebibytes: Any) -> str:
