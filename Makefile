@@ -1,12 +1,21 @@
-# Short names for commands that may be typed themselves. All use the virtual environment .venv, made when missing.
+# Short names for commands that may be typed themselves. They use the virtual environment .venv, made when missing, but for
+# report, preflight, status, verify and bench-gpu, which use ENV_PYTHON and make nothing.
 PYTHON ?= python3
 BIN := .venv/bin
 ALLIANCE := .venv-alliance/bin
 WORKERS ?= 2
 PROFILE ?= profiles/slurm
 CONFIG ?=
+CONFIGFILE = $(if $(CONFIG),--configfile $(CONFIG))
 
-.PHONY: help setup demo test test-faults test-fuzz test-alliance test-slurm test-slurm-alliance bench bench-gpu lint format report preflight status verify config-reference clean
+# Python of the environment that is activated, a virtual one or conda's (but conda's base), else of .venv, else python3.
+CONDA := $(if $(filter-out base,$(CONDA_DEFAULT_ENV)),$(CONDA_PREFIX))
+ENV_PYTHON := $(firstword $(wildcard $(addsuffix /bin/python,$(VIRTUAL_ENV) $(CONDA) .venv)) python3)
+NEED_SNAKEMAKE = $(ENV_PYTHON) -c 'import importlib.util as u, sys; sys.exit(u.find_spec("snakemake") is None)' || \
+  { echo "no snakemake here: activate the environment that has it, or make setup ($(ENV_PYTHON) was asked)"; exit 1; }
+
+.PHONY: help setup demo test test-faults test-fuzz test-alliance test-slurm test-slurm-alliance bench bench-gpu lint format report preflight status verify config-reference \
+  clean clean-results
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -25,17 +34,18 @@ setup: .venv/installed ## the virtual environment with the exact versions of env
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/requirements-dev.lock
 	@touch $@
 
-demo: .venv/installed ## fine-tune and score on the embedded questions: minutes on two CPU cores, no network
+demo: .venv/installed ## fine-tune and score on the embedded questions: minutes on two CPU cores, no network once it is set up
 	$(BIN)/snakemake --profile profiles/local --configfile config/demo.yaml
 
-test: .venv/installed-dev ## all tests but those on a SLURM cluster
+# Tests in a browser are skipped where there is no chromium or chromedriver.
+test: .venv/installed-dev ## units, workflow, browser, and a sample of the fuzzing: not tests/faults, not tests/slurm
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
-# FAULTS_SEED=8 draws other moments; a failed test prints what it had drawn.
 test-fuzz: .venv/installed-dev ## ten thousand damaged files of questions and more, new ones each time: a quarter of an hour
 	QA_FUZZ=many $(BIN)/python -m pytest -n $(WORKERS) tests/fuzz
 
-test-faults: .venv/installed-dev ## kills, locks, clocks, full disks and damaged files, all of them: about half an hour
+# FAULTS_SEED=8 draws other moments; a failed test prints what it had drawn.
+test-faults: .venv/installed-dev ## kills, locks, clocks, full disks and damaged files, all of them: half an hour or more
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests/faults
 
 # Those that a version of torch, transformers, datasets, the hub's client, NumPy or pandas can move.
@@ -43,7 +53,8 @@ ALLIANCE_TESTS := answers architectures calibration cards comparison confidence 
   ensembles epochs hub labels packing published publishing report_figures report_sections report_silence reporting \
   rows scores slices soft_loss squad statistics training uncertainty unusable_models walkthrough window_batches windows
 
-test-alliance: .venv-alliance/installed ## tests with the versions that Alliance's clusters have: what versions can move
+# Not their torch: the lock has the same one for CPUs as requirements.lock, and its first lines say why.
+test-alliance: .venv-alliance/installed ## what versions can move, with those of Alliance's clusters, but for torch
 	$(ALLIANCE)/python -m pytest -n $(WORKERS) --dist loadgroup $(ALLIANCE_TESTS:%=tests/unit/test_%.py) tests/workflow/test_chain.py
 
 .venv-alliance/installed: envs/requirements-alliance.lock envs/requirements-dev.lock envs/demo-model.txt
@@ -57,17 +68,14 @@ test-alliance: .venv-alliance/installed ## tests with the versions that Alliance
 test-slurm: .venv/installed-dev ## the whole chain on a real SLURM, started and stopped by the tests: needs root and SLURM's packages
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests/slurm
 
-test-slurm-alliance: .venv-alliance/installed ## one run of it with the versions that Alliance's clusters have
+test-slurm-alliance: .venv-alliance/installed ## one run of it with the versions of test-alliance
 	$(ALLIANCE)/python -m pytest tests/slurm/test_slurm_runs.py
 
-# By the activated environment, where there is one, as preflight: on a cluster it is seldom .venv.
-BENCH_PYTHON = $(if $(wildcard $(BIN)/python),$(BIN)/python,python)
-
-bench: .venv/installed ## each stage against the public recipes, on the CPU: under ten minutes, no network
+bench: .venv/installed ## each stage against the public recipes, on the CPU: 5 to 6 minutes, 10 at most, no network
 	$(BIN)/python benchmarks/bench.py
 
-bench-gpu: ## training and prediction against them, on a CUDA GPU: by .venv, or the environment that is activated
-	$(BENCH_PYTHON) benchmarks/bench_gpu.py
+bench-gpu: ## training and prediction against them, on a CUDA GPU
+	$(ENV_PYTHON) benchmarks/bench_gpu.py
 
 lint: .venv/installed-dev ## style of Python and Snakemake files
 	$(BIN)/ruff check .
@@ -81,31 +89,35 @@ format: .venv/installed-dev ## put that style right
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile workflow
 
-# By the activated environment too. Of finished runs only: nothing is trained, on whatever machine this is.
-report: ## results/report.html, and Snakemake's own report.html, of finished runs (the demo): make report [CONFIG=my.yaml]
-	@PATH="$$PATH:$(BIN)"; command -v snakemake > /dev/null || \
-	  { echo "no snakemake here: activate the environment that has it, or make setup"; exit 1; }; \
-	snakemake --profile profiles/local results/report.html --allowed-rules report --configfile $(or $(CONFIG),config/demo.yaml) && \
-	snakemake --profile profiles/local --report report.html --configfile $(or $(CONFIG),config/demo.yaml)
+# Of finished runs only: nothing is trained, on whatever machine this is.
+report: ## results/report.html, and Snakemake's own report.html, of finished runs: make report [CONFIG=my.yaml]
+	@$(NEED_SNAKEMAKE); \
+	$(ENV_PYTHON) -m snakemake --profile profiles/local results/report.html --allowed-rules report $(CONFIGFILE) && \
+	$(ENV_PYTHON) -m snakemake --profile profiles/local --report report.html $(CONFIGFILE)
 
-# By the activated environment, where there is one: on a cluster it is seldom .venv.
 preflight: ## what would stop a run, which is not begun: make preflight [PROFILE=profiles/local] [CONFIG=my.yaml]
-	@PATH="$$PATH:$(BIN)"; command -v snakemake > /dev/null || \
-	  { echo "no snakemake here: activate the environment that has it, or make setup"; exit 1; }; \
-	QA_PREFLIGHT=only snakemake --profile $(PROFILE) --nolock --quiet host $(if $(CONFIG),--configfile $(CONFIG))
+	@$(NEED_SNAKEMAKE); \
+	QA_PREFLIGHT=only $(ENV_PYTHON) -m snakemake --profile $(PROFILE) --nolock --quiet host $(CONFIGFILE)
 
-# By the activated environment too.
 status: ## what runs, waits, failed and is done, and how far it is: make status [ALL=1]
-	@PATH="$$PATH:$(BIN)"; command -v snakemake > /dev/null || \
-	  { echo "no snakemake here: activate the environment that has it, or make setup"; exit 1; }; \
-	PYTHONPATH=workflow/scripts python -m qa.status $(if $(ALL),--all)
+	@$(NEED_SNAKEMAKE); \
+	PYTHONPATH=workflow/scripts $(ENV_PYTHON) -m qa.status $(if $(ALL),--all)
 
-# By the activated environment too.
 verify: ## whether all results and downloads are still as they were written: a disk may have damaged them
-	@PATH="$$PATH:$(BIN)"; PYTHONPATH=workflow/scripts python -m qa.seals
+	@$(NEED_SNAKEMAKE); \
+	PYTHONPATH=workflow/scripts $(ENV_PYTHON) -m qa.seals
 
 config-reference: .venv/installed ## the table of config/README.md, from the schema
 	@PYTHONPATH=workflow/scripts $(BIN)/python -m qa.reference
 
-clean: ## remove the virtual environment and everything the workflow made
-	rm -rf .venv .venv-alliance .snakemake results resources/models resources/datasets checkpoints logs report.html
+# .snakemake stays: by it Snakemake knows from which settings and code each result was made.
+clean: ## remove the virtual environments and caches; results stay
+	rm -rf .venv .venv-alliance .hypothesis .pytest_cache .ruff_cache
+	find Snakefile workflow tests benchmarks envs resources/demo .ci -name __pycache__ -prune -exec rm -rf {} +
+
+MADE := results resources/models resources/datasets checkpoints logs report.html .snakemake
+
+clean-results: ## remove all that the workflow made, trained models and downloads too: asks first, unless SURE=1
+	@test "$(SURE)" = 1 || { printf 'Remove $(MADE), every trained model among them? Type yes: '; \
+	  read -r answer && test "$$answer" = yes; } || { echo "nothing was removed"; exit 1; }
+	rm -rf $(MADE)

@@ -85,13 +85,16 @@ onstart:
 
 
 onsuccess:
+    import orphans
     from qa import comparison
 
-    forget_results("checkpoints")
+    orphans.after_jobs(workflow)
     compared = comparison.closing_message("results/comparison.csv")
     print(tables.closing_message("results/summary.csv", compared) + usage.closing_message("results/resources.csv"))
 
 
 onerror:
-    forget_results("checkpoints")
+    import orphans
+
+    orphans.after_jobs(workflow)
     print(failures.report(log))

@@ -144,7 +144,7 @@ def of_runs(counts: tuple[int, ...] = RUNS) -> None:
             before, used = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
             subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             wall, after = time.perf_counter() - before, resource.getrusage(resource.RUSAGE_CHILDREN)
-            taken.append(after.ru_utime - used.ru_utime)
+            taken.append(after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime)
             print(f"{count:4} runs x {len(SEEDS)} seeds: {wall:6.1f} s, of processor {taken[-1]:6.1f} s", flush=True)
     print(f"exponent {math.log(taken[-1] / taken[-2]) / math.log(counts[-1] / counts[-2]):.2f}")
 

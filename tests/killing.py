@@ -167,10 +167,8 @@ def killed(project: Project, moment: Moment, *arguments: str, config: str = "tin
             run.kill_tree()
             return True
         if moment.what == "snakemake":
-            stages = run.stages("train")
-            run.process.kill()
+            run.process.kill()  # its stages run on: the next run waits for them
             run.process.wait()
-            psutil.wait_procs(stages)  # until then a run is refused, as it should be
             return True
         hit = [_kill(process) for process in run.stages(moment.stage)]
         code = run.process.wait()

@@ -15,10 +15,13 @@ port, to which no token may go; the others are listed by their git SHA-1 and sen
 
 import hashlib
 import json
+import ssl
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import yaml
@@ -62,6 +65,7 @@ class _Fault:
     hang: float | None = None
     location: str | None = None
     drip: float | None = None
+    more: int | None = None
 
 
 @dataclass
@@ -75,6 +79,8 @@ class StandInHub:
     """The namespaces that each token may write to; an unknown token is refused (401), another namespace too (403)."""
     stored: dict[str, bytes] = field(default_factory=dict)
     """Large files that were uploaded, by their SHA-256."""
+    certificate: Path | None = None
+    """A file with a certificate and its key, for https."""
 
     def __post_init__(self):
         self._repos: dict[tuple[str, str, str], _Repo] = {}
@@ -85,8 +91,13 @@ class StandInHub:
     def __enter__(self) -> "StandInHub":
         handler = type("Handler", (_Handler,), {"hub": self})
         self._servers = [ThreadingHTTPServer(("127.0.0.1", 0), handler) for _ in range(2)]
-        self.url, self.storage_url = (f"http://127.0.0.1:{server.server_port}" for server in self._servers)
+        scheme = "https" if self.certificate else "http"
+        self.url, self.storage_url = (f"{scheme}://127.0.0.1:{server.server_port}" for server in self._servers)
         for server in self._servers:
+            if self.certificate:
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+                context.load_cert_chain(self.certificate)
+                server.socket = context.wrap_socket(server.socket, server_side=True)
             server.daemon_threads, server.block_on_close = True, False
             threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         return self
@@ -125,6 +136,7 @@ class StandInHub:
         hang: float | None = None,
         location: str | None = None,
         drip: float | None = None,
+        more: int | None = None,
     ) -> None:
         """Order a fault for the next `times` requests (HEAD or GET) whose path matches `path` (fnmatch, no query).
 
@@ -132,10 +144,11 @@ class StandInHub:
         EntryNotFound), `body` and, for a redirect, `location`. `hang` waits so many seconds, then closes without an
         answer. `truncate` announces the whole body, sends that many bytes of it and closes, after `hang` seconds if
         both are given. `wrong` sends other bytes of the same length, `drip` a tenth of the body at a time, so many
-        seconds apart. The last three wait for the answer that carries the file, past the redirect.
+        seconds apart. `more` states no length and sends the file again and again, up to so many bytes. The last four
+        wait for the answer that carries the file, past the redirect.
         Of several faults that match, the one ordered first and not yet used up counts.
         """
-        self._faults.append(_Fault(path, times, status, error_code, body, truncate, wrong, hang, location, drip))
+        self._faults.append(_Fault(path, times, status, error_code, body, truncate, wrong, hang, location, drip, more))
 
     def heal(self) -> None:
         """Cancel all faults."""
@@ -148,7 +161,7 @@ class StandInHub:
     def _fault_for(self, path: str, carries_file: bool) -> _Fault | None:
         with self._lock:
             for fault in self._faults:
-                needs_file = fault.truncate is not None or fault.wrong or fault.drip is not None
+                needs_file = fault.wrong or any(n is not None for n in (fault.truncate, fault.drip, fault.more))
                 if fault.times > 0 and fnmatchcase(path, fault.pattern) and (carries_file or not needs_file):
                     fault.times -= 1
                     return fault
@@ -255,7 +268,19 @@ class _Handler(Uploads, BaseHTTPRequestHandler):
             body = bytes(byte ^ 1 for byte in body)
         if fault and fault.truncate is not None:
             return self._answer(status, headers, body, send=fault.truncate, hang=fault.hang or 0)
+        if fault and fault.more is not None:
+            return self._send_on(status, headers, body, fault.more)
         return self._answer(status, headers, body, drip=fault.drip if fault else None)
+
+    def _send_on(self, status: int, headers: dict, body: bytes, most: int) -> None:
+        self.request_log.status, self.close_connection = status, True
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()  # the end of the connection is the body's
+        with suppress(ConnectionError):
+            for _ in range(0, most, len(body)):
+                self.wfile.write(body)
 
     def _answer(
         self,

@@ -1,5 +1,6 @@
 """A small chain with every stage, and ways to take something from one of its stages: room, rights, handles, memory."""
 
+import os
 import shlex
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chain import CONFIG, Project
+from killing import PRELOADED
 from qa.files import sha256_of_file, sha256_of_folder
 
 OWN_MOUNTS = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
@@ -59,18 +61,6 @@ STAGES = [
     Stage("report", ("results/report.html", "results/figures")),
 ]
 
-# Read by Python when it starts: the limits hold in the process of one stage, and not in Snakemake.
-LIMITS = """
-import os, resource, sys
-
-if any(".snakemake/scripts/" in word and word.endswith(".%s.py") for word in sys.orig_argv):
-    handles, group = %r, %r
-    if handles:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (handles, handles))
-    if group:
-        open(group, "w").write(str(os.getpid()))
-"""
-
 
 def copied(project: Project, folder: Path) -> Project:
     """A finished project in another place, time stamps and Snakemake's memory included."""
@@ -88,12 +78,9 @@ def hashes(folder: Path, targets: list[str]) -> dict[str, str]:
     return {name: digest for name, digest in found.items() if not name.endswith("README.md")}
 
 
-def limited(project: Project, stage: str, handles: int = 0, group: str = "") -> dict[str, str]:
-    """The environment in which one stage has so many file handles, or belongs to a group of processes."""
-    folder = project.path("limits")
-    folder.mkdir(exist_ok=True)
-    (folder / "sitecustomize.py").write_text(LIMITS % (stage, handles, group))
-    return {"PYTHONPATH": str(folder)}
+def at_writing(stage: str, deed: str) -> dict[str, str]:
+    """The environment in which something befalls one stage when it begins to write: `handles`, or a group's file."""
+    return {"PYTHONPATH": str(PRELOADED), "QA_AT_WRITING": f"{stage} {deed}"}
 
 
 def within_mounts(
@@ -102,22 +89,24 @@ def within_mounts(
     """Prepare mounts of its own, make targets with Snakemake, and do something after, such as to make them again."""
     again = ["--profile", project.profile, *targets, "--configfile", "tiny.yaml"]
     snakemake = shlex.join([sys.executable, "-m", "snakemake", *again])
-    script = (
-        f"{prepare}\n{snakemake}\ncode=$?\nls -d {shlex.join(targets)} 2> ls.txt\n{after.format(snakemake)}\nexit $code"
-    )
+    found = f"ls -d {shlex.join(targets)} > ls.txt 2> /dev/null"
+    script = f"{prepare}\n{snakemake}\ncode=$?\n{found}\n{after.format(snakemake)}\nexit $code"
     return subprocess.run(
         [*OWN_MOUNTS, script], cwd=project.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
 
 
 @contextmanager
-def memory_of(mebibytes: int) -> Iterator[str | None]:
-    """The file by which a process enters a group that the kernel kills when it takes more; None where root may not."""
+def no_more_memory() -> Iterator[str | None]:
+    """The file by which a process enters a group that the kernel kills at one page more; None without rights.
+
+    What it holds already counts as that of the group it was in.
+    """
     version_2 = (GROUPS / "cgroup.controllers").exists()
-    group = (GROUPS if version_2 else GROUPS / "memory") / f"qa-faults-{mebibytes}"
+    group = (GROUPS if version_2 else GROUPS / "memory") / f"qa-faults-{os.getpid()}"
     try:
         group.mkdir()
-        (group / ("memory.max" if version_2 else "memory.limit_in_bytes")).write_text(f"{mebibytes}M")
+        (group / ("memory.max" if version_2 else "memory.limit_in_bytes")).write_text("0")
     except OSError:
         yield None
         return

@@ -1,4 +1,4 @@
-"""Every kind of file between the stages, with one bit flipped or its end cut off, in a real run of Snakemake.
+"""Every kind of file between the stages, with one bit flipped, cut off or emptied, in a real run of Snakemake.
 
 The stage that would use it names it and uses nothing of it; the command of the message has it made anew, and the result
 is what it was.
@@ -59,11 +59,16 @@ def cut(path: Path, seed: str) -> None:
     path.write_bytes(content[: random.Random(seed).randrange(len(content))])
 
 
+def empty(path: Path, seed: str) -> None:
+    path.unlink()
+    path.touch()
+
+
 def largest(folder: Path, pattern: str) -> Path:
     return max(folder.glob(pattern), key=lambda path: path.stat().st_size)
 
 
-@pytest.mark.parametrize("damage", [flip, cut], ids=["flipped", "cut"])
+@pytest.mark.parametrize("damage", [flip, cut, empty], ids=["flipped", "cut", "emptied"])
 @pytest.mark.parametrize("pattern", FILES)
 def test_a_damaged_file_is_named_before_it_is_used_and_made_anew_by_the_command_told(
     pattern, damage, every_stage, tmp_path
@@ -79,8 +84,6 @@ def test_a_damaged_file_is_named_before_it_is_used_and_made_anew_by_the_command_
     told = re.search(r"ERROR (\S+): (\S+) (has|is) .*made anew: (rm -r .*) and run again; to take", done.stdout)
     assert told and damaged.name == Path(told[2]).name and damaged.is_relative_to(project.path(told[1])), done.stdout
     assert not wanted.exists()
-    if damage is cut:  # made anew as above, which takes longest
-        return
     subprocess.run(told[4], shell=True, cwd=project.folder, check=True)
     done = project.snakemake(target)
     assert done.returncode == 0, done.stdout

@@ -15,6 +15,7 @@ import pytest
 import tiny
 from killing import SEED, results_in
 from qa.encoding import load_tokenizer
+from qa.files import sha256_of_folder
 from qa.squad import convert
 from qa.windows import tokenize
 
@@ -164,8 +165,15 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_a_checkpoint_of_another_configuration_or_version_is_not_resumed(name, trainings, undisturbed, tmp_path):
+def test_a_checkpoint_of_another_configuration_or_version_stays_and_is_not_resumed(
+    name, trainings, undisturbed, tmp_path
+):
     results, operations = undisturbed
-    half_trained(trainings, operations, tmp_path / "other", **OTHERS[name])
-    assert trainings.resumed(tmp_path / "other") == results
-    assert [attempt["resumed_at_step"] for attempt in attempts(tmp_path / "other")] == [0]
+    folder = tmp_path / "other"
+    other = half_trained(trainings, operations, folder, **OTHERS[name])
+    before = sha256_of_folder(other)
+    assert trainings.train(folder, operations // 2)[0] == signal.SIGKILL
+    assert sha256_of_folder(other) == before  # for whoever changes back
+    assert trainings.resumed(folder) == results
+    assert attempts(folder)[0]["resumed_at_step"] == 0
+    assert not other.exists()  # now that this training has succeeded

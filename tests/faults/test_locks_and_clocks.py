@@ -155,6 +155,8 @@ def test_a_file_that_appears_too_late_fails_the_job_and_is_made_again(project, e
     done = project.snakemake("--latency-wait", "1", **late)
     assert done.returncode == 1 and "Missing files after 1 seconds" in done.stdout
     time.sleep(9)
+    assert (project.path(PART).parent / "answers.json").exists()
+    assert "postprocess" in project.would_run()
     done = project.snakemake()
     assert done.returncode == 0, done.stdout
     assert results_of(project) == results_of(every_stage)

@@ -156,6 +156,9 @@ def is_right(row: dict[str, Any]) -> bool:
         return False
     if not all(isinstance(row.get(key), str) and _whole(row[key]) for key in ("question", "context")):
         return False
+    title = row.get("title")
+    if not (title is None or _is_number(title) or (isinstance(title, str) and _whole(title))):
+        return False
     if isinstance(answers, str):
         try:
             answers = json.loads(answers)

@@ -64,6 +64,8 @@ def judged(rows: list[dict], misaligned: str, found: list[dict] | None, refusal_
     assert [row["id"] for row in found] == [str(row["id"]) for row in rows]
     for row, given_row in zip(found, rows, strict=True):
         assert (row["context"], row["question"]) == (given_row["context"], given_row["question"])
+        title = given_row.get("title")
+        assert row["title"] == ("" if title is None else str(title))
         wanted = damage.answers_of(given_row)
         if misaligned == "drop":
             wanted = [answer for answer in wanted if damage.stands(answer, row["context"])]

@@ -2,9 +2,13 @@
 
 QA_KILLED_AT=`STAGE NUMBER` ends the stage's script, and all that belongs to it, at a file operation (`snakemake` is
 Snakemake itself). QA_LATE=`STAGE SECONDS`: its files get their final names so much later, as on a slow file system.
+QA_AT_WRITING=`STAGE DEED` does something just before the first of its results is written aside: `stop` halts it as
+SIGSTOP does, `handles` leaves it no more file handles, any other word is a file to write its number to, such as that of
+a group of processes.
 """
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -23,8 +27,8 @@ def script() -> str:
     return "snakemake" if "--profile" in sys.orig_argv else ""
 
 
-def at_operation(number: int, folder: str, action: Callable[[], None]) -> list[int]:
-    """Do something before the `number`-th operation that changes a file below a folder.
+def at_operation(number: int, folder: str, action: Callable[[], None], ending: str = "") -> list[int]:
+    """Do something before the `number`-th operation that changes a file, of a name that ends so, below a folder.
 
     Returns a list of how many there still are to go.
     """
@@ -36,6 +40,8 @@ def at_operation(number: int, folder: str, action: Callable[[], None]) -> list[i
             return
         name = arguments[0]
         if not isinstance(name, str | os.PathLike) or "__pycache__" in os.fspath(name):
+            return
+        if not os.fspath(name).endswith(ending):
             return
         where = Path()
         if event in REMOVING and arguments[1] >= 0:  # as rmtree does, by an open folder
@@ -61,6 +67,18 @@ def late(seconds: str) -> None:
     os.replace = replace
 
 
+def at_writing(deed: str) -> None:
+    """Do it: see above."""
+    if deed == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    elif deed == "handles":
+        lowest = os.dup(0)  # the next that would be given
+        os.close(lowest)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, lowest))
+    else:
+        Path(deed).write_text(str(os.getpid()))
+
+
 if "QA_LATE" in os.environ:
     stage, seconds = os.environ["QA_LATE"].split()
     if script() == stage:
@@ -69,3 +87,8 @@ if "QA_KILLED_AT" in os.environ:
     stage, number = os.environ["QA_KILLED_AT"].split()
     if script() == stage:
         at_operation(int(number), str(Path.cwd()), lambda: os.killpg(os.getpgrp(), signal.SIGKILL))
+if "QA_AT_WRITING" in os.environ:
+    stage, deed = os.environ["QA_AT_WRITING"].split()
+    if script() == stage:
+        for folder in ("results", "resources"):  # what is removed first is an older `.NAME.partial`
+            at_operation(1, folder, lambda: at_writing(deed), ".partial")

@@ -15,7 +15,7 @@ DEMO = "config/demo.yaml"
 SEED = "results/demo/seed-42"
 ANSWERS = f"{SEED}/demo/validation"
 LIGHT = ("download", "records", "hold_out", "calibrate", "postprocess", "score", "explain", "summarize", "compare")
-LIGHT += ("package",)
+LIGHT += ("package", "report")
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """Asking a model: the answers of the workflow's own stages, from the command line and from Python, or one sentence."""
 
+import errno
 import io
 import json
 import os
@@ -302,3 +303,13 @@ def test_a_models_package_tells_what_was_calibrated_since_unless_it_is_of_other_
     tiny.save_model(tmp_path / "package", [*TEXTS, "other words entirely, zyx"], dropout=0.2, family=tiny.unigram)
     with pytest.raises(InputError, match="not calibrated yet"):
         Reader(tmp_path / "model")
+
+
+def test_what_the_machine_lacks_is_told_in_one_line(monkeypatch, capsys):
+    def fails(options):
+        raise RuntimeError("cannot load") from OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(ask, "_run", fails)
+    assert ask.main(["--model", "m", "--context", "c", "Who?"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and "ulimit -n" in said and said.count("\n") == 1

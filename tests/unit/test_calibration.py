@@ -216,7 +216,7 @@ def log_loss(made, threshold, temperature, prior):
         weight = 1.0 if prior is None else (prior / share if not golds else (1 - prior) / (1 - share))
         answered = bool(candidates) and null - candidates[0][1] <= threshold
         right = raw_scores({"x": golds}, {"x": candidates[0][0] if answered else ""})[0]["x"]
-        every = [value for _, value in candidates] + [null]
+        every = [value for _, value in candidates] + [null - threshold]
         weights = [math.exp((value - max(every)) / temperature) for value in every]
         chance = weights[0 if answered else -1] / math.fsum(weights)
         losses -= weight * math.log(max(chance if right else 1 - chance, confidence.LEAST_CHANCE))
@@ -294,17 +294,17 @@ def test_metric_and_prior_are_those_of_the_decoding(tmp_path):
     assert found["f1", 0.6]["exact"] == pytest.approx(100 * (0.4 * 16 / 40 + 0.6))
 
 
-def test_scores_that_were_doubled_have_twice_the_threshold_and_the_temperature(tmp_path):
+def test_scores_half_as_large_have_half_the_threshold_and_the_temperature(tmp_path):
     spans, windows, records = graded(tmp_path)
     once = calibrate([[spans]], [[windows]], [records], DECODING, tmp_path / "c.json")
-    louder = Spans.read(spans)
+    softer = Spans.read(spans)
     for name in ("start_logit", "end_logit", "null_score"):
-        setattr(louder, name, 2 * getattr(louder, name))
-    louder.write(tmp_path / "louder")
-    twice = calibrate([[str(tmp_path / "louder")]], [[windows]], [records], DECODING, tmp_path / "d.json")
-    assert confidence.LOWEST < once["temperature"] < confidence.HIGHEST / 2
-    assert twice["temperature"] == pytest.approx(2 * once["temperature"], rel=1e-4)
-    assert once["null_threshold"] == 6 and twice["null_threshold"] == 12
+        setattr(softer, name, getattr(softer, name) / 2)
+    softer.write(tmp_path / "softer")
+    half = calibrate([[str(tmp_path / "softer")]], [[windows]], [records], DECODING, tmp_path / "d.json")
+    assert 2 * confidence.LOWEST < once["temperature"] < confidence.HIGHEST
+    assert half["temperature"] == pytest.approx(once["temperature"] / 2, rel=1e-4)
+    assert once["null_threshold"] == 6 and half["null_threshold"] == 3
 
 
 def test_questions_without_titles_are_of_no_article(tmp_path):
@@ -338,10 +338,13 @@ def test_an_ensembles_threshold_is_that_of_its_averaged_answers(tmp_path):
         assert all(bool(answers[key]) == (value <= calibration["null_threshold"]) for key, value in differences.items())
         listed = parquet.read_table(outputs["nbest"]).to_pylist()
         for row in listed:
-            scores = np.array([each["score"] for each in row["candidates"]] + [row["null_score"]])
+            null = row["null_score"] - calibration["null_threshold"]
+            scores = np.array([each["score"] for each in row["candidates"]] + [null])
             expected = np.exp((scores - scores.max()) / calibration["temperature"])
             found = [each["probability"] for each in row["candidates"]] + [row["null_probability"]]
             assert found == pytest.approx((expected / expected.sum()).tolist())
+            silent = not answers[row["id"]]
+            assert silent == (row["null_probability"] > max(found[:-1], default=0))  # what is most probable
 
 
 def of_one_kind(folder, answerable):
@@ -370,7 +373,12 @@ def test_where_all_have_an_answer_none_is_left_without(tmp_path, caplog):
     result = calibrate(*of_one_kind(tmp_path, answerable=True), DECODING, tmp_path / "c.json")
     assert result["null_threshold"] >= 1e6 and result["unanswerable"] == 0
     assert "every question is answered" in caplog.text
-    with_prior = calibrate(
-        *of_one_kind(tmp_path, answerable=True), {**DECODING, "unanswerable_prior": 0.5}, tmp_path / "c.json"
-    )
-    assert with_prior["null_threshold"] == result["null_threshold"]
+
+
+def test_none_that_is_unanswerable_cannot_stand_for_a_share_of_them(tmp_path):
+    decoding = {**DECODING, "unanswerable_prior": 0.5}
+    with pytest.raises(InputError, match="cannot stand for a share of 0.5 .*unanswerable_prior.*calibrate_on"):
+        calibrate(*of_one_kind(tmp_path, answerable=True), decoding, tmp_path / "c.json")
+    assert not (tmp_path / "c.json").exists()
+    decoding["unanswerable_prior"] = 0.0
+    assert calibrate(*of_one_kind(tmp_path, answerable=True), decoding, tmp_path / "c.json")["null_threshold"] >= 1e6

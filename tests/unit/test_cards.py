@@ -115,7 +115,7 @@ def test_every_part_that_a_reader_looks_for_is_there():
         f"commit {'c' * 40}, with changes that are not committed",
         "2 x NVIDIA A100",
         "600 held-out questions, 33 % of them unanswerable",
-        "the share held out of it, 5% in whole articles",
+        "the share held out of it, 5% by whole articles or contexts",
         "Answers of more than 30 tokens",
         "> 1.2346  # the null threshold",
     ):

@@ -50,6 +50,7 @@ def test_the_latest_checkpoint_is_that_of_the_most_steps_where_time_stamps_are_e
         for step in steps:
             checkpoint = tmp_path / "run" / "seed-1" / training / f"checkpoint-{step}"
             checkpoint.mkdir(parents=True)
+            (checkpoint / "model.safetensors").write_text("weights")
             checkpoints.mark_complete(checkpoint, 9)
             os.utime(checkpoint / "complete.json", (1000, 1000 if training == "a" else 990))
     latest = checkpoints.latest_of("run", "seed-1-latest", tmp_path)

@@ -1,9 +1,12 @@
 """Rarer faults of networks and servers during downloads, and two downloads of the same thing."""
 
 import re
+import shutil
+import subprocess
 
 import pytest
 
+from qa.downloads import endpoint
 from qa.hub import fetch_dataset, fetch_model
 from small_hub import (
     COMMIT,
@@ -17,6 +20,7 @@ from small_hub import (
     refusal,
     wait_until,
 )
+from stand_in_hub import StandInHub
 
 LONGER, SHORTER = WEIGHTS + b"more", WEIGHTS[:-4]
 
@@ -43,6 +47,74 @@ def test_a_length_that_stays_wrong_is_refused_with_both_numbers(body, hub, targe
     message = refusal(fetch_model, REPO, target, QUICK)
     assert f"{len(body):,} bytes where {len(WEIGHTS):,} are expected" in message and "model.safetensors" in message
     assert not target.exists() and not list(aside_of(target).glob("model.safetensors*"))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_server_that_never_ends_is_left_once_more_came_than_stated(name, hub, target):
+    """Neither is the disk filled, nor is it waited for."""
+    hub.fail(f"*/{name}", more=2**26)
+    message = refusal(fetch_model, REPO, target, QUICK)
+    came, stated = re.search(rf"fetching {name}: ([\d,]+) bytes where ([\d,]+) are expected", message).groups()
+    assert stated == f"{len(MODEL[name]):,}" and int(came.replace(",", "")) < len(MODEL[name]) + 2**20
+    assert not target.exists() and not list(aside_of(target).glob(f"{name}*"))
+
+
+def test_an_endless_answer_to_a_request_for_the_rest_is_left_too(hub, target):
+    hub.fail("/storage/*", truncate=100_000, times=1)
+    hub.fail("/storage/*", more=2**26, times=1)
+    hub.fail("/storage/*", wrong=True, times=1)
+    message = refusal(fetch_model, REPO, target, QUICK)
+    assert "sha256" in message and [r.range for r in hub.asked("/storage/*")] == [None, "bytes=100000-", None]
+
+
+@pytest.mark.parametrize("host", ["mirror.example", "localhost.example", "10.0.0.1", "[2001:db8::1]", "0.0.0.0"])
+def test_a_mirror_without_https_is_refused_before_any_request_for_the_tokens_sake(host, hub, target, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", f"http://user:secret@{host}:80/hub")
+    message = refusal(fetch_model, REPO, target, QUICK)
+    assert f"an http address of {host.strip('[]')}: a token would go there in clear" in message
+    assert "must begin with https://" in message and "secret" not in message and not hub.requests
+
+
+@pytest.mark.parametrize("address", ["http://localhost:1", "HTTP://127.9.0.1:1", "http://[::1]:1/hub", "https://a.b"])
+def test_https_anywhere_and_http_on_this_machine_are_endpoints(address, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", f"{address}/")
+    assert endpoint() == address
+
+
+@pytest.mark.parametrize("address", ["https://", "https://:443", "https://[::1", "ftp://a.b", "//a.b", "u:secret@a.b"])
+def test_an_endpoint_that_is_no_address_is_refused_without_its_password(address, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    message = refusal(endpoint)
+    assert "it must begin with https:// and name a host" in message and "secret" not in message
+
+
+@pytest.fixture
+def self_signed(tmp_path):
+    """A certificate for 127.0.0.1 that nobody vouches for, and its key, in one file."""
+    if not shutil.which("openssl"):
+        pytest.skip("needs openssl")
+    file = tmp_path / "self-signed.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(file), "-out", str(tmp_path / "public.pem")]
+    subprocess.run(command, check=True, capture_output=True)
+    file.write_text(file.read_text() + (tmp_path / "public.pem").read_text())
+    return file
+
+
+def test_a_server_with_a_certificate_of_its_own_making_is_refused_at_once_unless_it_is_trusted(
+    self_signed, hub, target, monkeypatch
+):
+    with StandInHub(certificate=self_signed) as other:
+        other.add_repo("model", "someone/tiny", COMMIT, MODEL)
+        monkeypatch.setenv("HF_ENDPOINT", other.url)
+        message = refusal(fetch_model, REPO, target, QUICK)
+        assert "127.0.0.1 shows a certificate that this machine does not trust" in message
+        assert "self-signed certificate" in message.replace("self signed", "self-signed")
+        assert "attempts" not in message and not other.requests and not target.exists()
+        trusting = in_another_process(target, SSL_CERT_FILE=str(self_signed.with_name("public.pem")))
+        _, said = trusting.communicate(timeout=60)
+        assert trusting.returncode == 0, said
+    assert contents(target).items() >= MODEL.items()
 
 
 @pytest.mark.parametrize("path", ["/api/models/*", "*/resolve/*/config.json", "/storage/*"])

@@ -28,7 +28,7 @@ def chosen(pairs: list[tuple[str, str]], share: float) -> list[bool]:
     for name, column in zip(("title", "context"), zip(*pairs, strict=True), strict=True):
         texts[name] = sorted(set(column))
         places.append(np.array([texts[name].index(text) for text in column]))
-    return held_out(*places, texts, share).tolist()
+    return held_out(*places, texts, share)[0].tolist()
 
 
 def articles(count: int, each: int) -> list[tuple[str, str]]:

@@ -347,7 +347,7 @@ def test_a_result_that_nobody_took_note_of_is_taken_and_not_trained_again(inputs
     assert "after Snakemake had gone: its result is taken" in caplog.text
     assert {name: path.read_bytes() for name, path in outputs_of(tmp_path).items() if path.is_file()} == made
     assert sha256_of_folder(tmp_path / "model") == weights
-    checkpoints.forget_results(tmp_path / "checkpoints")
+    checkpoints.forget_results(tmp_path / "checkpoints" / "r" / "seed-1")
     assert not (tmp_path / "checkpoints").exists() and sha256_of_folder(tmp_path / "model") == weights
     train(inputs, tmp_path)
     assert len(json.loads((tmp_path / "manifest.json").read_text())["attempts"]) == 1

@@ -170,6 +170,13 @@ WRONG = {
         {"pupil": {"evaluate_on": ["mills/more"], "teacher": "both"}},
         "config: runs.pupil.teacher: run `both` trains on mills/more, which this run is judged or calibrated on",
     ),
+    "a teacher whose own teacher has seen what the pupil is judged on": (
+        {
+            "small": {"evaluate_on": ["mills/validation"], "teacher": "both"},
+            "pupil": {"evaluate_on": ["mills/more"], "teacher": "small"},
+        },
+        "config: runs.pupil.teacher: run `both` trains on mills/more, which this run is judged or calibrated on",
+    ),
     "a teacher that has seen what calibrates its pupil": (
         {"pupil": {"decodings": ["calibrated"], "hold_out": 0.2, "teacher": "other"}},
         "config: runs.pupil.teacher: run `other` trains on held-out questions of mills/train",

@@ -55,6 +55,21 @@ def test_a_check_that_breaks_or_hangs_is_a_warning_and_the_others_count():
     assert found[0].text.startswith("broken: not checked (IndexError") and "0.3 s" in found[1].text
 
 
+def test_what_a_check_had_found_before_it_broke_or_hung_counts():
+    def broken():
+        yield problem("it")
+        raise KeyError("size")
+
+    def hanging():
+        yield problem("that")
+        time.sleep(30)
+
+    found = findings.collected({"broken": broken, "hanging": hanging}, 0.3)
+    assert kinds(found) == [PROBLEM, WARNING, PROBLEM, WARNING]
+    assert found[1].text == "broken: not checked to the end (KeyError: 'size')"
+    assert found[3].text == "hanging: not checked to the end, it took more than 0.3 s"
+
+
 def test_every_problem_is_in_the_message_and_nothing_else():
     text = preflight.message([problem("one"), right("fine"), warning("perhaps"), problem("two")])
     assert text.splitlines() == ["Preflight found 2 problems; nothing was queued:", "  1. one", "  2. two"]
@@ -178,6 +193,44 @@ def test_a_download_without_its_record_is_named(downloaded, content):
     if content:
         (downloaded / "source.json").write_text(content)
     assert only(checked(), PROBLEM).startswith(f"{FOLDER}: its source.json is missing or broken")
+
+
+DAMAGES = {
+    "size misspelt": lambda files: {**files, "config.json": {"sise": 1, "sha256": "0"}},
+    "sha256 misspelt": lambda files: {**files, "config.json": {"size": 1, "sha265": "0"}},
+    "size no number": lambda files: {**files, "config.json": {"size": "1", "sha256": "0"}},
+    "entry a list": lambda files: {**files, "config.json": [1, "0"]},
+    "entry null": lambda files: {**files, "config.json": None},
+    "files a list": lambda files: list(files),
+    "no files": lambda files: {},
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_record_is_the_problem_of_its_folder_and_hides_no_other(downloaded, damage):
+    (downloaded / "model.safetensors").write_bytes(WEIGHTS[:100])
+    record = json.loads((downloaded / "source.json").read_text())
+    other = downloaded.with_name("other")
+    other.mkdir()
+    (other / "source.json").write_text(json.dumps({**record, "files": DAMAGES[damage](record["files"])}))
+    found = list(check_downloads((FOLDER, str(other), "gone"), VERIFIED))
+    assert kinds(found) == [PROBLEM] * 3
+    assert "model.safetensors has 100 bytes" in found[0].text
+    assert found[1].text.startswith(f"{other}: its source.json is missing or broken: remove {other}")
+    assert found[2].text.startswith("gone: its source.json is missing or broken")
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"files": {"n": {"size": ' + "1" * 10_000 + "}}}", "\xff"])
+def test_a_record_that_python_cannot_read_is_broken(downloaded, content):
+    (downloaded / "source.json").write_text(content, encoding="latin-1")
+    assert "its source.json is missing or broken" in only(checked(), PROBLEM)
+
+
+def test_a_name_that_no_file_can_have_is_missing(downloaded):
+    record = json.loads((downloaded / "source.json").read_text())
+    record["files"]["config\0json"] = record["files"].pop("config.json")
+    (downloaded / "source.json").write_text(json.dumps(record))
+    assert "is missing: remove" in only(checked(), PROBLEM)
 
 
 @pytest.mark.parametrize("memory", ["{", "[1]", '{"resources/models/tiny/config.json": 3}'])

@@ -66,7 +66,8 @@ def test_metrics_are_the_official_ones_with_thresholds_over_the_best_texts(tmp_p
     assert {key: found[key] for key in official} == official and official["best_exact"] > official["exact"]
     assert found["interval"]["resampled"] == "articles"
     for name, (low, high) in found["intervals"].items():
-        assert low < found[name] < high
+        assert low < high and (low < found[name] < high or name.startswith("ece"))  # its bias is taken off
+    assert found["interval"]["resamples_of_confidence"] == 200
 
 
 def test_questions_of_few_articles_are_drawn_one_by_one(tmp_path):

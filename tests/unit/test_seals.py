@@ -66,7 +66,7 @@ def test_truncated_swapped_and_zeroed_bytes_are_noticed(tmp_path_factory, conten
     assert bool(seals.fault_of(file)) == (changed != content)
 
 
-def test_the_message_names_the_file_the_fault_and_commands_that_help(made, tmp_path):
+def test_the_message_names_the_file_the_fault_and_commands_that_help(made):
     answers, model = made
     answers.write_text("{}")
     (model / "sub" / "weights").unlink()
@@ -74,7 +74,8 @@ def test_the_message_names_the_file_the_fault_and_commands_that_help(made, tmp_p
     assert f"{answers}: answers.json has 2 bytes where 17 were written" in message
     assert f"{model}: sub/weights is missing" in message
     taken = re.search(r"to take it as it is: (rm .*)", message).group(1)
-    assert subprocess.run(taken, shell=True, check=True) and seals.main([str(tmp_path)]) == 0
+    assert subprocess.run(taken, shell=True, check=True)
+    seals.check(made)
 
 
 def test_to_make_it_anew_the_command_of_the_message_removes_it_with_its_seal(made):
@@ -84,10 +85,19 @@ def test_to_make_it_anew_the_command_of_the_message_removes_it_with_its_seal(mad
     assert subprocess.run(anew, shell=True, check=True) and answers.exists() and not model.exists()
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"answers.json": 5}', '{"answers.json": {"size": "17"}}'])
-def test_a_broken_seal_is_no_free_pass(content, made):
+@pytest.mark.parametrize("content", ["", "{}", "[]", "{", '{"answers.json": 5}', '{"answers.json": {"size": "17"}}'])
+def test_a_broken_seal_is_no_free_pass(content, made, tmp_path, capsys):
     seals.seal_of(made[0]).write_text(content)
-    assert "answers.json" in refusal(made[0])
+    assert f"{made[0]}: its seal is broken" in refusal(made[0])
+    assert seals.main([str(tmp_path)]) == 1 and "its seal is broken" in capsys.readouterr().err
+
+
+def test_a_seal_that_names_nothing_is_broken_unless_the_folder_is_empty(made, tmp_path):
+    seals.seal_of(made[1]).write_text("{}")
+    assert f"{made[1]}: its seal is broken (it names no file)" in refusal(made[1])
+    (tmp_path / "empty").mkdir()
+    seals.seal([tmp_path / "empty"])
+    seals.check([tmp_path / "empty"])
 
 
 def test_a_name_with_spaces_and_quotes_is_quoted_for_the_shell(tmp_path):
@@ -110,6 +120,18 @@ def test_the_command_line_names_all_that_is_damaged(made, capsys, tmp_path):
     made[0].write_text("[]")
     assert seals.main([str(tmp_path)]) == 1
     assert str(made[0]) in capsys.readouterr().err
+
+
+def test_the_command_line_passes_nothing_that_it_has_not_compared(made, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert seals.main([str(tmp_path), "nosuch"]) == 1
+    assert "no such folder: nosuch" in capsys.readouterr().err
+    (tmp_path / "unsealed").mkdir()
+    (tmp_path / "unsealed" / "x.json").touch()
+    assert seals.main(["unsealed"]) == 1
+    assert "unsealed: nothing there has a seal" in capsys.readouterr().err
+    assert seals.main() == 1
+    assert "resources, results: nothing there has a seal" in capsys.readouterr().err
 
 
 STAGE = """

@@ -1,6 +1,7 @@
 """Records: every kind of file reads to the same questions, and a fault is named by file, id and kind."""
 
 import csv
+import errno
 import gzip
 import json
 import shutil
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 
 import tiny
+from qa import question_files
 from qa.errors import InputError
 from qa.squad import convert, read, split_files
 
@@ -128,11 +130,20 @@ FAULTS = {
     "question missing": ({"question": ...}, "id 'q1': `question` is missing"),
     "context a number": ({"context": 7}, "id 'q1': `context` is int, not text"),
     "half a character": ({"context": "a\ud800"}, "id 'q1': `context` holds half a surrogate pair"),
+    "title a list": ({"title": ["t"]}, "id 'q1': `title` is list, not text"),
+    "title a truth value": ({"title": False}, "id 'q1': `title` is bool, not text"),
+    "half a character in the title": ({"title": "a\ud800"}, "id 'q1': `title` holds half a surrogate pair"),
     "question blank": ({"question": " "}, "id 'q1': `question` is empty"),
     "answers missing": ({"answers": ...}, "id 'q1': `answers` is missing"),
     "starts missing": ({"answers": {"text": ["aa"]}}, "needs the lists `text` and `answer_start`"),
     "lists differ": ({"answers": {"text": ["aa"], "answer_start": []}}, "equally long"),
     "start a text": ({"answers": {"text": ["aa"], "answer_start": ["0"]}}, "a whole number `answer_start`"),
+    "start a fraction": ({"answers": ..., "answer_text": "aa", "answer_start": 0.9}, "'0.9', not a whole number"),
+    "start infinite": ({"answers": ..., "answer_text": "aa", "answer_start": float("inf")}, "'inf', not a whole"),
+    "start no number": ({"answers": ..., "answer_text": "aa", "answer_start": float("nan")}, "'nan', not a whole"),
+    "start a truth value": ({"answers": ..., "answer_text": "aa", "answer_start": False}, "'False', not a whole"),
+    "answer the number 0": ({"answers": ..., "answer_text": 0, "answer_start": 0}, "an answer needs a text `text`"),
+    "answer false": ({"answers": ..., "answer_text": False, "answer_start": 0}, "an answer needs a text `text`"),
     "impossible yet answered": ({"is_impossible": True}, "`is_impossible` is true, yet there are answers"),
     "misplaced": ({"answers": {"text": ["bb"], "answer_start": [0]}}, r"id 'q1': 'bb' at 0, where 'aa bb aa' stands"),
     "negative": ({"answers": {"text": ["aa"], "answer_start": [-2]}}, "id 'q1': 'aa' at -2"),
@@ -154,6 +165,22 @@ def test_an_id_used_twice_is_named(tmp_path):
     path = tiny.write_squad(tmp_path / "a.json", questions=2)
     with pytest.raises(InputError, match="id 'q-0' is in .*a.json already"):
         convert([path, path], tmp_path / "r.parquet")
+
+
+TWICE = {
+    "q.jsonl": b'{"id": "a", "context": "c", "question": "?", "answers": [], "id": "b"}\n',
+    "list.json": b'[{"id": "a", "context": "c", "question": "?", "answers": [], "id": "b"}]',
+    "nested.json": b'{"data": [{"paragraphs": [{"context": "c", "qas": [{"id": "a", "question": "?", "answers": [],'
+    b' "id": "b"}]}]}]}',
+}
+
+
+@pytest.mark.parametrize("name", TWICE)
+def test_a_key_twice_in_one_object_is_named_with_its_last_value(name, tmp_path):
+    path = tmp_path / name
+    path.write_bytes(TWICE[name])
+    with pytest.raises(InputError, match=f"{name}.*an object has the key 'id' twice, at last with 'b'"):
+        list(read(path))
 
 
 BROKEN = {
@@ -245,6 +272,46 @@ def test_cells_of_a_csv_stay_what_they_are(tmp_path):
     path.write_text("id,context,question,answer_text,answer_start\n007,NA is Namibia,null?,NA,0\n")
     (row,) = read(path)
     assert (row.id, row.question, row.answers[0].text) == ("007", "null?", "NA")
+
+
+@pytest.mark.parametrize("cut", ["q2,aa bb", "q2,aa bb,which?", "q2,aa bb,which?,aa"])
+def test_a_csv_that_is_cut_inside_a_row_is_refused_and_never_read_as_unanswerable(cut, tmp_path):
+    path = tmp_path / "c.csv"
+    path.write_text(f"id,context,question,answer_text,answer_start\nq1,aa bb,what?,aa,0\n{cut}")
+    with pytest.raises(InputError, match=r"c\.csv: cannot be read as csv \(line 3 has fewer cells than the first"):
+        list(read(path))
+
+
+def test_optional_columns_of_a_csv_may_be_missing_and_empty_answers_are_none(tmp_path):
+    path = tmp_path / "c.csv"
+    path.write_text("id,context,question,answer_text\nq1,aa bb,what?,\n")
+    (row,) = read(path)
+    assert (row.title, row.answers) == ("", ())
+
+
+def test_starts_of_a_column_with_gaps_are_whole_numbers(tmp_path):
+    path = tmp_path / "gaps.parquet"
+    rows = {"id": ["a", "b"], "context": ["aa bb"] * 2, "question": ["?"] * 2}
+    pd.DataFrame({**rows, "answer_text": ["bb", None], "answer_start": [3.0, None]}).to_parquet(path)
+    assert [[(a.text, a.start) for a in row.answers] for row in read(path)] == [[("bb", 3)], []]
+
+
+@pytest.mark.parametrize("title, text", [(1984, "1984"), (0, "0"), (None, ""), (..., ""), ("", "")])
+def test_a_title_that_is_a_whole_number_is_its_text_and_none_is_empty(title, text, tmp_path):
+    (row,) = read(one_question(tmp_path, title=title))
+    assert row.title == text
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_file_is_not_called_broken_where_the_machine_fails(kind, tmp_path, monkeypatch):
+    def failing(*_):
+        raise OSError(errno.EIO, "Input/output error")
+        yield
+
+    monkeypatch.setattr(question_files, f"_{kind}_rows", failing)
+    (tmp_path / f"q.{kind}").write_text("")
+    with pytest.raises(OSError, match="Input/output error"):
+        list(read(tmp_path / f"q.{kind}"))
 
 
 def test_the_files_of_a_split_come_in_the_order_of_the_source(tmp_path):

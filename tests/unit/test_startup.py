@@ -87,7 +87,8 @@ def imported(folder, rule, inputs, outputs, params, split="validation"):
 
 ANSWERS = {name: f"{name}.json" for name in ("answers", "null_scores", "nbest")}
 SCORED = [["r", "seed-1", "mills/validation", "n_best"]]
-SUMMARIZED = {"scored": SCORED, "swept": {}}
+SUMMARIZED = {"scored": SCORED, "calibrated": [["r", "seed-1", "n_best"]], "swept": {}}
+TOLD = {"metrics": ["metrics.json"], "calibrations": ["calibration.json"]}
 CALIBRATING = {"spans": ["spans.parquet"], "windows": ["windows"], "records": ["records.parquet"]}
 PAIRED = {"answers": ["answers.json"] * 2, "records": ["records.parquet"]}
 PAIRS = {
@@ -131,7 +132,7 @@ def modules(folder):
         "calibrate": imported(folder, "calibrate", CALIBRATING, {"found": "calibration.json"}, calibrated),
         "soft_targets": imported(folder, "soft_targets", taught, {"targets": "targets.parquet"}, {"temperature": 2.0}),
         "score": imported(folder, "score", ANSWERS | {"records": "records.parquet"}, {"m": "metrics.json"}, {}),
-        "summarize": imported(folder, "summarize", ["metrics.json"], {"table": "summary.csv"}, SUMMARIZED),
+        "summarize": imported(folder, "summarize", TOLD, {"table": "summary.csv"}, SUMMARIZED),
         "compare": imported(folder, "compare", PAIRED, {"table": "comparison.csv"}, PAIRS),
         "resources": imported(folder, "resources", {}, {"table": "resources.csv"}, {"expected": []}),
         "package": imported(folder, "package", PACKED, {"folder": "package"}, {"shared": SHARED}),

@@ -1,5 +1,6 @@
 """Model folders that cannot serve, each named in one sentence, before anything is computed with them."""
 
+import errno
 import json
 import pickle
 import shutil
@@ -11,7 +12,7 @@ import transformers
 import tiny
 from qa import hub
 from qa.encoding import load_tokenizer
-from qa.errors import InputError
+from qa.errors import InputError, shortage
 from qa.models import load_model
 
 
@@ -66,6 +67,32 @@ class Payload:
 
     def __reduce__(self):
         return open, (str(self.file), "w")
+
+
+SHORT = [(errno.EMFILE, "Too many open files"), (errno.EIO, "Input/output error"), (errno.ESTALE, "Stale file handle")]
+LOADERS = {
+    "AutoConfig": load_model,
+    "AutoModelForQuestionAnswering": load_model,
+    "AutoTokenizer": load_tokenizer,
+}
+
+
+@pytest.mark.parametrize("behind", [False, True])
+@pytest.mark.parametrize("number, words", [*SHORT, (errno.ENOSPC, "No space left on device")])
+@pytest.mark.parametrize("loader", LOADERS)
+def test_a_folder_is_not_called_unusable_for_what_the_machine_lacks(loader, number, words, behind, folder, monkeypatch):
+    def short_of_it(*_, **__):
+        try:
+            raise OSError(number, words)
+        except OSError as error:
+            if behind:
+                raise OSError("Can't load the model") from error
+            raise
+
+    monkeypatch.setattr(getattr(transformers, loader), "from_pretrained", short_of_it)
+    with pytest.raises(OSError) as caught:
+        LOADERS[loader](folder)
+    assert words in shortage(caught.value)
 
 
 ARCHITECTURES = {

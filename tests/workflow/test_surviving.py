@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from chain import Project
+from killing import PRELOADED, Run, leftovers, results_of
 from qa.files import sha256_of_folder
 
 pytestmark = pytest.mark.xdist_group("workflow")
+RECORDS = "results/records/mills/extra.parquet"
 
 
 def until(condition, seconds=240):
@@ -38,15 +41,46 @@ def attempts(project: Project) -> list[dict]:
     return json.loads(project.path("results/small/seed-1/manifest.json").read_text())["attempts"]
 
 
-def test_a_training_that_outlived_snakemake_is_not_trained_again(twin, changed):
+@pytest.fixture
+def outlived(twin, changed):
+    """A project with a training that ended well after its Snakemake was killed; its configuration."""
     changed["runs"] = {"small": changed["runs"]["small"] | {"training": {"max_steps": 40, "learning_rate": 1e-3}}}
     config = twin.configure(changed, "longer.yaml")
     killed_while_training(twin, config)
-    result = twin.path("checkpoints/small/seed-1")
-    until(lambda: list(result.glob("*/result/manifest.json")))
-    weights = sha256_of_folder(next(result.glob("*/result/model")))
+    until(lambda: list(twin.path("checkpoints/small/seed-1").glob("*/result/manifest.json")))
     assert twin.snakemake("--unlock", config=config).returncode == 0
-    done = twin.snakemake(config=config)
+    return config
+
+
+def nothing(project: Project, config: str) -> None:
+    pass
+
+
+def another_target(project: Project, config: str) -> None:
+    """A whole run that has nothing to do with the training."""
+    project.path(RECORDS).unlink()
+    done = project.snakemake(RECORDS, config=config)
+    assert done.returncode == 0, done.stdout
+
+
+def a_failing_job(project: Project, config: str) -> None:
+    """The run that is to take the result, but before that it fails elsewhere."""
+    project.path(RECORDS).unlink()
+    data = next(project.path("resources/datasets/mills/extra").glob("*.json"))
+    whole = data.read_bytes()
+    data.write_bytes(whole[:-1])
+    first = ("--cores", "1", "--prioritize", RECORDS)
+    done = project.snakemake("models", RECORDS, *first, config=config, QA_PREFLIGHT="off")
+    assert done.returncode == 1 and "ERROR resources/datasets/mills: extra/" in done.stdout, done.stdout
+    assert "its result is taken" not in done.stdout
+    data.write_bytes(whole)
+
+
+@pytest.mark.parametrize("between", [nothing, another_target, a_failing_job])
+def test_a_training_that_outlived_snakemake_is_not_trained_again(between, outlived, twin, changed):
+    weights = sha256_of_folder(next(twin.path("checkpoints/small/seed-1").glob("*/result/model")))
+    between(twin, outlived)
+    done = twin.snakemake(config=outlived)
     assert done.returncode == 0, done.stdout
     assert "after Snakemake had gone: its result is taken" in done.stdout
     assert sha256_of_folder(twin.path("results/small/seed-1/model")) == weights
@@ -54,6 +88,38 @@ def test_a_training_that_outlived_snakemake_is_not_trained_again(twin, changed):
     assert twin.would_run(changed) == set()
     changed["runs"]["small"]["training"]["learning_rate"] = 2e-3
     assert "train" in twin.would_run(changed)
+
+
+@pytest.mark.parametrize(
+    ("stage", "target"),
+    [
+        ("records", RECORDS),
+        ("tokenize_and_label", "results/windows/mills/extra/two-*"),
+        ("train", "results/small/seed-1/model"),
+        ("predict", "results/small/seed-1/mills/validation/spans.parquet"),
+    ],
+)
+def test_a_stage_that_outlived_snakemake_is_waited_for(stage, target, twin, finished):
+    made = next(twin.folder.glob(target))
+    target = made.relative_to(twin.folder).as_posix()
+    shutil.rmtree(made) if made.is_dir() else made.unlink()
+    first = Run(twin, target, PYTHONPATH=str(PRELOADED), QA_AT_WRITING=f"{stage} stop")
+    assert first.until(lambda: any(process.status() == "stopped" for process in first.stages(stage)))
+    (script,) = first.stages(stage)
+    first.process.kill()
+    first.process.wait()
+    assert twin.snakemake("--unlock").returncode == 0
+    second = Run(twin, target)
+    try:
+        waits = f"waiting for their results: {stage} "
+        assert second.until(lambda: waits in second.output.read_text()), second.output.read_text()
+        assert f"(process {script.pid})" in second.output.read_text() and not second.stages()
+        script.resume()
+        assert second.process.wait() == 0, second.output.read_text()
+    finally:
+        script.kill() if script.is_running() else None
+        second.kill_tree() if second.process.poll() is None else None
+    assert results_of(twin) == results_of(finished) and not leftovers(twin)
 
 
 def test_a_result_whose_record_snakemake_lost_is_noted_with_its_settings(twin, changed):

@@ -10,7 +10,7 @@ from pathlib import Path
 SCRIPTS = Path(workflow.current_basedir) / ".." / "scripts"
 sys.path.insert(0, str(SCRIPTS.resolve()))
 
-from qa import clocks, failures, interruption, needs, scores as tables, settings, sweeps, usage
+from qa import clocks, failures, interruption, lineage, needs, scores as tables, settings, sweeps, usage
 from qa.digest import code_digest
 from qa.errors import InputError
 

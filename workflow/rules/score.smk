@@ -32,7 +32,11 @@ rule score:
 
 rule summarize:
     input:
-        every_metrics(),
+        metrics=every_metrics(),
+        calibrations=[
+            f"results/{run}/{member}/calibration/{decoding}.json"
+            for run, member, decoding in lineage.calibrated(CONFIG, settings.scored(CONFIG))
+        ],
     output:
         report(
             "results/summary.csv",
@@ -50,6 +54,7 @@ rule summarize:
         "../../envs/qa.yaml"
     params:
         scored=list(settings.scored(CONFIG)),
+        calibrated=lineage.calibrated(CONFIG, settings.scored(CONFIG)),
         swept=sweeps.values_of_runs(CONFIG["sweeps"]),
         code=code("summarize"),
     message:

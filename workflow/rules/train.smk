@@ -5,7 +5,7 @@ training can be evaluated as the member `seed-{n}-latest`.
 """
 
 from qa import sharing
-from qa.checkpoints import forget_results, latest_of
+from qa.checkpoints import latest_of
 
 
 rule train:

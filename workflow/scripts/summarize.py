@@ -6,4 +6,6 @@ job = {"wildcards": {**snakemake.wildcards}, "threads": snakemake.threads, **sna
 with stage("summarize", snakemake.log[0], job, given=snakemake.input, made=snakemake.output):
     from qa import scores
 
-    scores.summarize(snakemake.params.scored, snakemake.input, snakemake.output[0], snakemake.params.swept)
+    given, params = snakemake.input, snakemake.params
+    calibrations = dict(zip(map(tuple, params.calibrated), given.calibrations, strict=True))
+    scores.summarize(params.scored, given.metrics, snakemake.output[0], params.swept, calibrations)

@@ -51,11 +51,13 @@ class Decision:
     null_probability: np.ndarray
 
 
-def decide(candidates: Candidates, threshold: float, temperature: float = 1.0) -> Decision:
+def decide(candidates: Candidates, threshold: float, temperature: float | None = None) -> Decision:
     """Weigh each record's candidates against null, all records at once.
 
-    No answer where null score - best score > `threshold` or there is no candidate (the official null rule). Scores are
-    divided by `temperature` for the probabilities alone.
+    No answer where null score - best score > `threshold` or there is no candidate (the official null rule). With
+    a `temperature` probabilities are calibrated: null scores are less by `threshold`, where it is finite, since it says
+    that they are too high by so much, and all scores are divided by `temperature`. What is decided is then what is most
+    probable.
     """
     record, score, null = candidates.record, candidates.score, candidates.null_score
     bounds = np.searchsorted(record, np.arange(len(null) + 1))
@@ -64,7 +66,9 @@ def decide(candidates: Candidates, threshold: float, temperature: float = 1.0) -
     best[some] = score[bounds[some]]
     difference = null - np.where(best > -np.inf, best, NO_SPAN)
     answered = (difference <= threshold) & (best > -np.inf)
-    return Decision(bounds, difference, answered, *probabilities(score, record, null, temperature))
+    if temperature is not None and np.isfinite(threshold):
+        null = null - threshold
+    return Decision(bounds, difference, answered, *probabilities(score, record, null, temperature or 1.0))
 
 
 def nbest_table(

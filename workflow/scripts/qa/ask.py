@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
-from qa.errors import InputError
+from qa.errors import InputError, shortage
 from qa.reader import AT_ONCE, Answer, Question, Reader
 
 __all__ = ["Answer", "Question", "Reader", "main"]
@@ -44,6 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        if not (lacking := shortage(error)):
+            raise
+        print(f"error: {lacking}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -66,6 +66,12 @@ def calibrate(
         )
     prior = decoding["unanswerable_prior"]
     weights = prior_weights(questions.unanswerable, prior)
+    if prior and share == 0.0:
+        raise InputError(
+            f"{', '.join(map(str, records_files))}: none of the held-out questions is unanswerable, so they cannot "
+            f"stand for a share of {prior:g} (decodings.*.unanswerable_prior); hold out more, set "
+            "decodings.*.null_threshold to a number, or name other questions (calibrate_on)"
+        )
     if share == 0.0:
         log.warning("all held-out questions have an answer, so silence is never right: every question is answered")
         threshold = float(questions.difference[np.isfinite(questions.difference)].max(initial=0.0) + 1e6)
@@ -159,13 +165,13 @@ def scores_at(questions: Questions, threshold: float, weights: np.ndarray) -> di
 def _temperature(
     parts: Sequence[Candidates], questions: Questions, threshold: float, weights: np.ndarray
 ) -> confidence.Temperature:
-    """Fitted to what all parts answer with a threshold, right where that is an exact match."""
+    """Fitted to what all parts answer with a threshold, right where that is an exact match; see answers.decide."""
     scores, nulls = (np.concatenate([getattr(part, name) for part in parts]) for name in ("score", "null_score"))
     sizes = [np.bincount(part.record, minlength=len(part.null_score)) for part in parts]
     bounds = np.concatenate([[0], np.cumsum(np.concatenate(sizes))])
     answered = questions.difference <= threshold
     correct = np.where(answered, questions.exact, questions.unanswerable)
-    return confidence.fit_temperature(scores, bounds, nulls, answered, correct, weights)
+    return confidence.fit_temperature(scores, bounds, nulls - threshold, answered, correct, weights)
 
 
 def together(parts: list[Questions]) -> Questions:

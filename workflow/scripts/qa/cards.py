@@ -189,10 +189,11 @@ def _scores(scores: list[dict[str, Any]]) -> str:
     for row in scores:
         cells = [_scored(row, key) for key in COLUMNS]
         rows.append([_text(row["split"]), _text(row["decoding"]), *cells, f"{row['total']:,}"])
-    interval = scores[0].get("interval", {})
-    level = interval.get("level")
+    intervals = [row.get("interval", {}) for row in scores]
+    level = intervals[0].get("level")
     how = f"{100 * level:g} % intervals, " if level else "intervals, "
-    told = f"In percent, with {how}which resample {_text(interval.get('resampled', 'questions'))}."
+    units = sorted({_text(each.get("resampled", "questions")) for each in intervals})
+    told = f"In percent, with {how}which resample {' or, where titles name too few, '.join(units)}."
     return f"{_table(rows)}\n\n{told} Exact match and F1 are those of the official SQuAD 2.0 script."
 
 
@@ -247,7 +248,7 @@ def _split(split: str) -> str:
     for mark, what in (("@kept-", "without the share held out, "), ("@held-out-", "the share held out of it, ")):
         if mark in split:
             whole, share = split.split(mark)
-            return f"{whole} ({what}{float(share):.0%} in whole articles)"
+            return f"{whole} ({what}{float(share):.0%} by whole articles or contexts)"
     return split
 
 
@@ -279,10 +280,13 @@ def _limits(shared: dict[str, Any], calibrations: dict[str, Any], languages: lis
     if longest:
         limits.append(f"Answers of more than {max(longest)} tokens are never found.")
     for name, found in calibrations.items():
+        prior = found.get("unanswerable_prior")
+        weighted = "" if prior is None else f", weighted as if {prior:.0f} % were"
         limits.append(
             f"Silence and probabilities of decoding {_text(name)} are calibrated on {found['questions']:,} held-out "
-            f"questions, {found['unanswerable']:.0f} % of them unanswerable. Where another share is, or other text, "
-            f"threshold ({found['null_threshold']:.2f}) and temperature ({found['temperature']:.2f}) may not fit."
+            f"questions, {found['unanswerable']:.0f} % of them unanswerable{weighted}. Where another share is, or "
+            f"other text, threshold ({found['null_threshold']:.2f}) and temperature ({found['temperature']:.2f}) may "
+            "not fit."
         )
     if not calibrations:
         yet = " yet; the folder `package` beside this one has what was found" if shared["calibrated"] else ""

@@ -152,15 +152,16 @@ class TrainingMemory:
 
 
 def forget_results(folder: str | Path) -> None:
-    """Remove the results that were kept under a checkpoints folder: Snakemake has taken note of them.
+    """Remove what was kept of a training in its folder `checkpoints/{run}/{member}`: Snakemake has taken note of it.
 
     A forced rerun then trains anew.
     """
-    for result in Path(folder).glob("*/*/*/result"):
+    folder = Path(folder)
+    for result in folder.glob("*/result"):
         remove(result)
         if not checkpoints_in(result.parent):
             remove(result.parent)
-        for parent in (result.parent.parent, result.parent.parent.parent, Path(folder)):
+        for parent in (folder, *folder.parents[:2]):
             if parent.is_dir() and not any(parent.iterdir()):
                 parent.rmdir()
 

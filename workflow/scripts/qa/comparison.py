@@ -6,6 +6,7 @@ is in summary.csv.
 """
 
 import csv
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,10 @@ KEYS = ("dataset", "split", "run", "decoding", "reference_run", "reference_decod
 COUNTS = ("questions", "seeds", "reference_seeds", "resampled")
 OF_METRIC = ("", "_reference", "_difference", "_low", "_high", "_p", "_p_holm", "_wins", "_losses", "_ties")
 COLUMNS = (*KEYS, *COUNTS, *(metric + part for metric in METRICS for part in OF_METRIC))
+NOTABLE = 0.05  # a corrected p-value below it is commonly called significant
 PLACES = 12  # decimals of a difference: means over seeds that are equal may differ by rounding
+
+log = logging.getLogger(__name__)
 
 Pair = tuple[str, str, str, str, str]  # dataset/split, run, decoding, reference run, its decoding
 Answered = tuple[str, str, str, str]  # run, member, dataset/split, decoding
@@ -58,6 +62,12 @@ def compare(
     for metric in METRICS:
         for row, corrected in zip(rows, statistics.holm([row[f"{metric}_p"] for row in rows]), strict=True):
             row[f"{metric}_p_holm"] = float(corrected)
+    if len(rows) * statistics.LEAST_P > NOTABLE:
+        log.warning(
+            f"{len(rows):,} comparisons: Holm's correction makes the least p-value that {statistics.FLIPS:,} random "
+            f"assignments can give {min(1.0, len(rows) * statistics.LEAST_P):.2f}, so no difference can be below "
+            f"{NOTABLE}; compare fewer, by compare_to or runs"
+        )
     with written_aside(target) as aside, aside.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
         writer.writeheader()

@@ -263,7 +263,7 @@ def postprocess(
     temperature from `calibration_file`. For what is raised see `candidates_of`.
     """
     found = candidates_of(spans_files, windows_folders, number_of_records(records_file), decoding)
-    threshold, temperature = decoding.get("null_threshold", np.inf), 1.0  # the walkthrough has no null rule
+    threshold, temperature = decoding.get("null_threshold", np.inf), None  # the walkthrough has no null rule
     if calibration_file is not None:
         calibrated = read_json(calibration_file)
         threshold, temperature = calibrated["null_threshold"], calibrated["temperature"]

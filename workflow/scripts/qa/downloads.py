@@ -11,6 +11,7 @@ after which a request has failed, default 30) and, by huggingface_hub itself, HF
 """
 
 import hashlib
+import ipaddress
 import logging
 import os
 import re
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from qa.errors import InputError
+from qa.errors import InputError, first_line
 from qa.files import sha256_of_file
 from qa.progress import Progress
 
@@ -130,6 +131,8 @@ class Repository:
                 for chunk in response.iter_bytes():
                     stream.write(chunk)
                     progress.reach(stream.tell() >> 20)
+                    if self.stated[name].size is not None and stream.tell() > self.stated[name].size:
+                        return  # a server that never ends would fill the disk; the length will be told as wrong
 
     def _retried(self, doing: str, call: Callable, *args: Any) -> Any:
         """Call until it succeeds, waiting longer each time; raise InputError for what lasts or cannot pass."""
@@ -163,6 +166,12 @@ class Repository:
             if type(error).__name__ == "TooManyRedirects":
                 raise InputError(
                     f"{self.where}, {doing}: {self.host} redirects in a circle; check HF_ENDPOINT"
+                ) from None
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise InputError(
+                    f"{self.where}, {doing}: {self.host} shows a certificate that this machine does not trust"
+                    f" ({first_line(error)}): check HF_ENDPOINT, and for a mirror of your own name its authority's"
+                    " certificate by SSL_CERT_FILE"
                 ) from None
             fault = f"no whole answer from {self.host} ({type(error).__name__}: {error})"
             raise _PassingError(fault, "downloads need the network, so run this on a login node, or later") from None
@@ -250,13 +259,33 @@ def readable_bytes(size: int) -> str:
 
 
 def endpoint() -> str:
-    """The hub's address: HF_ENDPOINT as it is now, else the client's default."""
+    """The hub's address: HF_ENDPOINT as it is now, else the client's default.
+
+    Raises InputError for one that is not https, unless it is this very machine: the token would go in clear.
+    """
     from huggingface_hub import constants
 
     endpoint = (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
-    if not re.match(r"https?://[^/]", endpoint):
-        raise InputError(f"HF_ENDPOINT is {endpoint!r}: it must begin with https:// and name a host")
+    try:
+        scheme, host = urlsplit(endpoint).scheme, urlsplit(endpoint).hostname
+    except ValueError:  # half an IPv6 address
+        scheme, host = "", None
+    if scheme not in ("http", "https") or not host:
+        shown = endpoint.rpartition("@")[2]  # without a mirror's password
+        raise InputError(f"HF_ENDPOINT is {shown!r}: it must begin with https:// and name a host")
+    if scheme == "http" and not _is_this_machine(host):
+        raise InputError(
+            f"HF_ENDPOINT is an http address of {host}: a token would go there in clear; it must begin with https://"
+            " (http is for localhost, 127.0.0.1 and ::1 only)"
+        )
     return endpoint
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return False
 
 
 def _timeout() -> float:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from qa.errors import InputError, first_line
+from qa.errors import InputError, first_line, shortage
 from qa.files import read_json
 
 WHITE_SPACE = np.array([chr(point).isspace() for point in range(0x3002)])  # the last entry: any higher code point
@@ -98,7 +98,10 @@ class RowTemplate:
 
 
 def load_tokenizer(path: str | Path) -> Any:
-    """The tokenizer of a model folder, local files only; raises InputError for one that is missing, broken or slow."""
+    """The tokenizer of a model folder, local files only.
+
+    Raises InputError for one that is missing, broken or slow, and what the machine lacks (`errors.shortage`) as it is.
+    """
     from transformers import AutoTokenizer
     from transformers.utils import logging as transformers_logging
 
@@ -106,6 +109,8 @@ def load_tokenizer(path: str | Path) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # of many kinds, for files that hold anything
+        if shortage(error):
+            raise
         raise InputError(f"{path}: its tokenizer cannot be loaded ({first_line(error)})") from None
     if len(tokenizer) <= len(tokenizer.all_special_ids):  # a missing vocabulary is no error to transformers
         raise InputError(f"{path}: its tokenizer has no vocabulary; are all of the tokenizer's files there?")

@@ -35,16 +35,24 @@ def right(text: str) -> Finding:
 def collected(checks: dict[str, Callable[[], Iterable[Finding]]], seconds: float) -> list[Finding]:
     """Findings of several checks, made at once, in the order of the checks.
 
-    A check that raises, or takes more than `seconds`, gives a warning by its name and stops nothing.
+    A check that raises, or takes more than `seconds`, gives a warning by its name and stops nothing; what it had found
+    until then counts.
     """
+    found: dict[str, list[Finding]] = {name: [] for name in checks}
+
+    def make(name: str) -> bool:
+        for finding in checks[name]():  # one by one, so that none is lost with a later one
+            found[name].append(finding)
+        return True
+
     findings: list[Finding] = []
-    for name, result in zip(checks, at_once([lambda c=c: list(c()) for c in checks.values()], seconds), strict=True):
+    for name, result in zip(checks, at_once([lambda n=n: make(n) for n in checks], seconds), strict=True):
+        findings += found[name]
+        to_the_end = " to the end" if found[name] else ""
         if result is None:
-            findings.append(warning(f"{name}: not checked, it took more than {seconds:g} s"))
+            findings.append(warning(f"{name}: not checked{to_the_end}, it took more than {seconds:g} s"))
         elif isinstance(result, Exception):
-            findings.append(warning(f"{name}: not checked ({type(result).__name__}: {result})"))
-        else:
-            findings += result
+            findings.append(warning(f"{name}: not checked{to_the_end} ({type(result).__name__}: {result})"))
     return findings
 
 

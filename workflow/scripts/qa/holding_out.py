@@ -18,8 +18,10 @@ BATCH = 10_000  # records in memory at once
 log = logging.getLogger(__name__)
 
 
-def held_out(titles: np.ndarray, contexts: np.ndarray, texts: dict[str, list[str]], share: float) -> np.ndarray:
-    """Which questions are held out: bool (n,), about `share` of them, from 0 to 1.
+def held_out(
+    titles: np.ndarray, contexts: np.ndarray, texts: dict[str, list[str]], share: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which questions are held out, about `share` of them, from 0 to 1, and which go by context: bool (n,) each.
 
     `titles`, `contexts`: int (n,), each question's place in the distinct `texts` of that name. Articles go as a whole,
     so that no text of calibration was trained on; single contexts do where the title is missing or holds more than
@@ -31,7 +33,7 @@ def held_out(titles: np.ndarray, contexts: np.ndarray, texts: dict[str, list[str
     apart = (sizes > TOO_MUCH * share * len(titles)) | np.array([not title for title in texts["title"]], bool)
     title_goes, context_goes = (np.array([_goes(name, text, share) for text in each]) for name, each in texts.items())
     goes = np.where(apart[titles], context_goes[contexts], title_goes[titles])
-    return np.bincount(contexts, goes, len(texts["context"]))[contexts] > 0
+    return np.bincount(contexts, goes, len(texts["context"]))[contexts] > 0, apart[titles]
 
 
 def _goes(kind: str, text: str, share: float) -> bool:
@@ -47,7 +49,7 @@ def divide(records_file: str | Path, share: float, kept: str | Path, held: str |
     import pyarrow as pa
     import pyarrow.parquet as parquet
 
-    chosen = _chosen(records_file, share)
+    chosen, apart = _chosen(records_file, share)
     numbers = int((~chosen).sum()), int(chosen.sum())
     if not all(numbers):
         raise InputError(
@@ -65,11 +67,15 @@ def divide(records_file: str | Path, share: float, kept: str | Path, held: str |
                     if mask.any():
                         writer.write_batch(batch.filter(pa.array(mask)))
                 progress.reach(first)
-    log.info(f"{numbers[1]:,} questions held out for calibration, {numbers[0]:,} train")
+    by_context = int((chosen & apart).sum())
+    log.info(
+        f"{numbers[1]:,} questions held out for calibration, {numbers[1] - by_context:,} with their whole articles and "
+        f"{by_context:,} with their contexts alone, out of long articles or without a title; {numbers[0]:,} train"
+    )
     return numbers
 
 
-def _chosen(records_file: str | Path, share: float) -> np.ndarray:
+def _chosen(records_file: str | Path, share: float) -> tuple[np.ndarray, np.ndarray]:
     """`held_out` of a file's records, each distinct text in memory once."""
     names = ["title", "context"]
     with opened(records_file, read_dictionary=names) as file:

@@ -1,5 +1,6 @@
 """Lineage: the models behind a run's member, and the questions that train, calibrate and teach it."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from qa.errors import InputError
@@ -161,14 +162,17 @@ def _check_calibrate_on(resolved: dict[str, Any], name: str, run: dict[str, Any]
 
 
 def check_teachers(resolved: dict[str, Any]) -> None:
-    """Raise InputError where a teacher was trained on what its student is judged or calibrated on."""
+    """Raise InputError where a teacher, or a teacher's teacher, was trained on what a student is judged on.
+
+    Or calibrated on.
+    """
     for name, run in resolved["runs"].items():
         if run["teacher"] is None:
             continue
         calibrated = any(is_calibrated(resolved["decodings"][each]) for each in run["decodings"])
         share = held_out_share(run) if calibrated or run["training"]["keep_epoch"] == "best" else 0.0
         mine = {*run["evaluate_on"], *(run["calibrate_on"] or [])}
-        for each in dict.fromkeys(each for each, _ in parts_named(resolved, run["teacher"])):
+        for each in _teachers(resolved, run["teacher"]):
             teacher = resolved["runs"][each]
             for split in teacher["train_on"] or []:
                 seen = split in run["train_on"] and share not in (0.0, held_out_share(teacher))
@@ -179,6 +183,15 @@ def check_teachers(resolved: dict[str, Any]) -> None:
                         "judged or calibrated on: it would pass on what it has seen there; give both "
                         "the same hold_out, or name another teacher"
                     )
+
+
+def _teachers(resolved: dict[str, Any], name: str) -> list[str]:
+    """The runs that a run learns from: those that a teacher stands for, and all that they have learnt from."""
+    found = list(dict.fromkeys(each for each, _ in parts_named(resolved, name)))
+    for each in found:
+        if named := resolved["runs"][each]["teacher"]:
+            found += [one for one, _ in parts_named(resolved, named) if one not in found]
+    return found
 
 
 def check_kept_epochs(resolved: dict[str, Any]) -> None:
@@ -219,6 +232,12 @@ def publications(resolved: dict[str, Any]) -> dict[str, str]:
 def is_calibrated(decoding: dict[str, Any]) -> bool:
     """Whether a decoding takes its threshold from held-out questions."""
     return decoding.get("null_threshold") == "calibrated"
+
+
+def calibrated(resolved: dict[str, Any], scored: Iterable[tuple[str, str, str, str]]) -> list[tuple[str, str, str]]:
+    """(run, member, decoding) of what is calibrated among (run, member, split, decoding), each once."""
+    is_so = {name: is_calibrated(decoding) for name, decoding in resolved["decodings"].items()}
+    return list(dict.fromkeys((run, member, each) for run, member, _, each in scored if is_so[each]))
 
 
 def _named(where: str, resolved: dict[str, Any], name: str) -> list[Part]:

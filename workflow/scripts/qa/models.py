@@ -4,7 +4,7 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from qa.errors import InputError, first_line, some
+from qa.errors import InputError, first_line, shortage, some
 from qa.files import written_aside
 
 ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")  # as configurations name it
@@ -16,7 +16,7 @@ def load_model(path: str | Path, overrides: dict[str, Any] | None = None, traine
     `overrides` replace values of its configuration. The head is drawn from torch's random state where the folder has
     none, unless the model must be `trained`. Raises InputError when the architecture has no such head, a file is
     missing or broken, the configuration has no such key, weights are no finite numbers, those of the encoder itself are
-    missing or of another shape, or those of the head are missing and must not be.
+    missing or of another shape, or those of the head are missing and must not be; a shortage is raised as it is.
     """
     import torch
     from transformers import AutoConfig, AutoModelForQuestionAnswering
@@ -28,6 +28,8 @@ def load_model(path: str | Path, overrides: dict[str, Any] | None = None, traine
     try:
         config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # of many kinds, for a file that holds anything
+        if shortage(error):
+            raise
         raise InputError(f"{path}: its config.json cannot be used ({first_line(error)})") from None
     unknown = [key for key in overrides if not hasattr(config, key)]
     if unknown:
@@ -44,14 +46,13 @@ def load_model(path: str | Path, overrides: dict[str, Any] | None = None, traine
             trust_remote_code=False,
             output_loading_info=True,
         )
-    except MemoryError:
-        raise
     except Exception as error:  # of many kinds, for weights and a configuration that are no pair
+        if shortage(error):
+            raise
+        fault = f"cannot be loaded for question answering ({first_line(error)})"
         if type(error).__name__ == "SafetensorError":  # not exported where a base class could name it
-            raise InputError(
-                f"{path}: its safetensors file is broken ({error}); remove the folder and download again"
-            ) from None
-        raise InputError(f"{path}: cannot be loaded for question answering ({first_line(error)})") from None
+            fault = f"its safetensors file is broken ({error}); remove the folder and download again"
+        raise InputError(f"{path}: {fault}") from None
     # Weights are saved under the names that the modules have: transformers 5.5 saves BERT's norms under their historic
     # names, and its Trainer then leaves them out, in silence, when it resumes from such a checkpoint.
     model._weight_conversions = []

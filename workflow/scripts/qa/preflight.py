@@ -214,9 +214,8 @@ def check_downloads(folders: tuple[str, ...], verified: Path, thoroughly: bool =
     whole, hashed, count = [], 0, 0
     for folder in folders:
         faults = []
-        try:
-            files = read_json(Path(folder) / "source.json")["files"]
-        except (InputError, KeyError, TypeError):
+        files = _recorded(Path(folder) / "source.json")
+        if files is None:
             yield problem(f"{folder}: its source.json is missing or broken: remove {folder} and it is downloaded again")
             continue
         for name, stated in files.items():
@@ -240,6 +239,16 @@ def check_downloads(folders: tuple[str, ...], verified: Path, thoroughly: bool =
         yield right(f"{count} files of {some(whole)} are whole ({readable_bytes(hashed)} hashed, the rest unchanged)")
 
 
+def _recorded(source: Path) -> dict[str, dict[str, Any]] | None:
+    """The files of a download by its source.json, each with `size` and `sha256`; None where it does not tell them."""
+    try:
+        files = read_json(source)["files"]
+        told = all(isinstance(said["size"], int) and isinstance(said["sha256"], str) for said in files.values())
+    except (IsADirectoryError, NotADirectoryError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        return None
+    return files if files and told else None
+
+
 def _remembered(verified: Path) -> dict[str, Any]:
     try:
         known = read_json(verified)
@@ -252,7 +261,7 @@ def _seal(path: Path, stated: dict[str, Any]) -> list[Any] | None:
     """What tells that a file is still the one that was hashed; None where it is missing or of another size."""
     try:
         status = path.stat()
-    except OSError:
+    except (OSError, ValueError):  # the latter for a name that no file can have
         return None
     if status.st_size != stated["size"]:
         return None

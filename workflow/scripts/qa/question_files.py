@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from qa.errors import InputError, first_line, some
+from qa.errors import InputError, first_line, shortage, some
 from qa.progress import watched
 
 ROWS = 1_000  # of a Parquet file that are read at once
@@ -114,22 +114,35 @@ def _json_lines(lines: Iterable[tuple[int, str]], total: int, path: Path) -> Ite
         raise InputError(f"{path}: not UTF-8 text after line {number} ({error.reason})") from None
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object of its pairs; ValueError where a key is there twice: all but its last value would be lost."""
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        names = [name for name, _ in pairs]
+        key = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"an object has the key {key!r} twice, at last with {repr(value[key])[:60]}")
+    return value
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_once)
+
+
 def _json_or_none(text: str) -> Any:
     try:
-        return json.loads(text)
+        return DECODER.decode(text)
     except (ValueError, RecursionError):
         return None
 
 
 def _json(text: str, path: Path, where: str = "") -> Any:
     try:
-        return json.loads(text)
+        return DECODER.decode(text)
     except json.JSONDecodeError as error:
         place = f"column {error.colno} of {where}" if where else f"line {error.lineno}, column {error.colno}"
         raise InputError(f"{path}: not JSON ({error.msg} at {place})") from None
     except RecursionError:
         raise InputError(f"{path}: {where or 'its JSON'} is nested too deeply to hold questions") from None
-    except ValueError as error:  # a number of thousands of digits
+    except ValueError as error:  # a key twice, or a number of thousands of digits
         raise InputError(f"{path}: {where or 'its JSON'} cannot be read ({error})") from None
 
 
@@ -159,7 +172,7 @@ def _listed(value: Any, key: str, path: Path, where: str) -> list[Any]:
 
 
 def _told(rows: Iterator[Any], kind: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The rows of a reader, whose faults, of many kinds, all mean a file that cannot be read."""
+    """The rows of a reader, whose faults, of many kinds, mean a file that cannot be read, unless the machine failed."""
     import pyarrow as pa
 
     while True:
@@ -168,6 +181,8 @@ def _told(rows: Iterator[Any], kind: str, path: Path) -> Iterator[tuple[str, dic
         except StopIteration:
             return
         except (OSError, ValueError, KeyError, csv.Error, pa.ArrowException) as error:
+            if isinstance(error, OSError) and shortage(error):
+                raise
             raise InputError(f"{path}: cannot be read as {kind} ({first_line(error)})") from None
         yield place, row
 
@@ -181,6 +196,8 @@ def _csv_rows(table: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         for row in watched(reader, "read", "rows", total=0):
             if None in row:
                 raise ValueError(f"line {reader.line_num} has more cells than the first line has names")
+            if None in row.values():  # a file cut inside a row: without its answer it would count as unanswerable
+                raise ValueError(f"line {reader.line_num} has fewer cells than the first line has names")
             yield f"line {reader.line_num}", row
 
 

@@ -118,7 +118,7 @@ class Reader:
         table = pa.Table.from_batches(list(self._windower.rows(encoded)))
         found = decoded(self._predictor.spans(table), Rows.of(table), len(questions), self._how)
         threshold = self._how.get("null_threshold", np.inf)  # the walkthrough has no null rule
-        decision = decide(found, threshold, self._how.get("temperature", 1.0))
+        decision = decide(found, threshold, self._how.get("temperature"))
         answers = []
         for number, each in enumerate(questions):
             best = decision.bounds[number]

@@ -24,7 +24,7 @@ def score(records_file: str | Path, answers: dict[str, str], target: str | Path)
     they were found. The best thresholds are searched over each
     question's best text that is not the null answer. Raises InputError for missing or unknown ids.
     """
-    from qa import metrics, statistics
+    from qa import metrics, statistics, uncertainty
     from qa.answers import read_nbest
 
     titles, golds = titles_and_golds(records_file)
@@ -45,6 +45,7 @@ def score(records_file: str | Path, answers: dict[str, str], target: str | Path)
     found |= measured
     found |= statistics.intervals(statistics.mean_metrics(golds, exact, overlap, texts), titles)
     found["intervals"] |= spread
+    found["interval"] |= {"resamples_of_confidence": uncertainty.RESAMPLES}
     write_json(target, found)
     return found
 
@@ -94,22 +95,25 @@ def summarize(
     files: list[str],
     target: str | Path,
     swept: dict[str, dict[str, str]] | None = None,
+    calibrations: dict[tuple[str, str, str], str] | None = None,
 ) -> Any:
     """Write summary.csv: a row a run, dataset, split and decoding, with mean and deviation of each metric over seeds.
 
     `scored` are (run, member, dataset/split, decoding), one for each metrics.json in `files`. The deviation is the
     sample's (n - 1), empty for a single seed. `swept` are the values of the runs of sweeps, by setting: a column each,
-    as text, empty in the rows of other runs.
+    as text, empty in the rows of other runs. `calibrations` are calibration files by (run, member, decoding): EM and F1
+    on the questions held out, as `calibration_exact` and `calibration_f1`, by which settings can be chosen.
     """
     import pandas as pd
 
     swept = swept or {}
     rows = []
     for (run, member, split, decoding), file in zip(scored, files, strict=True):
-        dataset, part = split.split("/")
-        rows.append(
-            {**dict(zip(KEYS, (run, dataset, part, decoding), strict=True)), "member": member, **read_json(file)}
-        )
+        row = {**dict(zip(KEYS, (run, *split.split("/"), decoding), strict=True)), "member": member, **read_json(file)}
+        if found := (calibrations or {}).get((run, member, decoding)):
+            known = read_json(found)
+            row |= {f"calibration_{metric}": known[metric] for metric in ("exact", "f1")}
+        rows.append(row)
     frame = pd.DataFrame(rows)
     metrics = [name for name in frame.columns if name not in (*KEYS, "member", *NESTED)]
     groups = frame.groupby(KEYS, sort=False)

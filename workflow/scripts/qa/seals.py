@@ -62,6 +62,8 @@ def difference(path: Path, sealed: Any, sizes_only: bool = False) -> str:
         stated = [(name, entry["size"], entry["crc32"]) for name, entry in sealed.items()]
     except (AttributeError, KeyError, TypeError):
         return "its seal is broken"
+    if not stated and _names(path):
+        return "its seal is broken (it names no file)"
     for name, size, _ in stated:
         file = _file(path, name)
         if not file.is_file():
@@ -77,11 +79,7 @@ def difference(path: Path, sealed: Any, sizes_only: bool = False) -> str:
 def sums(path: str | Path, without: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
     """Size and CRC-32 of a file, or of each file of a folder, by its name there; hidden ones are left out."""
     path = Path(path)
-    names = [path.name]
-    if path.is_dir():
-        names = sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file())
-        names = [name for name in names if "/." not in f"/{name}" and name not in without]
-    files = {name: _file(path, name) for name in names}
+    files = {name: _file(path, name) for name in _names(path) if name not in without}
     return {name: {"size": file.stat().st_size, "crc32": crc32_of(file)} for name, file in files.items()}
 
 
@@ -103,17 +101,29 @@ def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.seal")
 
 
+def _names(path: Path) -> list[str]:
+    if not path.is_dir():
+        return [path.name]
+    names = (p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file())
+    return sorted(name for name in names if "/." not in f"/{name}")
+
+
 def _file(path: Path, name: str) -> Path:
     return path / name if path.is_dir() else path
 
 
-def main(folders: Sequence[str] = FOLDERS) -> int:
-    """Compare everything sealed below some folders; print what is not as it was written."""
+def main(folders: Sequence[str] = ()) -> int:
+    """Compare everything sealed below some folders; print what is not as it was written, or that nothing is sealed."""
+    missing = [folder for folder in folders if not Path(folder).is_dir()]
     folders = folders or FOLDERS
     seals = sorted(seal for folder in folders for seal in Path(folder).rglob(".*seal"))
     names = [seal.name.removeprefix(".").removesuffix("seal").removesuffix(".") for seal in seals]
     paths = [seal.with_name(name) if name else seal.parent for seal, name in zip(seals, names, strict=True)]
     try:
+        if missing:
+            raise InputError(f"no such folder: {some(missing)}")
+        if not paths:
+            raise InputError(f"{some(folders)}: nothing there has a seal, so nothing can be compared")
         check(paths)
     except InputError as error:
         print(error, file=sys.stderr)

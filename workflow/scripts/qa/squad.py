@@ -163,7 +163,7 @@ def read(path: str | Path) -> Iterator[Record]:
     A JSON object with a list `data` is SQuAD's own nesting; anything else is rows, one a line or all in a list. In a
     row `answers` is the hub's {"text": [...], "answer_start": [...]} or a list of {"text", "answer_start"}; in CSV it
     is either of them as JSON, or two plain columns `answer_text` and `answer_start` (empty: unanswerable). `title` may
-    be missing.
+    be missing. An id or a title may be a whole number.
     Raises InputError for a file or a question that cannot be read.
     """
     for where, row in rows_of(Path(path)):
@@ -171,26 +171,28 @@ def read(path: str | Path) -> Iterator[Record]:
 
 
 def _record(row: dict[str, Any], path: Path, where: str) -> Record:
-    identity = row.get("id")
-    if isinstance(identity, int) and not isinstance(identity, bool):
-        identity = str(identity)
+    identity, title = _named(row.get("id")), _named(row.get("title"))
     if not isinstance(identity, str) or not identity or not _encodes(identity):
         raise InputError(f"{path}: {where} has no `id` (a text that is not empty)")
     where = f"{path}: id {_short(identity)}"
-    for key in ("question", "context"):
-        if not isinstance(row.get(key), str):
-            fault = "is missing" if row.get(key) is None else f"is {type(row[key]).__name__}, not text"
+    texts = {"question": row.get("question"), "context": row.get("context"), "title": "" if title is None else title}
+    for key, text in texts.items():
+        if not isinstance(text, str):
+            fault = "is missing" if text is None else f"is {type(text).__name__}, not text"
             raise InputError(f"{where}: `{key}` {fault}")
-        if not _encodes(row[key]):
+        if not _encodes(text):
             raise InputError(f"{where}: `{key}` holds half a surrogate pair, which is no character")
     if not row["question"].strip():
         raise InputError(f"{where}: `question` is empty")
-    title = row.get("title")
     answers = tuple(_answers(row, where))
     if str(row.get("is_impossible")).lower() == "true" and answers:  # text in CSV
         raise InputError(f"{where}: `is_impossible` is true, yet there are answers")
-    title = title if isinstance(title, str) and _encodes(title) else ""
-    return Record(identity, title, row["context"], row["question"], answers)
+    return Record(identity, texts["title"], texts["context"], texts["question"], answers)
+
+
+def _named(value: Any) -> Any:
+    """An id or a title as it is, a whole number as its text."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _short(identity: str) -> str:
@@ -208,7 +210,7 @@ def _encodes(text: str) -> bool:
 def _answers(row: dict[str, Any], where: str) -> Iterator[Answer]:
     answers = row.get("answers")
     if answers is None and "answer_text" in row:
-        texts = [row["answer_text"]] if row["answer_text"] else []
+        texts = [] if row["answer_text"] in (None, "") else [row["answer_text"]]
         answers = {"text": texts, "answer_start": [_number(row.get("answer_start"), where)] if texts else []}
     if isinstance(answers, str):
         try:
@@ -230,7 +232,11 @@ def _answers(row: dict[str, Any], where: str) -> Iterator[Answer]:
 
 
 def _number(value: Any, where: str) -> int:
+    """A cell's whole number: also one written as text, or as 5.0 for a column that has gaps."""
     try:
-        return int(value)
-    except (TypeError, ValueError):
+        number = int(value)
+        if isinstance(value, bool) or not (isinstance(value, str) or number == value):
+            raise ValueError
+        return number
+    except (TypeError, ValueError, OverflowError):
         raise InputError(f"{where}: `answer_start` is {str(value)[:60]!r}, not a whole number of characters") from None

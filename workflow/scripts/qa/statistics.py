@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ from qa.progress import Progress
 LEVEL = 0.95
 RESAMPLES = 10_000
 FLIPS = 10_000  # random assignments of a paired randomisation test: the least p is 1 / 10,001
+LEAST_P = 1 / (FLIPS + 1)
 SEED = 0  # fixed, so that the same scores have the same intervals
-LEAST_ARTICLES = 10  # of fewer, resamples are too much alike: their spread falls well short of the mean's
+LEAST_ARTICLES = 5  # of fewer, resamples are too much alike: 95 % intervals then hold the mean 80 to 86 % of the time
 CELLS = 1_000_000  # draws in memory at once
 ROUNDING = 1e-9  # sums of differences (share of the sum of their sizes) nearer than this are equal
 DRAWS_A_GROUP = 16  # draws of one unit that take as long as the one multinomial draw of a group
@@ -58,6 +60,8 @@ def mean_metrics(
 def clusters(titles: Sequence[str]) -> np.ndarray | None:
     """Number of each question's article, int (questions,); None where there are fewer than LEAST_ARTICLES titles.
 
+    Questions are then taken as independent, which they are not where articles differ: intervals are too narrow.
+
     A question without a title is an article of its own.
     """
     distinct, article = np.unique(np.array(titles, object).astype(str), return_inverse=True)
@@ -77,6 +81,8 @@ def bootstrap(
 ) -> dict[str, list[float]]:
     """Percentile bootstrap intervals of ratios (Efron and Tibshirani 1993): {name: [low, high]} in percent, at LEVEL.
 
+    The percentiles are those of `percentiles`, further out where few are drawn.
+
     Draws as many questions as there are, with replacement; given each question's `article`, whole articles instead,
     since questions about one text are not independent (a cluster bootstrap, Davison and Hinkley 1997). A resample
     without any question of a metric says nothing of that metric.
@@ -92,12 +98,40 @@ def bootstrap(
     )  # numpy draws group by group, and is done early when the greatest come first
     drawn = _drawn(counts[order], resamples, np.random.default_rng(seed))
     numerator, denominator = np.split(np.concatenate([times @ groups[order] for times in drawn]), 2, axis=1)
-    ends = 50 * (1 - LEVEL), 50 * (1 + LEVEL)
+    ends = percentiles(int(counts.sum()))
     intervals = {}
     for name, above, below in zip(ratios.names, numerator.T, denominator.T, strict=True):
         known = below > 0
         intervals[name] = np.percentile(100 * above[known] / below[known], ends).tolist()
     return intervals
+
+
+def reach(units: int) -> float:
+    """How many of the resamples' standard deviations an interval at LEVEL reaches, where so many units are drawn.
+
+    Student's quantile for units - 1 degrees of freedom (by Abramowitz and Stegun 1964, 26.7.5, right to 0.002 from 5
+    units on), times the root of units / (units - 1), by which resamples spread less than means do. One counts as two.
+    """
+    units = max(units, 2)
+    z, freedom = NormalDist().inv_cdf((1 + LEVEL) / 2), units - 1
+    terms = (
+        z,
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92_160,
+    )
+    return sum(term / freedom**power for power, term in enumerate(terms)) * (units / freedom) ** 0.5
+
+
+def percentiles(units: int) -> tuple[float, float]:
+    """The percentiles of resamples that are the ends of an interval at LEVEL, where so many units are drawn.
+
+    2.5 and 97.5 for many; expanded for few, of which these hold the mean too seldom (Hesterberg, "What teachers should
+    know about the bootstrap", 2015).
+    """
+    outside = 100 * NormalDist().cdf(-reach(units))
+    return outside, 100 - outside
 
 
 def _sums(values: np.ndarray, article: np.ndarray | None) -> np.ndarray:

@@ -73,13 +73,14 @@ def _split(results: Results, split: str, number: int, figures: Figures) -> dict[
     import pandas as pd
 
     table = scores(results.of_split(split))
+    unit = results.of_split(split)[0].metrics()["interval"]["resampled"]  # articles or questions: of the split
     table["name"] = table["run"] + " / " + table["decoding"]
     best = table["f1"].idxmax()
     others = pd.DataFrame(published(results, split), columns=["name", "exact", "f1"])
     drawn = pd.concat([table.nlargest(MOST_ROWS, "f1").sort_index(), others], ignore_index=True)
     figure = figures.add(
         f"scores-{number + 1}",
-        f"F1 on {split}. Bars are 95 % intervals over questions" + HOLLOW * (len(others) > 0) + ".",
+        f"F1 on {split}. Bars are 95 % intervals over {unit}" + HOLLOW * (len(others) > 0) + ".",
         f"F1 of {len(table)} runs and decodings on {split}; the best is {table['name'][best]}.",
         drawn[["name", "seeds", "exact", "exact_low", "exact_high", "f1", "f1_low", "f1_high"]],
         _draw_scores,
@@ -88,6 +89,7 @@ def _split(results: Results, split: str, number: int, figures: Figures) -> dict[
     rows = [{**row, "best": index == best} for index, row in table.to_dict("index").items()]
     return {
         "name": split,
+        "unit": unit,
         "rows": rows,
         "published": others.to_dict("records"),
         "figure": figure,
