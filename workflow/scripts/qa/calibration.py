@@ -59,24 +59,9 @@ def calibrate(
         titles += len({name for name in names if name})
     questions = together([questions_of(*part) for part in parts])
     share = float(questions.unanswerable.mean())
-    if share == 1.0:
-        raise InputError(
-            f"{', '.join(map(str, records_files))}: held-out questions that are all unanswerable calibrate no null "
-            "threshold; set decodings.*.null_threshold to a number, or name other questions (calibrate_on)"
-        )
     prior = decoding["unanswerable_prior"]
     weights = prior_weights(questions.unanswerable, prior)
-    if prior and share == 0.0:
-        raise InputError(
-            f"{', '.join(map(str, records_files))}: none of the held-out questions is unanswerable, so they cannot "
-            f"stand for a share of {prior:g} (decodings.*.unanswerable_prior); hold out more, set "
-            "decodings.*.null_threshold to a number, or name other questions (calibrate_on)"
-        )
-    if share == 0.0:
-        log.warning("all held-out questions have an answer, so silence is never right: every question is answered")
-        threshold = float(questions.difference[np.isfinite(questions.difference)].max(initial=0.0) + 1e6)
-    else:
-        threshold = best_threshold(questions, decoding["calibrate_for"], weights)
+    threshold = _threshold(questions, decoding, weights, records_files)
     fitted = _temperature([found for found, _, _ in parts], questions, threshold, weights)
     result = {
         "null_threshold": threshold,
@@ -99,6 +84,28 @@ def calibrate(
         f"questions, {share:.0%} of them unanswerable"
     )
     return result
+
+
+def _threshold(
+    questions: Questions, decoding: dict[str, Any], weights: np.ndarray, records_files: Sequence[str]
+) -> float:
+    """The null threshold of a decoding; InputError where the questions cannot tell it."""
+    where, prior = ", ".join(map(str, records_files)), decoding["unanswerable_prior"]
+    if questions.unanswerable.all():
+        raise InputError(
+            f"{where}: held-out questions that are all unanswerable calibrate no null threshold; set "
+            "decodings.*.null_threshold to a number, or name other questions (calibrate_on)"
+        )
+    if questions.unanswerable.any():
+        return best_threshold(questions, decoding["calibrate_for"], weights)
+    if prior:
+        raise InputError(
+            f"{where}: none of the held-out questions is unanswerable, so they cannot stand for a share of {prior:g} "
+            "(decodings.*.unanswerable_prior); hold out more, set decodings.*.null_threshold to a number, or name "
+            "other questions (calibrate_on)"
+        )
+    log.warning("all held-out questions have an answer, so silence is never right: every question is answered")
+    return float(questions.difference[np.isfinite(questions.difference)].max(initial=0.0) + 1e6)
 
 
 def texts_of(candidates: Candidates, contexts: Sequence[str]) -> list[str]:
