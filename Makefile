@@ -49,13 +49,16 @@ test-faults: .venv/installed-dev ## kills, locks, clocks, full disks and damaged
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests/faults
 
 # Those that a version of torch, transformers, datasets, the hub's client, NumPy or pandas can move.
-ALLIANCE_TESTS := answers architectures calibration cards comparison confidence decoding distillation divergence downloads \
-  ensembles epochs hub labels packing published publishing report_figures report_sections report_silence reporting \
-  rows scores slices soft_loss squad statistics training uncertainty unusable_models walkthrough window_batches windows
+ALLIANCE_TESTS := data/prepare_questions decoding/answers decoding/calibrate decoding/ensembles decoding/postprocess \
+  evaluation/compare evaluation/score evaluation/slices hub/download hub/model_card hub/publish hub/repository \
+  metrics/confidence metrics/statistics metrics/uncertainty model/architectures model/packing model/published \
+  model/unusable_models report/report_figures report/report_no_answer report/report_sections training/divergence \
+  training/epochs training/soft_loss training/soft_targets training/trackers training/train training/walkthrough \
+  windows/labels windows/read_windows windows/tokenize_and_label windows/window_batches
 
 # Not their torch: the lock has the same one for CPUs as requirements.lock, and its first lines say why.
 test-alliance: .venv-alliance/installed ## what versions can move, with those of Alliance's clusters, but for torch
-	$(ALLIANCE)/python -m pytest -n $(WORKERS) --dist loadgroup $(ALLIANCE_TESTS:%=tests/unit/test_%.py) tests/workflow/test_chain.py
+	$(ALLIANCE)/python -m pytest -n $(WORKERS) --dist loadgroup $(foreach test,$(ALLIANCE_TESTS),tests/unit/$(dir $(test))test_$(notdir $(test)).py) tests/workflow/test_chain.py
 
 .venv-alliance/installed: envs/requirements-alliance.lock envs/requirements-dev.lock envs/demo-model.txt
 	$(PYTHON) -m venv .venv-alliance
@@ -101,14 +104,14 @@ preflight: ## what would stop a run, which is not begun: make preflight [PROFILE
 
 status: ## what runs, waits, failed and is done, and how far it is: make status [ALL=1]
 	@$(NEED_SNAKEMAKE); \
-	PYTHONPATH=workflow/scripts $(ENV_PYTHON) -m qa.status $(if $(ALL),--all)
+	PYTHONPATH=workflow/scripts $(ENV_PYTHON) -m qa.jobs.status $(if $(ALL),--all)
 
 verify: ## whether all results and downloads are still as they were written: a disk may have damaged them
 	@$(NEED_SNAKEMAKE); \
-	PYTHONPATH=workflow/scripts $(ENV_PYTHON) -m qa.seals
+	PYTHONPATH=workflow/scripts $(ENV_PYTHON) -m qa.common.checksums
 
 config-reference: .venv/installed ## the table of config/README.md, from the schema
-	@PYTHONPATH=workflow/scripts $(BIN)/python -m qa.reference
+	@PYTHONPATH=workflow/scripts $(BIN)/python -m qa.config.reference
 
 # .snakemake stays: by it Snakemake knows from which settings and code each result was made.
 clean: ## remove the virtual environments and caches; results stay

@@ -15,8 +15,8 @@ report: "workflow/report/workflow.rst"
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/download.smk"
-include: "workflow/rules/records.smk"
-include: "workflow/rules/hold_out.smk"
+include: "workflow/rules/prepare_questions.smk"
+include: "workflow/rules/hold_out_calibration.smk"
 include: "workflow/rules/tokenize_and_label.smk"
 include: "workflow/rules/soft_targets.smk"
 include: "workflow/rules/train.smk"
@@ -24,15 +24,15 @@ include: "workflow/rules/predict.smk"
 include: "workflow/rules/calibrate.smk"
 include: "workflow/rules/postprocess.smk"
 include: "workflow/rules/score.smk"
-include: "workflow/rules/explain.smk"
+include: "workflow/rules/analyze_errors.smk"
 include: "workflow/rules/compare.smk"
 include: "workflow/rules/package.smk"
-include: "workflow/rules/resources.smk"
+include: "workflow/rules/resource_usage.smk"
 include: "workflow/rules/report.smk"
 
 
 if workflow.is_main_process:
-    checked(clocks.check, clocks.stamped(OWN_FILES, [*every_model(), *every_answer()]))
+    checked(timestamps.check, timestamps.stamped(OWN_FILES, [*every_model(), *every_answer()]))
     logger.info(sweeps.told(CONFIG["sweeps"], settings.trainings(CONFIG), sum(map(os.path.exists, every_model()))))
 
 
@@ -52,7 +52,7 @@ rule all:
         PACKAGES,
         "results/summary.csv",
         "results/comparison.csv",
-        "results/resources.csv",
+        "results/resource_usage.csv",
         "results/report.html",
 
 
@@ -73,28 +73,31 @@ rule scores:
         every("errors.parquet"),
         "results/summary.csv",
         "results/comparison.csv",
-        "results/resources.csv",
+        "results/resource_usage.csv",
 
 
 onstart:
-    import executor, orphans, preflight
+    from hooks import leftover_jobs, preflight, slurm_outage
 
     checked(preflight.before_jobs, workflow)
-    orphans.before_jobs(workflow)
-    executor.before_jobs(workflow)
+    leftover_jobs.before_jobs(workflow)
+    slurm_outage.before_jobs(workflow)
 
 
 onsuccess:
-    import orphans
-    from qa import comparison
+    from hooks import leftover_jobs
+    from qa.evaluation import compare
 
-    orphans.after_jobs(workflow)
-    compared = comparison.closing_message("results/comparison.csv")
-    print(tables.closing_message("results/summary.csv", compared) + usage.closing_message("results/resources.csv"))
+    leftover_jobs.after_jobs(workflow)
+    compared = compare.closing_message("results/comparison.csv")
+    print(
+        tables.closing_message("results/summary.csv", compared)
+        + resource_usage.closing_message("results/resource_usage.csv")
+    )
 
 
 onerror:
-    import orphans
+    from hooks import leftover_jobs
 
-    orphans.after_jobs(workflow)
+    leftover_jobs.after_jobs(workflow)
     print(failures.report(log))

@@ -19,8 +19,8 @@ from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaForQuest
 import data
 import speed_tables
 from measure import Stage, machine
-from qa import devices
-from qa.windows import load_windows
+from qa.model import devices
+from qa.windows.tokenize_and_label import load_windows
 from training_bench import (
     RUN_QA,
     WALKTHROUGH,

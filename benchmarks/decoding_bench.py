@@ -16,11 +16,13 @@ import pyarrow.parquet as parquet
 
 import data
 from measure import Stage, model_folder, seconds
-from qa import decoding, squad, windows
-from qa.encoding import load_tokenizer
-from qa.files import read_json
-from qa.rows import arrow_table
-from qa.spans import Spans
+from qa.common.files import read_json
+from qa.data import prepare_questions
+from qa.decoding import postprocess
+from qa.model.spans import Spans
+from qa.windows import tokenize_and_label
+from qa.windows.read_windows import arrow_table
+from qa.windows.tokenizer import load_tokenizer
 
 WIDTH, OVERLAP = 384, 128  # tokens of a row, and those that neighbours share
 N_BEST, LONGEST = 20, 30  # candidates, and tokens of an answer
@@ -129,7 +131,7 @@ def ours(folder: Path) -> dict[str, str]:
     """The stage `postprocess`, from the files that it reads to the files that it writes."""
     outputs = {name: str(folder / name) for name in OUTPUTS}
     spans, windows, records = (folder / name for name in INPUTS)
-    decoding.postprocess([spans], [windows], records, DECODING, outputs)
+    postprocess.postprocess([spans], [windows], records, DECODING, outputs)
     return read_json(outputs["answers"])
 
 
@@ -145,8 +147,8 @@ def moved(folder: Path, outputs: list[bytes]) -> None:
 def prepared(folder: Path, contexts: int, questions: int, seed: int = 0) -> Predicted:
     """Write records, windows and spans of made-up questions and logits; return the same for the other recipes."""
     (folder / "q.json").write_text(json.dumps(data.squad_like(contexts, questions)))
-    squad.convert([folder / "q.json"], folder / "records.parquet")
-    windows.tokenize(
+    prepare_questions.convert([folder / "q.json"], folder / "records.parquet")
+    tokenize_and_label.tokenize(
         folder / "records.parquet", load_tokenizer(model_folder()), {**WINDOWS, "labels": "exact"}, folder / "windows"
     )
     table = arrow_table(folder / "windows")

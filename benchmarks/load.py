@@ -43,26 +43,29 @@ CANDIDATES = 20
 
 def work(stage: str, folder: Path) -> None:
     """One stage over what the ones before it left in a folder."""
-    from qa import decoding, encoding, scores, squad, windows
+    from qa.data import prepare_questions
+    from qa.decoding import postprocess
+    from qa.evaluation import score
+    from qa.windows import tokenize_and_label, tokenizer
 
     outputs = {name: str(folder / name) for name in ("answers", "null_scores", "nbest")}
     records, cut, spans = folder / "records.parquet", folder / "windows", folder / "spans.parquet"
     if stage == "records":
-        squad.convert([folder / "questions.json"], records)
+        prepare_questions.convert([folder / "questions.json"], records)
     elif stage == "tokenize":
-        windows.tokenize(records, encoding.load_tokenizer(measure.model_folder()), WINDOWS, cut)
+        tokenize_and_label.tokenize(records, tokenizer.load_tokenizer(measure.model_folder()), WINDOWS, cut)
     elif stage == "spans":
         _made_up(cut, spans)
     elif stage == "postprocess":
-        decoding.postprocess([str(spans)], [str(cut)], records, DECODING, outputs)
+        postprocess.postprocess([str(spans)], [str(cut)], records, DECODING, outputs)
     else:
-        scores.score(records, outputs, folder / "metrics.json")
+        score.score(records, outputs, folder / "metrics.json")
 
 
 def _made_up(cut: Path, target: Path) -> None:
     """Spans as a model's: the best places spread over each window's context."""
-    from qa.rows import arrow_table
-    from qa.spans import Spans
+    from qa.model.spans import Spans
+    from qa.windows.read_windows import arrow_table
 
     table = arrow_table(str(cut), ("context_start", "context_stop"))
     begin, stop = (table.column(name).to_numpy()[:, None] for name in ("context_start", "context_stop"))

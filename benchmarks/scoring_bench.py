@@ -13,7 +13,7 @@ import numpy as np
 
 import data
 from measure import Stage, seconds
-from qa import metrics, statistics
+from qa.metrics import squad, statistics
 
 HERE = Path(__file__).parent
 SCRIPTS = HERE.parent / "workflow" / "scripts"
@@ -21,10 +21,10 @@ FILES = ("data.json", "answers.json", "null_scores.json")
 READ = "import json, sys; files = [json.load(open(path)) for path in sys.argv[1:]]; print(json.dumps(list(range(16))))"
 OURS = """
 import json, math, sys
-from qa import metrics
-gold, answers = metrics.read_squad_gold(sys.argv[1]), metrics.read_predictions(sys.argv[2])
-nulls = metrics.read_null_scores(sys.argv[3])
-print(json.dumps(metrics.official_metrics(gold, answers, nulls, math.inf, average_precision=True), indent=2))
+from qa.metrics import squad
+gold, answers = squad.read_squad_gold(sys.argv[1]), squad.read_predictions(sys.argv[2])
+nulls = squad.read_null_scores(sys.argv[3])
+print(json.dumps(squad.official_metrics(gold, answers, nulls, math.inf, average_precision=True), indent=2))
 """
 
 
@@ -80,7 +80,7 @@ def resampled(folder: Path) -> tuple[statistics.Ratios, list[str]]:
     dataset, answers = (json.loads((folder / name).read_text(encoding="utf-8")) for name in FILES[:2])
     rows = data.rows(dataset)
     golds = {row["id"]: row["answers"]["text"] for row in rows}
-    ratios = statistics.mean_metrics(golds, *metrics.raw_scores(golds, answers), answers)
+    ratios = statistics.mean_metrics(golds, *squad.raw_scores(golds, answers), answers)
     return ratios, [row["title"] for row in rows]
 
 

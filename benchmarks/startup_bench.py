@@ -13,8 +13,8 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("Snakefile", "workflow", "profiles", "config", "resources/demo")
 EMPTY = "rule all:\n    input: []\n"
 MODULES = {
-    "postprocess": "qa.stage, qa.jobs, qa.decoding, pyarrow.parquet",
-    "score": "qa.stage, qa.jobs, qa.scores, qa.metrics, qa.statistics, pyarrow.parquet",
+    "postprocess": "qa.jobs.stage, qa.jobs.job_records, qa.decoding.postprocess, pyarrow.parquet",
+    "score": "qa.jobs.stage, qa.jobs.job_records, qa.evaluation.score, qa.metrics.statistics, pyarrow.parquet",
 }
 
 

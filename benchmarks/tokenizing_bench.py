@@ -13,8 +13,9 @@ import datasets
 
 import data
 from measure import Stage, seconds
-from qa import squad, windows
-from qa.encoding import encode_only, load_tokenizer
+from qa.data import prepare_questions
+from qa.windows import tokenize_and_label
+from qa.windows.tokenizer import encode_only, load_tokenizer
 
 MAX_LENGTH, OVERLAP = 384, 128  # tokens, of all recipes
 SETTINGS = {
@@ -76,13 +77,13 @@ class Work:
         self.rows = data.rows(dataset)
         self.tokenizer = load_tokenizer(tokenizer_path)
         (folder / "questions.json").write_text(json.dumps(dataset), encoding="utf-8")
-        squad.convert([folder / "questions.json"], folder / "records.parquet")
+        prepare_questions.convert([folder / "questions.json"], folder / "records.parquet")
         datasets.Dataset.from_list(self.rows).save_to_disk(folder / "dataset")
 
     def ours(self) -> Path:
         """Ours, from the records to the folder of windows."""
         target = self._fresh()
-        windows.tokenize(self.folder / "records.parquet", self.tokenizer, SETTINGS, target)
+        tokenize_and_label.tokenize(self.folder / "records.parquet", self.tokenizer, SETTINGS, target)
         return target
 
     def mapped(self, function: Callable[..., Any], batch_size: int, num_proc: int | None) -> datasets.Dataset:

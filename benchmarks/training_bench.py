@@ -26,11 +26,14 @@ from transformers.utils import logging as transformers_logging
 
 import data
 from measure import Stage
-from qa import devices, inference, squad, training
-from qa.encoding import load_tokenizer
-from qa.files import read_json
-from qa.models import load_model, save_model
-from qa.windows import load_windows, tokenize
+from qa.common.files import read_json
+from qa.data import prepare_questions
+from qa.model import devices
+from qa.model import predict as inference
+from qa.model.loading import load_model, save_model
+from qa.training import train as training
+from qa.windows.tokenize_and_label import load_windows, tokenize
+from qa.windows.tokenizer import load_tokenizer
 
 transformers_logging.disable_progress_bar()
 
@@ -245,7 +248,7 @@ def windows_of(folder: Path, model_folder: str, contexts: int, questions: int) -
     """Windows of SQuAD's lengths as the stage `tokenize_and_label` writes them."""
     file = folder / "questions.json"
     file.write_text(json.dumps(data.squad_like(contexts, questions)), encoding="utf-8")
-    squad.convert([str(file)], str(folder / "records.parquet"))
+    prepare_questions.convert([str(file)], str(folder / "records.parquet"))
     tokenize(folder / "records.parquet", load_tokenizer(model_folder), WINDOWS, folder / "windows")
     return str(folder / "windows")
 

@@ -11,7 +11,7 @@ from contextlib import chdir
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE.parents[1] / "workflow" / "scripts"), str(HERE.parent), str(HERE)]
+sys.path[:0] = [str(HERE.parents[1] / "workflow" / "scripts"), str(HERE.parent / "helpers"), str(HERE)]
 
 import headless  # noqa: E402
 import report_fixture  # noqa: E402

@@ -71,7 +71,7 @@ def rows_of(page, file, run="base/seed-1", decoding="n_best"):
 
 
 def records(page):
-    return parquet.read_table(page.parent / "results/records/made/validation.parquet").to_pylist()
+    return parquet.read_table(page.parent / "results/questions/made/validation.parquet").to_pylist()
 
 
 def test_all_questions_are_listed_and_only_those_in_sight_drawn(driver, plain):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from chain import CONFIG, Project
 from killing import PRELOADED
-from qa.files import sha256_of_file, sha256_of_folder
+from qa.common.files import sha256_of_file, sha256_of_folder
 
 OWN_MOUNTS = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
 GROUPS = Path("/sys/fs/cgroup")
@@ -24,7 +24,14 @@ CHAIN = CONFIG | {
     "runs": {"teacher": {**DECODED, "model": "one"}, "pupil": {**DECODED, "model": "bytes", "teacher": "teacher"}},
 }
 
-VARYING = {"manifest.json", "training.csv", "resources.csv", "report.html", "source.json", "state.json"}  # tell times
+VARYING = {
+    "manifest.json",
+    "training.csv",
+    "resource_usage.csv",
+    "report.html",
+    "source.json",
+    "state.json",
+}  # tell times
 
 
 @dataclass(frozen=True)
@@ -44,8 +51,11 @@ class Stage:
 ANSWERED = "results/pupil/seed-1/mills/validation/calibrated"
 STAGES = [
     Stage("download", ("resources/models/bytes",)),
-    Stage("records", ("results/records/mills/train.parquet",)),
-    Stage("hold_out", ("results/records/mills/train@kept-*.parquet", "results/records/mills/train@held-out-*.parquet")),
+    Stage("prepare_questions", ("results/questions/mills/train.parquet",)),
+    Stage(
+        "hold_out_calibration",
+        ("results/questions/mills/train@kept-*.parquet", "results/questions/mills/train@held-out-*.parquet"),
+    ),
     Stage("tokenize_and_label", ("results/windows/mills/train@kept-0.45/bytes-*",)),
     Stage("soft_targets", ("results/targets/mills/*/*/*.parquet",)),
     Stage("train", tuple(f"results/pupil/seed-1/{name}" for name in ("model", "training.csv", "manifest.json"))),
@@ -53,11 +63,13 @@ STAGES = [
     Stage("calibrate", ("results/pupil/seed-1/calibration/calibrated.json",)),
     Stage("postprocess", tuple(f"{ANSWERED}/{name}" for name in ("answers.json", "null_scores.json", "nbest.parquet"))),
     Stage("score", (f"{ANSWERED}/metrics.json",)),
-    Stage("explain", tuple(f"{ANSWERED}/{name}" for name in ("slices.csv", "risk_coverage.csv", "errors.parquet"))),
+    Stage(
+        "analyze_errors", tuple(f"{ANSWERED}/{name}" for name in ("slices.csv", "risk_coverage.csv", "errors.parquet"))
+    ),
     Stage("summarize", ("results/summary.csv",)),
     Stage("compare", ("results/comparison.csv",)),
     Stage("package", ("results/pupil/seed-1/package",)),
-    Stage("resources", ("results/resources.csv",)),
+    Stage("resource_usage", ("results/resource_usage.csv",)),
     Stage("report", ("results/report.html", "results/figures")),
 ]
 

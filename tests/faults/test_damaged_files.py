@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from qa import seals
-from qa.errors import InputError
-from qa.spans import Spans
-from qa.tables import opened
+from qa.common import checksums
+from qa.common.errors import InputError
+from qa.common.parquet import opened
+from qa.model.spans import Spans
 from shortages import ANSWERED, copied, hashes
 
 RUN = "results/pupil/seed-1"
@@ -22,10 +22,10 @@ RUN = "results/pupil/seed-1"
 FILES = {
     "resources/models/bytes/model.safetensors": f"{RUN}/model",
     "resources/models/bytes/tokenizer.json": "results/windows/mills/train@kept-0.45/bytes-*",
-    "resources/datasets/mills/train/*.json": "results/records/mills/train.parquet",
-    "results/records/mills/train.parquet": "results/records/mills/train@kept-0.45.parquet",
-    "results/records/mills/train@kept-*.parquet": "results/windows/mills/train@kept-0.45/bytes-*",
-    "results/records/mills/train@held-out-*.parquet": f"{RUN}/calibration/calibrated.json",
+    "resources/datasets/mills/train/*.json": "results/questions/mills/train.parquet",
+    "results/questions/mills/train.parquet": "results/questions/mills/train@kept-0.45.parquet",
+    "results/questions/mills/train@kept-*.parquet": "results/windows/mills/train@kept-0.45/bytes-*",
+    "results/questions/mills/train@held-out-*.parquet": f"{RUN}/calibration/calibrated.json",
     "results/windows/mills/train@kept-0.45/bytes-*/*.arrow": f"{RUN}/model",
     "results/windows/mills/validation/bytes-*/state.json": f"{ANSWERED}/answers.json",
     "results/targets/mills/*/*/*.parquet": f"{RUN}/model",
@@ -42,7 +42,7 @@ FILES = {
     f"{ANSWERED}/errors.parquet": "results/report.html",
     "results/comparison.csv": "results/report.html",
 }
-REMADE_WITH_TIMES = ("manifest.json", "training.csv", "resources.csv", "source.json")
+REMADE_WITH_TIMES = ("manifest.json", "training.csv", "resource_usage.csv", "source.json")
 
 
 def flip(path: Path, seed: str) -> None:
@@ -105,7 +105,7 @@ def test_without_its_seal_parquet_still_tells_flipped_bits_of_its_pages(every_st
     """Beside the pages there is the footer, where a flipped bit may change what only describes the data."""
     readers = {
         f"{RUN}/mills/validation/spans.parquet": lambda path: vars(Spans.read(path)),
-        "results/records/mills/train.parquet": whole_table,
+        "results/questions/mills/train.parquet": whole_table,
         f"{ANSWERED}/nbest.parquet": whole_table,
         "results/targets/mills/*/*/*.parquet": whole_table,
     }
@@ -137,6 +137,6 @@ def whole_table(path: Path) -> list:
 
 def test_damage_of_what_no_stage_reads_is_told_when_asked_for(every_stage, tmp_path):
     project = copied(every_stage, tmp_path / "project")
-    assert seals.main([str(project.path("results")), str(project.path("resources"))]) == 0
+    assert checksums.main([str(project.path("results")), str(project.path("resources"))]) == 0
     flip(project.path("results/report.html"), "report")
-    assert seals.main([str(project.path("results"))]) == 1
+    assert checksums.main([str(project.path("results"))]) == 1

@@ -8,8 +8,27 @@ import pytest
 from chain import Project
 from killing import SEED, Moment, again, from_nothing, killed, leftovers, results_of
 
-STAGES = ["download", "records", "hold_out", "tokenize_and_label", "train", "soft_targets", "train", "predict"]
-STAGES += ["calibrate", "postprocess", "score", "explain", "package", "compare", "summarize", "resources", "report"]
+STAGES = [
+    "download",
+    "prepare_questions",
+    "hold_out_calibration",
+    "tokenize_and_label",
+    "train",
+    "soft_targets",
+    "train",
+    "predict",
+]
+STAGES += [
+    "calibrate",
+    "postprocess",
+    "score",
+    "analyze_errors",
+    "package",
+    "compare",
+    "summarize",
+    "resource_usage",
+    "report",
+]
 
 
 def usual_seconds(project: Project, stage: str) -> float:

@@ -14,10 +14,10 @@ import pytest
 
 import tiny
 from killing import SEED, results_in
-from qa.encoding import load_tokenizer
-from qa.files import sha256_of_folder
-from qa.squad import convert
-from qa.windows import tokenize
+from qa.common.files import sha256_of_folder
+from qa.data.prepare_questions import convert
+from qa.windows.tokenize_and_label import tokenize
+from qa.windows.tokenizer import load_tokenizer
 
 WINDOWS = {"max_length": 64, "overlap": 16, "max_question_length": 24, "long_contexts": "windows", "labels": "exact"}
 SETTINGS = tiny.TRAINING | {"max_steps": None, "epochs": 2, "batch_size": 16, "keep_epoch": "best"}
@@ -43,7 +43,7 @@ class Trainings:
             "held_out_windows": [str(folder / "held")],
             "held_out_records": [str(folder / "held.parquet")],
         }
-        paths = os.pathsep.join([str(TESTS.parent / "workflow" / "scripts"), str(TESTS)])
+        paths = os.pathsep.join([str(TESTS.parent / "workflow" / "scripts"), str(TESTS / "helpers")])
         environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "forked_trainings"],

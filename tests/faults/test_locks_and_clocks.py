@@ -84,7 +84,7 @@ def test_coarse_time_stamps_rerun_nothing_and_hide_no_change(grain, project):
     assert project.would_run() == set()
     path = project.path("given", "validation.json")
     path.write_text(path.read_text().replace("ground oats", "ground wheat"))
-    assert {"download", "records", "predict", "score"} <= project.would_run()
+    assert {"download", "prepare_questions", "predict", "score"} <= project.would_run()
 
 
 @pytest.mark.parametrize("days", [-1, -3650])
@@ -100,7 +100,7 @@ def test_a_file_of_the_users_own_that_is_replaced_by_an_older_one_is_taken_anew(
     path = project.path("given", "validation.json")
     path.write_text(path.read_text().replace("ground oats", "ground rye"))
     os.utime(path, (time.time() - 400 * DAY,) * 2)
-    assert {"download", "records", "predict", "score"} <= project.would_run()
+    assert {"download", "prepare_questions", "predict", "score"} <= project.would_run()
 
 
 def test_a_touched_file_of_the_same_bytes_with_an_older_time_reruns_nothing(project):
@@ -120,7 +120,7 @@ def test_results_from_the_future_are_refused_until_they_are_of_today(project, ev
     path = project.path("given", "validation.json")
     path.write_text(path.read_text().replace("ground oats", "ground wheat"))
     os.utime(path, (time.time() + 2,) * 2)
-    assert {"download", "records", "predict", "score"} <= project.would_run()
+    assert {"download", "prepare_questions", "predict", "score"} <= project.would_run()
 
 
 def test_a_clock_set_back_between_two_runs_loses_no_change_of_settings(project):

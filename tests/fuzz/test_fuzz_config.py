@@ -12,8 +12,9 @@ from snakemake.common.configfile import load_configfile
 from snakemake_interface_common.exceptions import WorkflowError
 
 from chain import ROOT, copy_of
-from qa import expected, lineage, needs, pairs, settings, sharing
-from qa.errors import InputError
+from qa.common.errors import InputError
+from qa.config import comparisons, lineage, settings
+from qa.plan import card_facts, expected_jobs, rule_inputs
 
 SEED = random.randrange(10**6) if os.environ.get("QA_FUZZ") == "many" else 7
 CHANGES = 1000
@@ -107,20 +108,20 @@ def listed(config):
         for name, source in resolved[kind].items():
             settings.local_files(source, f"{kind}.{name}")
     for name, run in resolved["runs"].items():
-        for member in lineage.members(run):
+        for variant in lineage.variants(run):
             if run["train_on"]:
-                needs.training(resolved, name)
+                rule_inputs.training(resolved, name)
                 settings.training(run, resolved["models"])
-                sharing.shared(resolved, name, member)
-                sharing.needs_of_package(resolved, name, member)
+                card_facts.shared(resolved, name, variant)
+                card_facts.needs_of_package(resolved, name, variant)
             settings.prediction(run, resolved["models"])
     scored = list(settings.scored(resolved))
-    for run, member, split, decoding in scored:
-        if "calibration" in needs.answering(resolved, run, member, split, decoding):
-            needs.calibration(resolved, run, member, decoding)
-    pairs.compared(resolved, scored)
-    needs.telling(resolved)
-    return expected.jobs(resolved)
+    for run, variant, split, decoding in scored:
+        if "calibration" in rule_inputs.answering(resolved, run, variant, split, decoding):
+            rule_inputs.calibration(resolved, run, variant, decoding)
+    comparisons.compared(resolved, scored)
+    rule_inputs.telling(resolved)
+    return expected_jobs.jobs(resolved)
 
 
 def with_own_files(folder):

@@ -17,9 +17,12 @@ from hypothesis import strategies as st
 
 import damage
 import tiny
-from qa import answers, decoding, scores, squad, windows
-from qa.errors import InputError
-from qa.spans import Spans
+from qa.common.errors import InputError
+from qa.data import prepare_questions
+from qa.decoding import answers, postprocess
+from qa.evaluation import score
+from qa.model.spans import Spans
+from qa.windows import tokenize_and_label
 
 TOKENIZERS = {name: make() for name, make in tiny.FAMILIES.items()}
 WINDOWS = {"max_length": 24, "overlap": 3, "max_question_length": 6, "long_contexts": "windows", "labels": "exact"}
@@ -32,7 +35,7 @@ def converted(content: bytes, name: str, misaligned: str, folder: Path) -> list[
     path, target = folder / name, folder / "records.parquet"
     path.write_bytes(content)
     try:
-        squad.convert([path], target, misaligned)
+        prepare_questions.convert([path], target, misaligned)
     except InputError as error:
         message = str(error)
         assert str(path) in message and message.isprintable() and len(message) < 2000
@@ -107,8 +110,8 @@ def test_right_questions_come_through_every_stage_each_id_once(rows, family, ran
 def answered(folder: Path, rows: list[dict], tokenizer, random) -> None:
     """Made-up spans of all windows decoded and scored: answers are pieces of their contexts, one for each id."""
     records = folder / "records.parquet"
-    windows.tokenize(records, tokenizer, WINDOWS, folder / "windows")
-    table = windows.load_windows(folder / "windows").with_format("arrow")[:]
+    tokenize_and_label.tokenize(records, tokenizer, WINDOWS, folder / "windows")
+    table = tokenize_and_label.load_windows(folder / "windows").with_format("arrow")[:]
     lengths = [len(row) for row in table.column("input_ids").to_pylist()]
     assert max(lengths) <= WINDOWS["max_length"] and set(table.column("id").to_pylist()) == {row["id"] for row in rows}
     labels_hold_answers(table.to_pylist(), rows)
@@ -116,12 +119,12 @@ def answered(folder: Path, rows: list[dict], tokenizer, random) -> None:
     outputs = {key: str(folder / key) for key in ("answers", "null_scores", "nbest")}
     for each in DECODINGS:
         spans = [str(folder / "spans.parquet")]
-        decoding.postprocess(spans, [str(folder / "windows")], records, {**each, "null_threshold": 0.0}, outputs)
+        postprocess.postprocess(spans, [str(folder / "windows")], records, {**each, "null_threshold": 0.0}, outputs)
         found = json.loads(Path(outputs["answers"]).read_text())
         assert list(found) == [row["id"] for row in rows]
         assert all(found[row["id"]] in row["context"] for row in rows)
         assert list(answers.read_nbest(outputs["nbest"]).best) == list(found)
-        measured = scores.score(records, outputs, folder / "metrics.json")
+        measured = score.score(records, outputs, folder / "metrics.json")
         assert measured["total"] == len(rows) and 0 <= measured["exact"] <= measured["f1"] <= 100
 
 
@@ -249,14 +252,14 @@ def test_a_gzip_bomb_is_refused_before_it_fills_memory_or_disk(kind, tmp_path):
         for _ in range(300):
             stream.write(b" " * 2**20)
     with pytest.raises(InputError, match=r"unpacks to more than \d+ MiB, 100 times its size.*gunzip"):
-        list(squad.read(bomb))
+        list(prepare_questions.read(bomb))
 
 
 def peak_memory_of(source: Path, target: Path) -> float:
     """GiB that a process of its own takes to convert a file."""
     code = (
         f"import re, sys; sys.path[:0] = {sys.path!r}\n"
-        "from qa import squad; squad.convert(sys.argv[1:2], sys.argv[2])\n"
+        "from qa.data import prepare_questions as squad; squad.convert(sys.argv[1:2], sys.argv[2])\n"
         "print(re.search(r'VmHWM:\\s+(\\d+) kB', open('/proc/self/status').read())[1])"
     )
     command = [sys.executable, "-c", code, str(source), str(target)]

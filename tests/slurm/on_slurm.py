@@ -14,7 +14,7 @@ import yaml
 
 from chain import Project
 from cluster import Cluster
-from qa.files import sha256_of_folder
+from qa.common.files import sha256_of_folder
 
 QUICK = ("--slurm-init-seconds-before-status-checks", "5", "--latency-wait", "10")
 NAMING = ("README.md", "qa_settings.json")  # of a model, its card and its settings
@@ -67,9 +67,9 @@ class ClusterProject(Project):
         return [job for job in ours if job["Comment"].startswith(f"rule_{rule}") and wildcards in job["Comment"]]
 
 
-def model_of(project: Project, run: str, member: str) -> dict[str, str]:
+def model_of(project: Project, run: str, variant: str) -> dict[str, str]:
     """SHA-256 of each file of a trained model, but for those that name its run."""
-    hashes = sha256_of_folder(project.path("results", run, member, "model"))
+    hashes = sha256_of_folder(project.path("results", run, variant, "model"))
     assert {"model.safetensors", *NAMING} <= hashes.keys()
     return {name: value for name, value in hashes.items() if name not in NAMING and not name.endswith(".seal")}
 

@@ -19,7 +19,7 @@ def accounts(cluster) -> None:
 @pytest.fixture(scope="module")
 def finished(project, accounts) -> ClusterProject:
     """A training and a prediction under the right account, and what all jobs used."""
-    done = project.snakemake(SPANS, "results/resources.csv", SBATCH_ACCOUNT="def-mine")
+    done = project.snakemake(SPANS, "results/resource_usage.csv", SBATCH_ACCOUNT="def-mine")
     assert done.returncode == 0, done.stdout
     return project
 
@@ -49,7 +49,7 @@ def test_a_wrong_account_or_none_is_refused_before_anything_is_queued(environmen
 
 
 def test_the_table_of_resources_has_each_job_with_what_it_asked_for(finished):
-    with open(finished.path("results/resources.csv"), newline="") as stream:
+    with open(finished.path("results/resource_usage.csv"), newline="") as stream:
         table = {row["job_id"]: row for row in csv.DictReader(stream) if row["job_id"]}
     asked = {"tokenize_and_label": (3600, 8000), "train": (3 * 3600, 24000), "predict": (3600, 12000)}
     for rule, (seconds, megabytes) in asked.items():

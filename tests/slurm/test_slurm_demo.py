@@ -14,7 +14,17 @@ from on_slurm import ClusterProject, copied, model_of, on_cluster
 DEMO = "config/demo.yaml"
 SEED = "results/demo/seed-42"
 ANSWERS = f"{SEED}/demo/validation"
-LIGHT = ("download", "records", "hold_out", "calibrate", "postprocess", "score", "explain", "summarize", "compare")
+LIGHT = (
+    "download",
+    "prepare_questions",
+    "hold_out_calibration",
+    "calibrate",
+    "postprocess",
+    "score",
+    "analyze_errors",
+    "summarize",
+    "compare",
+)
 LIGHT += ("package", "report")
 
 

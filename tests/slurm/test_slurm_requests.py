@@ -11,7 +11,7 @@ import yaml
 from chain import CONFIG, ROOT, Project, copy_of
 from cluster import wait_for
 from on_slurm import ClusterProject, copied, on_cluster
-from qa import settings
+from qa.config import settings
 
 PARTITIONS = ("any", "cpu", "gpu")
 KEYS = ("Partition", "TresPerJob", "NumCPUs", "MinMemoryNode", "TimeLimit", "NumNodes", "NumTasks")
@@ -59,7 +59,9 @@ def made(cluster, tmp_path_factory) -> ClusterProject:
     config["runs"]["small"]["seeds"] = [1, 2]
     local = Project(folder)
     local.configure(config)
-    done = local.snakemake("results/small/seed-1/model", "results/records/mills/extra.parquet", "resources/models/two")
+    done = local.snakemake(
+        "results/small/seed-1/model", "results/questions/mills/extra.parquet", "resources/models/two"
+    )
     assert done.returncode == 0, done.stdout
     return on_cluster(folder, cluster)
 
@@ -91,7 +93,7 @@ def test_each_set_up_asks_slurm_for_what_the_guide_says(name, made, closed, tmp_
     if name in set_ups():
         subprocess.run(["bash", "-euc", set_ups()[name]], cwd=project.folder, check=True)
     config = yaml.safe_load(project.path("tiny.yaml").read_text())
-    key = settings.windows_key(settings.resolve(config)["runs"]["other"])
+    key = settings.windows_id(settings.resolve(config)["runs"]["other"])
     targets = (
         f"results/windows/mills/extra/{key}",
         "results/small/seed-2/model",
@@ -113,7 +115,7 @@ def test_every_set_up_of_the_guide_is_tried():
 
 def test_light_rules_become_jobs_where_the_site_gives_them_a_walltime(made, closed, tmp_path):
     project = copied(made, tmp_path / "project")
-    project.path("results/records/mills/extra.parquet").unlink()
+    project.path("results/questions/mills/extra.parquet").unlink()
     project.site(records={"runtime": "30m"})
-    job = submitted(project, "results/records/mills/extra.parquet", jobs=1)["records"]
+    job = submitted(project, "results/questions/mills/extra.parquet", jobs=1)["records"]
     assert (job["TimeLimit"], job["MinMemoryNode"], job.get("TresPerJob")) == ("00:30:00", "8000M", None)

@@ -13,22 +13,25 @@ import pyarrow.parquet as parquet
 import pytest
 
 import tiny
-from qa import ask, decoding, inference, packages
+from qa import ask
 from qa.ask import Answer, Question, Reader
-from qa.encoding import load_tokenizer
-from qa.errors import InputError
-from qa.files import read_json, write_json
-from qa.squad import convert
-from qa.windows import tokenize
+from qa.common.errors import InputError
+from qa.common.files import read_json, write_json
+from qa.data.prepare_questions import convert
+from qa.decoding import postprocess
+from qa.hub import package
+from qa.model import predict
+from qa.windows.tokenize_and_label import tokenize
+from qa.windows.tokenizer import load_tokenizer
 
-SCRIPTS = Path(tiny.__file__).parents[1] / "workflow" / "scripts"
+SCRIPTS = Path(tiny.__file__).parents[2] / "workflow" / "scripts"
 TEXTS = [p["context"] + p["qas"][0]["question"] for p in tiny.squad(30)["data"][0]["paragraphs"]]
 WINDOWS = {"max_length": 64, "overlap": 16, "max_question_length": 24, "long_contexts": "windows", "labels": "exact"}
 PREDICTION = {"batch_size": 4, "candidates": 8, "precision": "fp32", "padding": "packed"}
 N_BEST = {"method": "n_best", "n_best_size": 5, "max_answer_length": 9, "null_threshold": -0.1, "temperature": 2.5}
 SETTINGS = {
     "run": "r",
-    "member": "seed-1",
+    "variant": "seed-1",
     "windows": WINDOWS,
     "prediction": PREDICTION,
     "decodings": {"n_best": N_BEST, "walkthrough": {"method": "walkthrough"}},
@@ -40,7 +43,7 @@ CONTEXT = "The mill of Tarnb1 was built in 1301 by Ada Venn. It ground oats for 
 def model(tmp_path_factory):
     """A model that was saved with settings."""
     folder = tiny.save_model(tmp_path_factory.mktemp("run") / "model", TEXTS)
-    write_json(folder / packages.SETTINGS, SETTINGS)
+    write_json(folder / package.SETTINGS, SETTINGS)
     return folder
 
 
@@ -84,15 +87,15 @@ def test_answers_and_scores_are_those_of_the_stages_on_the_same_questions(case, 
     windows, prediction, how = WINDOWS | windows, PREDICTION | prediction, SETTINGS["decodings"][name]
     folder = tiny.save_model(tmp_path / "model", TEXTS, family=family)
     settings = SETTINGS | {"windows": windows, "prediction": prediction}
-    write_json(folder / packages.SETTINGS, settings)
+    write_json(folder / package.SETTINGS, settings)
     convert([tiny.write_squad(tmp_path / "q.json", questions=20)], tmp_path / "r.parquet")
     tokenize(tmp_path / "r.parquet", load_tokenizer(folder), windows, tmp_path / "windows")
-    inference.predict(folder, tmp_path / "windows", prediction, 1, tmp_path / "spans.parquet")
+    predict.predict(folder, tmp_path / "windows", prediction, 1, tmp_path / "spans.parquet")
     made = {each: str(tmp_path / f"{each}.json") for each in ("answers", "null_scores", "nbest")}
     files = [str(tmp_path / "spans.parquet")], [str(tmp_path / "windows")], tmp_path / "r.parquet"
     calibration = tmp_path / "calibration.json"
     write_json(calibration, {"null_threshold": -0.1, "temperature": 2.5})
-    decoding.postprocess(*files, how, made, calibration if name == "n_best" else None)
+    postprocess.postprocess(*files, how, made, calibration if name == "n_best" else None)
     rows = parquet.read_table(tmp_path / "r.parquet").to_pylist()
     found = Reader(folder, name, threads=1).answer_all(Question(r["question"], r["context"], r["id"]) for r in rows)
     assert {each.id: each.text for each in found} == read_json(made["answers"])
@@ -122,7 +125,7 @@ def test_a_threshold_decides_between_an_answer_and_silence(model, tmp_path):
     asked = {}
     for threshold in (-1e9, 1e9):
         shutil.copytree(model, folder := tmp_path / str(threshold))
-        write_json(folder / packages.SETTINGS, SETTINGS | {"decodings": {"n": {**N_BEST, "null_threshold": threshold}}})
+        write_json(folder / package.SETTINGS, SETTINGS | {"decodings": {"n": {**N_BEST, "null_threshold": threshold}}})
         asked[threshold] = Reader(folder).answer("Who built it?", CONTEXT)
     assert not asked[-1e9] and asked[-1e9].probability == asked[-1e9].null_probability
     assert asked[1e9] and CONTEXT[asked[1e9].start : asked[1e9].end] == asked[1e9].text
@@ -221,7 +224,7 @@ def test_a_folder_that_is_no_model_for_this_is_named(model, context, tmp_path, c
     (tmp_path / "pickled/model.safetensors").rename(tmp_path / "pickled/pytorch_model.bin")
     assert "cannot be loaded" in mistake(capsys, "--model", tmp_path / "pickled", *asked)
     shutil.copytree(model, tmp_path / "broken")
-    (tmp_path / "broken" / packages.SETTINGS).write_text("{}")
+    (tmp_path / "broken" / package.SETTINGS).write_text("{}")
     assert "no settings that this workflow wrote" in mistake(capsys, "--model", tmp_path / "broken", *asked)
     assert "no decoding `x`; it has n_best, walkthrough" in mistake(
         capsys, "--model", model, "--decoding", "x", "--context", context, "q"
@@ -233,7 +236,7 @@ def test_a_model_without_a_trained_head_is_refused(context, tmp_path, capsys):
 
     folder = tiny.save_model(tmp_path / "bare", TEXTS)
     AutoModel.from_pretrained(folder).save_pretrained(folder)
-    (folder / packages.SETTINGS).write_text(json.dumps(SETTINGS))
+    (folder / package.SETTINGS).write_text(json.dumps(SETTINGS))
     assert "not fine-tuned for question answering" in mistake(capsys, "--model", folder, "--context", context, "q")
 
 
@@ -286,7 +289,7 @@ def test_a_precision_that_this_machine_lacks_is_replaced_and_said(model, tmp_pat
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU, which has fp16")
     shutil.copytree(model, tmp_path / "m")
-    write_json(tmp_path / "m" / packages.SETTINGS, SETTINGS | {"prediction": PREDICTION | {"precision": "fp16"}})
+    write_json(tmp_path / "m" / package.SETTINGS, SETTINGS | {"prediction": PREDICTION | {"precision": "fp16"}})
     reader = Reader(tmp_path / "m")
     assert "taken here: fp32" in caplog.text
     assert reader.answer("Who?", CONTEXT) == Reader(model).answer("Who?", CONTEXT)
@@ -295,7 +298,7 @@ def test_a_precision_that_this_machine_lacks_is_replaced_and_said(model, tmp_pat
 def test_a_models_package_tells_what_was_calibrated_since_unless_it_is_of_other_weights(model, tmp_path):
     before = SETTINGS | {"decodings": {"n_best": {**N_BEST, "null_threshold": "calibrated"}}}
     shutil.copytree(model, tmp_path / "model")
-    write_json(tmp_path / "model" / packages.SETTINGS, before)
+    write_json(tmp_path / "model" / package.SETTINGS, before)
     with pytest.raises(InputError, match=r"not calibrated yet.*package"):
         Reader(tmp_path / "model")
     shutil.copytree(model, tmp_path / "package")

@@ -17,8 +17,8 @@ from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
 import tiny
 from chain import CONFIG, ROOT, WITHOUT_NETWORK, Project, copy_of
-from qa import scores
-from qa.files import sha256_of_folder
+from qa.common.files import sha256_of_folder
+from qa.evaluation import score
 from stand_in_hub import StandInHub
 
 pytestmark = pytest.mark.xdist_group("workflow")
@@ -36,7 +36,7 @@ def test_the_chain_leaves_every_file_that_is_documented(finished):
     expected = [
         "resources/models/one/source.json",
         "resources/datasets/mills/source.json",
-        "results/records/mills/train.parquet",
+        "results/questions/mills/train.parquet",
         f"results/windows/mills/train/{key}/dataset_info.json",
         f"{SMALL}/model/model.safetensors",
         f"{SMALL}/training.csv",
@@ -49,7 +49,7 @@ def test_the_chain_leaves_every_file_that_is_documented(finished):
         f"{SMALL}/mills/validation/walkthrough/metrics.json",
         "results/summary.csv",
         "results/comparison.csv",
-        "results/resources.csv",
+        "results/resource_usage.csv",
         "results/usage/train/small/seed-1.tsv",
         "logs/train/small/seed-1.log",
     ]
@@ -114,22 +114,22 @@ def test_the_summary_has_mean_and_deviation_over_seeds(tmp_path):
     (tmp_path / "held-out.json").write_text(json.dumps({"exact": 30.0, "f1": 33.0, "null_threshold": 1.0}))
     calibrations = {("s", "seed-1", "n_best"): str(tmp_path / "held-out.json")}
     scored.append(("s", "seed-1", "d/validation", "n_best"))
-    scores.summarize(scored, [*files, files[0]], tmp_path / "s.csv", calibrations=calibrations)
+    score.summarize(scored, [*files, files[0]], tmp_path / "s.csv", calibrations=calibrations)
     several, single = csv.DictReader((tmp_path / "s.csv").read_text().splitlines())
-    assert [several[key] for key in (*scores.KEYS, "seeds")] == ["r", "d", "validation", "n_best", "3"]
+    assert [several[key] for key in (*score.KEYS, "seeds")] == ["r", "d", "validation", "n_best", "3"]
     assert (float(several["exact_mean"]), float(several["exact_std"])) == (54.0, 4.0)
     assert float(several["f1_std"]) == pytest.approx(7**0.5)
     assert single["exact_mean"] == "50.0" and single["exact_std"] == ""
     assert (single["calibration_exact_mean"], single["calibration_f1_mean"]) == ("30.0", "33.0")
     assert several["calibration_f1_mean"] == "" and "null_threshold_mean" not in several
     assert not any("interval" in name for name in several)
-    assert "54.00 ± 4.00" in scores.as_text(tmp_path / "s.csv")
+    assert "54.00 ± 4.00" in score.as_text(tmp_path / "s.csv")
 
 
 def test_the_closing_message_shows_the_scores_and_where_things_are(finished):
     text = finished.path("first-run.txt").read_text()
     assert "Scores in percent (results/summary.csv" in text and "answerable F1" in text
-    assert "results/{run}/{member}/model" in text
+    assert "results/{run}/{variant}/model" in text
     assert "Differences in F1 in percentage points (results/comparison.csv" in text and "other/n_best" in text
 
 
@@ -155,7 +155,17 @@ def test_runs_and_decodings_are_compared_with_the_first_on_the_scores_of_their_m
         ("predictions", {"train", "predict", "postprocess", "predictions"}),
         (
             "scores",
-            {"train", "predict", "postprocess", "score", "explain", "summarize", "compare", "package", "resources"}
+            {
+                "train",
+                "predict",
+                "postprocess",
+                "score",
+                "analyze_errors",
+                "summarize",
+                "compare",
+                "package",
+                "resources",
+            }
             | {"scores"},
         ),
         (f"{SMALL}/mills/validation/n_best/metrics.json", {"train", "predict", "postprocess", "score"}),
@@ -217,7 +227,7 @@ def test_the_report_has_every_result_under_a_category_with_a_caption(finished):
     for name in (
         "summary.csv",
         "comparison.csv",
-        "resources.csv",
+        "resource_usage.csv",
         "training.csv",
         "manifest.json",
         "answers.json",
@@ -250,11 +260,11 @@ def test_a_bad_question_ends_in_one_sentence_and_leaves_nothing_under_a_final_na
     project = copy_of(tmp_path)
     path = project.path("given/train.json")
     path.write_text(path.read_text().replace('"answer_start": ', '"answer_start": 1', 1))
-    done = project.snakemake("results/records/mills/train.parquet")
+    done = project.snakemake("results/questions/mills/train.parquet")
     assert done.returncode != 0
     assert "1 answers do not stand at their place" in done.stdout and "id 'train-0'" in done.stdout
-    assert "Traceback" not in project.path("logs/records/mills/train.log").read_text()
-    assert not project.path("results/records/mills/train.parquet").exists()
+    assert "Traceback" not in project.path("logs/prepare_questions/mills/train.log").read_text()
+    assert not project.path("results/questions/mills/train.parquet").exists()
 
 
 def test_model_and_questions_come_from_a_hub_and_train(tmp_path, changed):

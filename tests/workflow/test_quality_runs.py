@@ -9,8 +9,8 @@ import pyarrow.parquet as parquet
 import pytest
 
 from chain import QUALITY
-from qa.batching import read_targets
-from qa.rows import arrow_table
+from qa.model.batching import read_targets
+from qa.windows.read_windows import arrow_table
 
 pytestmark = pytest.mark.xdist_group("workflow")
 KEPT, HELD_OUT = "mills/train@kept-0.45", "mills/train@held-out-0.45"
@@ -27,7 +27,7 @@ def windows_of(project, split, model):
 
 
 def ids(project, split):
-    return parquet.read_table(project.path(f"results/records/{split}.parquet"), columns=["id"])["id"].to_pylist()
+    return parquet.read_table(project.path(f"results/questions/{split}.parquet"), columns=["id"])["id"].to_pylist()
 
 
 @pytest.fixture
@@ -37,20 +37,20 @@ def altered():
 
 
 def test_every_run_leaves_the_files_that_are_documented(improved):
-    members = {"seeded": ["seed-1", "seed-2"], "team": ["ensemble"], "seeds": ["ensemble"]}
-    members |= {run: ["seed-1"] for run in ("bytes", "pupil", "joint")}
+    variants = {"seeded": ["seed-1", "seed-2"], "team": ["ensemble"], "seeds": ["ensemble"]}
+    variants |= {run: ["seed-1"] for run in ("bytes", "pupil", "joint")}
     names = ("answers.json", "null_scores.json", "nbest.parquet", "metrics.json", "slices.csv", "errors.parquet")
     wanted = [
-        f"results/{run}/{member}/{split}/{decoding}/{name}"
-        for run, each in members.items()
-        for member in each
+        f"results/{run}/{variant}/{split}/{decoding}/{name}"
+        for run, each in variants.items()
+        for variant in each
         for split in QUALITY["runs"][run]["evaluate_on"]
         for decoding in QUALITY["runs"][run]["decodings"]
         for name in names
     ]
     wanted += [f"results/seeded/seed-{seed}/calibration/calibrated.json" for seed in (1, 2)]
     wanted += [f"{TEAM}/calibration/calibrated.json"]
-    wanted += [f"results/records/{split}.parquet" for split in (KEPT, HELD_OUT)]
+    wanted += [f"results/questions/{split}.parquet" for split in (KEPT, HELD_OUT)]
     assert [name for name in wanted if not improved.path(name).is_file()] == []
     assert (
         not improved.path(TEAM, "model").exists() and not improved.path(TEAM, "mills/validation/spans.parquet").exists()
@@ -65,8 +65,8 @@ def test_a_finished_chain_has_nothing_to_do(improved):
 def test_a_question_is_held_out_or_trained_on_and_never_both(improved):
     kept, held_out = ids(improved, KEPT), ids(improved, HELD_OUT)
     assert sorted(kept + held_out) == sorted(ids(improved, "mills/train")) and kept and held_out
-    for member in ("seeded/seed-1", "seeded/seed-2", "bytes/seed-1", "pupil/seed-1"):
-        manifest = read(improved, f"results/{member}/manifest.json")
+    for variant in ("seeded/seed-1", "seeded/seed-2", "bytes/seed-1", "pupil/seed-1"):
+        manifest = read(improved, f"results/{variant}/manifest.json")
         assert all("/mills/train@kept-0.45/" in folder for folder in manifest["inputs"]["windows"])
         assert manifest["training_windows"] == len(
             arrow_table(windows_of(improved, KEPT, manifest["run_settings"]["model"]))
@@ -80,35 +80,35 @@ def test_a_training_on_two_splits_has_the_windows_of_both(improved):
     assert list(manifest["inputs"]["windows"]) == [str(folder.relative_to(improved.folder)) for folder in folders]
 
 
-@pytest.mark.parametrize("member", ["seeded/seed-1", "seeded/seed-2", "team/ensemble"])
-def test_answers_of_a_calibrated_decoding_follow_the_calibrated_threshold(member, improved):
-    found = read(improved, f"results/{member}/calibration/calibrated.json")
+@pytest.mark.parametrize("variant", ["seeded/seed-1", "seeded/seed-2", "team/ensemble"])
+def test_answers_of_a_calibrated_decoding_follow_the_calibrated_threshold(variant, improved):
+    found = read(improved, f"results/{variant}/calibration/calibrated.json")
     assert found["questions"] == len(ids(improved, HELD_OUT)) and 0 < found["unanswerable"] < 100
-    folder = improved.path(f"results/{member}/mills/validation/calibrated")
+    folder = improved.path(f"results/{variant}/mills/validation/calibrated")
     answers, differences = read(improved, folder / "answers.json"), read(improved, folder / "null_scores.json")
     assert {key: bool(text) for key, text in answers.items()} == {
         key: value <= found["null_threshold"] for key, value in differences.items()
     }
-    same = read(improved, f"results/{member}/mills/validation/n_best/null_scores.json")
+    same = read(improved, f"results/{variant}/mills/validation/n_best/null_scores.json")
     assert differences == same, "a calibrated decoding weighs the same candidates"
 
 
-def test_an_ensemble_of_other_tokenizers_answers_with_the_mean_of_its_members_probabilities(improved):
+def test_an_ensemble_of_other_tokenizers_answers_with_the_mean_of_its_variants_probabilities(improved):
     split = "mills/validation/n_best/nbest.parquet"
-    members = [
-        parquet.read_table(improved.path("results", member, split)).to_pylist()
-        for member in ("seeded/seed-1", "seeded/seed-2", "bytes/seed-1")
+    variants = [
+        parquet.read_table(improved.path("results", variant, split)).to_pylist()
+        for variant in ("seeded/seed-1", "seeded/seed-2", "bytes/seed-1")
     ]
     together = parquet.read_table(improved.path(TEAM, split)).to_pylist()
     assert len(together) == 10
     for number, row in enumerate(together):
         mean = {}
-        for member in members:
-            assert member[number]["id"] == row["id"]
-            for each in member[number]["candidates"]:
+        for variant in variants:
+            assert variant[number]["id"] == row["id"]
+            for each in variant[number]["candidates"]:
                 span = each["start"], each["stop"]
                 mean[span] = mean.get(span, 0.0) + each["probability"] / 3
-        null = sum(member[number]["null_probability"] for member in members) / 3
+        null = sum(variant[number]["null_probability"] for variant in variants) / 3
         best = sorted(mean.values(), reverse=True)[:20]
         # scores are logarithms of the means; listed probabilities those of the candidates that are kept
         assert [np.exp(each["score"]) for each in row["candidates"]] == pytest.approx(best)
@@ -140,15 +140,16 @@ def test_ensembles_and_pupils_stand_in_the_tables(improved):
         ("pupil", "n_best", "1"),
         ("joint", "n_best", "1"),
     }
-    rows = list(csv.DictReader(improved.path("results/resources.csv").read_text().splitlines()))
+    rows = list(csv.DictReader(improved.path("results/resource_usage.csv").read_text().splitlines()))
     counts = {
-        rule: sum(row["rule"] == rule for row in rows) for rule in ("hold_out", "calibrate", "soft_targets", "train")
+        rule: sum(row["rule"] == rule for row in rows)
+        for rule in ("hold_out_calibration", "calibrate", "soft_targets", "train")
     }
     assert counts == {"hold_out": 1, "calibrate": 3, "soft_targets": 1, "train": 5}
     assert {row["state"] for row in rows} == {"completed"}
 
 
-ANSWERED_ANEW = {"postprocess", "explain", "score", "summarize", "compare", "package", "resources", "report"}
+ANSWERED_ANEW = {"postprocess", "analyze_errors", "score", "summarize", "compare", "package", "resources", "report"}
 
 
 @pytest.mark.parametrize("change", [{"calibrate_for": "exact"}, {"unanswerable_prior": 0.5}])
@@ -184,12 +185,12 @@ WRONG = {
     "results/nobody/seed-1/mills/validation/n_best/answers.json": "no run `nobody` in the configuration; there are",
     "results/nobody/seed-1/mills/validation/n_best/slices.csv": "no run `nobody` in the configuration; there are",
     "results/nobody/seed-1/calibration/calibrated.json": "no run `nobody` in the configuration; there are",
-    "results/team/seed-1/mills/validation/n_best/answers.json": "run `team` has no member `seed-1`; it has ensemble",
-    "results/seeded/ensemble/mills/validation/n_best/answers.json": "run `seeded` has no member `ensemble`; it has",
+    "results/team/seed-1/mills/validation/n_best/answers.json": "run `team` has no variant `seed-1`; it has ensemble",
+    "results/seeded/ensemble/mills/validation/n_best/answers.json": "run `seeded` has no variant `ensemble`; it has",
     "results/joint/seed-1/calibration/calibrated.json": "nothing to calibrate: run `joint` holds no questions out",
     "results/seeded/seed-1/calibration/n_best.json": "nothing to calibrate: ",
     f"results/targets/{KEPT}/k/nobody-2.parquet": "no run of the configuration is taught nobody-2; there are team-2",
-    "results/records/mills/test@kept-0.45.parquet": "no split `mills/test` in the configuration",
+    "results/questions/mills/test@kept-0.45.parquet": "no split `mills/test` in the configuration",
 }
 
 

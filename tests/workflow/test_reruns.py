@@ -9,25 +9,25 @@ from typing import Any
 import pytest
 
 from chain import QUALITY, ROOT
-from qa import reference
-from qa.digest import modules_behind
+from qa.config import reference
+from qa.plan.code_digest import modules_behind
 
 pytestmark = pytest.mark.xdist_group("workflow")
 
 REPORT = {"report"}
-RESOURCES = {"resources", *REPORT}
+RESOURCES = {"resource_usage", *REPORT}
 COMPARE = {"compare", *RESOURCES}
 PACKAGE = {"package", *RESOURCES}
 SCORE = {"score", "summarize", *PACKAGE, *COMPARE}
-EXPLAIN = {"explain", *RESOURCES}
+EXPLAIN = {"analyze_errors", *RESOURCES}
 POSTPROCESS = {"postprocess", *EXPLAIN, *SCORE}
 PREDICT = {"predict", *POSTPROCESS}
 TRAIN = {"train", *PREDICT}
 TOKENIZE = {"tokenize_and_label", *TRAIN}
-RECORDS = {"records", *TOKENIZE}
+RECORDS = {"prepare_questions", *TOKENIZE}
 CALIBRATE = {"calibrate", *POSTPROCESS}
 TEACH = {"soft_targets", *TRAIN}
-HOLD_OUT = {"hold_out", *TEACH, *CALIBRATE, *TOKENIZE}
+HOLD_OUT = {"hold_out_calibration", *TEACH, *CALIBRATE, *TOKENIZE}
 NOTHING: set[str] = set()
 ONE_MORE_SPLIT = PREDICT - {"compare"}  # that the reference of the comparison does not answer
 
@@ -103,7 +103,7 @@ OF_QUALITY: dict[str, tuple[dict[str, Any], set[str]]] = {
     "defaults.distillation.temperature": ({"defaults.distillation.temperature": 4.0}, TEACH),
     "defaults.training.keep_epoch": ({"runs.pupil.training": {"keep_epoch": "best"}}, TRAIN),
     "runs.*.ensemble": ({"runs.seeds.ensemble": ["seeded", "bytes"]}, POSTPROCESS - {"package"}),
-    "runs.*.calibrate_on": (  # without the pupil's lessons, since its teachers would have trained on more
+    "runs.*.calibrate_on": (  # without the pupil's soft_targets_keys, since its teachers would have trained on more
         {f"runs.{run}.calibrate_on": ["mills/extra"] for run in ("seeded", "team")} | {"runs.pupil.teacher": None},
         {*TRAIN, *CALIBRATE},
     ),
@@ -112,125 +112,125 @@ OF_QUALITY: dict[str, tuple[dict[str, Any], set[str]]] = {
 
 # module or adapter -> rules that rerun when its code changes
 CODE: dict[str, set[str]] = {
-    "qa/hub.py": {"download", *RECORDS},
-    "qa/squad.py": RECORDS,
-    "qa/question_files.py": RECORDS,
-    "qa/windows.py": TOKENIZE,
-    "qa/questions.py": TOKENIZE,
-    "qa/encoding.py": TOKENIZE,
-    "qa/labels.py": TOKENIZE,
-    "qa/training.py": TRAIN,
-    "qa/trainer.py": TRAIN,
-    "qa/distributed.py": TRAIN,
-    "qa/interruption.py": TRAIN,
-    "qa/slurm.py": TRAIN,
-    "qa/worker.py": NOTHING,
-    "qa/checkpoints.py": TRAIN,
-    "qa/batching.py": TRAIN,
-    "qa/packing.py": TRAIN,
-    "qa/attention.py": TRAIN,
-    "qa/inference.py": PREDICT,
-    "qa/spans.py": PREDICT,
-    "qa/rows.py": TRAIN,
-    "qa/seals.py": TRAIN,
-    "qa/tables.py": TOKENIZE,
-    "qa/decoding.py": POSTPROCESS,
-    "qa/answers.py": POSTPROCESS,
-    "qa/metrics.py": {*EXPLAIN, *SCORE},
-    "qa/statistics.py": {*EXPLAIN, *SCORE},
-    "qa/slices.py": EXPLAIN,
-    "qa/mistakes.py": EXPLAIN,
-    "qa/confidence.py": {*SCORE, *EXPLAIN},
-    "qa/holding_out.py": NOTHING,
-    "qa/calibration.py": NOTHING,
-    "qa/ensembles.py": POSTPROCESS,
-    "qa/distillation.py": NOTHING,
-    "qa/lineage.py": REPORT,
-    "qa/expected.py": NOTHING,
-    "qa/epochs.py": NOTHING,
-    "qa/curves.py": EXPLAIN,
-    "qa/needs.py": NOTHING,
-    "qa/comparison.py": COMPARE,
-    "qa/pairs.py": REPORT,
-    "qa/downloads.py": {"download", *RECORDS},
-    "qa/progress.py": NOTHING,
-    "qa/models.py": TRAIN,
-    "qa/devices.py": TRAIN,
-    "qa/manifest.py": TRAIN,
-    "qa/scores.py": {*SCORE, *EXPLAIN},
-    "qa/files.py": {"download", *RECORDS},
-    "qa/errors.py": {"download", *RECORDS},
-    "qa/stage.py": {"download", *RECORDS},
-    "qa/settings.py": REPORT,
-    "qa/config_files.py": REPORT,
-    "qa/sweeps.py": REPORT,
-    "qa/reference.py": REPORT,
-    "qa/digest.py": NOTHING,
-    "qa/usage.py": RESOURCES,
-    "qa/jobs.py": RESOURCES,
-    "qa/accounting.py": RESOURCES,
-    "qa/failures.py": NOTHING,
-    "qa/preflight.py": NOTHING,
-    "qa/cluster.py": NOTHING,
-    "qa/clocks.py": NOTHING,
-    "qa/findings.py": NOTHING,
-    "qa/status.py": NOTHING,
-    "qa/packages.py": PACKAGE,
-    "qa/cards.py": PACKAGE,
-    "qa/sharing.py": NOTHING,
-    "qa/publishing.py": NOTHING,
+    "qa/hub/download.py": {"download", *RECORDS},
+    "qa/data/prepare_questions.py": RECORDS,
+    "qa/data/file_formats.py": RECORDS,
+    "qa/windows/tokenize_and_label.py": TOKENIZE,
+    "qa/windows/encoder.py": TOKENIZE,
+    "qa/windows/tokenizer.py": TOKENIZE,
+    "qa/windows/labels.py": TOKENIZE,
+    "qa/training/train.py": TRAIN,
+    "qa/training/trainer.py": TRAIN,
+    "qa/training/distributed.py": TRAIN,
+    "qa/jobs/interruption.py": TRAIN,
+    "qa/jobs/slurm.py": TRAIN,
+    "qa/training/worker.py": NOTHING,
+    "qa/training/checkpoints.py": TRAIN,
+    "qa/model/batching.py": TRAIN,
+    "qa/model/packing.py": TRAIN,
+    "qa/model/attention.py": TRAIN,
+    "qa/model/predict.py": PREDICT,
+    "qa/model/spans.py": PREDICT,
+    "qa/windows/read_windows.py": TRAIN,
+    "qa/common/checksums.py": TRAIN,
+    "qa/common/parquet.py": TOKENIZE,
+    "qa/decoding/postprocess.py": POSTPROCESS,
+    "qa/decoding/answers.py": POSTPROCESS,
+    "qa/metrics/squad.py": {*EXPLAIN, *SCORE},
+    "qa/metrics/statistics.py": {*EXPLAIN, *SCORE},
+    "qa/evaluation/slices.py": EXPLAIN,
+    "qa/evaluation/analyze_errors.py": EXPLAIN,
+    "qa/metrics/confidence.py": {*SCORE, *EXPLAIN},
+    "qa/data/hold_out_calibration.py": NOTHING,
+    "qa/decoding/calibrate.py": NOTHING,
+    "qa/decoding/ensembles.py": POSTPROCESS,
+    "qa/training/soft_targets.py": NOTHING,
+    "qa/config/lineage.py": REPORT,
+    "qa/plan/expected_jobs.py": NOTHING,
+    "qa/training/epochs.py": NOTHING,
+    "qa/evaluation/risk_coverage.py": EXPLAIN,
+    "qa/plan/rule_inputs.py": NOTHING,
+    "qa/evaluation/compare.py": COMPARE,
+    "qa/config/comparisons.py": REPORT,
+    "qa/hub/repository.py": {"download", *RECORDS},
+    "qa/common/progress.py": NOTHING,
+    "qa/model/loading.py": TRAIN,
+    "qa/model/devices.py": TRAIN,
+    "qa/training/manifest.py": TRAIN,
+    "qa/evaluation/score.py": {*SCORE, *EXPLAIN},
+    "qa/common/files.py": {"download", *RECORDS},
+    "qa/common/errors.py": {"download", *RECORDS},
+    "qa/jobs/stage.py": {"download", *RECORDS},
+    "qa/config/settings.py": REPORT,
+    "qa/config/strict_yaml.py": REPORT,
+    "qa/config/sweeps.py": REPORT,
+    "qa/config/reference.py": REPORT,
+    "qa/plan/code_digest.py": NOTHING,
+    "qa/jobs/resource_usage.py": RESOURCES,
+    "qa/jobs/job_records.py": RESOURCES,
+    "qa/jobs/slurm_accounting.py": RESOURCES,
+    "qa/jobs/failures.py": NOTHING,
+    "qa/preflight/checks.py": NOTHING,
+    "qa/preflight/slurm_requests.py": NOTHING,
+    "qa/plan/timestamps.py": NOTHING,
+    "qa/preflight/findings.py": NOTHING,
+    "qa/jobs/status.py": NOTHING,
+    "qa/hub/package.py": PACKAGE,
+    "qa/hub/model_card.py": PACKAGE,
+    "qa/plan/card_facts.py": NOTHING,
+    "qa/hub/publish.py": NOTHING,
     "qa/reader.py": NOTHING,
     "qa/ask.py": NOTHING,
-    "qa/reporting.py": NOTHING,
-    "qa/softmax.py": POSTPROCESS,
-    "qa/uncertainty.py": {*EXPLAIN, *SCORE},
+    "qa/training/trackers.py": NOTHING,
+    "qa/decoding/probabilities.py": POSTPROCESS,
+    "qa/data/read_records.py": TOKENIZE,
     "qa/report/build.py": REPORT,
-    "qa/report/compared.py": REPORT,
+    "qa/report/comparison.py": REPORT,
     "qa/report/drawing.py": REPORT,
     "qa/report/figures.py": REPORT,
     "qa/report/overview.py": REPORT,
     "qa/report/page.py": REPORT,
     "qa/report/questions.py": REPORT,
     "qa/report/results.py": REPORT,
-    "qa/report/silence.py": REPORT,
-    "qa/report/silence_data.py": REPORT,
+    "qa/report/no_answer.py": REPORT,
+    "qa/report/no_answer_data.py": REPORT,
     "qa/report/slices.py": REPORT,
     "qa/report/stages.py": REPORT,
     "qa/report/training.py": REPORT,
     "download.py": {"download", *RECORDS},
-    "records.py": RECORDS,
+    "prepare_questions.py": RECORDS,
     "tokenize_and_label.py": TOKENIZE,
     "train.py": TRAIN,
     "predict.py": PREDICT,
     "postprocess.py": POSTPROCESS,
     "score.py": {"score", "summarize", *PACKAGE},
-    "explain.py": EXPLAIN,
-    "hold_out.py": NOTHING,
+    "analyze_errors.py": EXPLAIN,
+    "hold_out_calibration.py": NOTHING,
     "calibrate.py": NOTHING,
     "soft_targets.py": NOTHING,
     "summarize.py": {"summarize", *RESOURCES},
     "compare.py": COMPARE,
-    "resources.py": RESOURCES,
+    "resource_usage.py": RESOURCES,
     "report.py": REPORT,
     "latest_checkpoint.py": NOTHING,
     "package.py": PACKAGE,
     "plan_upload.py": NOTHING,
     "upload.py": NOTHING,
-    "preflight.py": NOTHING,
-    "orphans.py": NOTHING,
-    "executor.py": NOTHING,
+    "hooks/preflight.py": NOTHING,
+    "hooks/leftover_jobs.py": NOTHING,
+    "hooks/slurm_outage.py": NOTHING,
 }
 
 # module or adapter -> rules that rerun of QUALITY, which holds out, calibrates and teaches
 CODE_OF_QUALITY: dict[str, set[str]] = {
-    "qa/holding_out.py": HOLD_OUT,
-    "qa/calibration.py": CALIBRATE,
-    "qa/confidence.py": CALIBRATE,
-    "qa/decoding.py": {*TEACH, *CALIBRATE},
-    "qa/ensembles.py": {*TEACH, *CALIBRATE},
-    "qa/distillation.py": TEACH,
-    "qa/lineage.py": REPORT,
-    "hold_out.py": HOLD_OUT,
+    "qa/data/hold_out_calibration.py": HOLD_OUT,
+    "qa/decoding/calibrate.py": CALIBRATE,
+    "qa/metrics/confidence.py": CALIBRATE,
+    "qa/decoding/postprocess.py": {*TEACH, *CALIBRATE},
+    "qa/decoding/ensembles.py": {*TEACH, *CALIBRATE},
+    "qa/training/soft_targets.py": TEACH,
+    "qa/config/lineage.py": REPORT,
+    "hold_out_calibration.py": HOLD_OUT,
     "calibrate.py": CALIBRATE,
     "soft_targets.py": TEACH,
 }
@@ -262,7 +262,16 @@ def test_a_changed_setting_of_quality_reruns_exactly_the_stages_that_read_it(key
 
 
 def test_the_tables_cover_every_key_and_agree_with_what_the_schema_documents():
-    order = ["download", "records", "hold_out", "tokenize_and_label", "soft_targets", "train", "predict", "calibrate"]
+    order = [
+        "download",
+        "prepare_questions",
+        "hold_out_calibration",
+        "tokenize_and_label",
+        "soft_targets",
+        "train",
+        "predict",
+        "calibrate",
+    ]
     order += ["postprocess", "compare", "package"]
     documented = {name: node["x-reruns"] for name, node in reference.every_key() if "x-reruns" in node}
     rules = {key: row[-1] for key, row in {**TABLE, **OF_QUALITY}.items()}
@@ -313,7 +322,9 @@ def test_a_changed_module_of_quality_reruns_exactly_the_stages_that_use_it(modul
     assert rules_behind(module, CODE_OF_QUALITY) == CODE_OF_QUALITY[module]
 
 
-@pytest.mark.parametrize("module", ["qa/trainer.py", "qa/metrics.py", "qa/progress.py", "qa/report/figures.py"])
+@pytest.mark.parametrize(
+    "module", ["qa/training/trainer.py", "qa/metrics/squad.py", "qa/common/progress.py", "qa/report/figures.py"]
+)
 def test_it_does_so_in_dry_runs(module, finished):
     assert would_run_with_changed_code(finished, module) == CODE[module]
 

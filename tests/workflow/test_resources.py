@@ -11,13 +11,13 @@ pytestmark = pytest.mark.xdist_group("workflow")
 
 STAGES = {
     "download": 3,
-    "records": 3,
+    "prepare_questions": 3,
     "tokenize_and_label": 4,
     "train": 2,
     "predict": 2,
     "postprocess": 3,
     "score": 3,
-    "explain": 3,
+    "analyze_errors": 3,
     "package": 2,
 }
 # in transformers' place, so that no code of the stage changes: kills the job of one run, and fails that of the other
@@ -30,7 +30,7 @@ raise RuntimeError("no luck")
 
 
 def table(project):
-    return list(csv.DictReader(project.path("results/resources.csv").read_text().splitlines()))
+    return list(csv.DictReader(project.path("results/resource_usage.csv").read_text().splitlines()))
 
 
 def test_every_job_of_the_chain_has_a_row_with_its_time_and_memory(finished):
@@ -39,7 +39,7 @@ def test_every_job_of_the_chain_has_a_row_with_its_time_and_memory(finished):
     assert counts == {**STAGES, "summarize": 1, "compare": 1}
     assert all(row["state"] == "completed" and row["attempt"] == row["attempts"] == "1" for row in rows)
     assert all(float(row["peak_memory_mib"]) > 1 and row["elapsed_seconds"] and row["node"] for row in rows)
-    assert {(row["run"], row["member"]) for row in rows if row["rule"] == "train"} == {
+    assert {(row["run"], row["variant"]) for row in rows if row["rule"] == "train"} == {
         ("small", "seed-1"),
         ("other", "seed-1"),
     }
@@ -57,7 +57,7 @@ def test_a_failure_is_told_with_run_seed_and_cause_and_its_attempt_stays_in_the_
     done = twin.snakemake("models")
     assert done.returncode == 0 and "jobs failed:" not in done.stdout, done.stdout
     environment = {**os.environ, "PYTHONPATH": str(twin.path("workflow/scripts"))}
-    subprocess.run([sys.executable, "-m", "qa.usage"], cwd=twin.folder, env=environment, check=True)
+    subprocess.run([sys.executable, "-m", "qa.jobs.resource_usage"], cwd=twin.folder, env=environment, check=True)
     attempts = [(row["run"], row["state"], row["attempts"]) for row in table(twin) if row["rule"] == "train"]
     assert sorted(attempts) == [
         ("other", "completed", "2"),

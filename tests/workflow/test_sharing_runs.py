@@ -13,7 +13,7 @@ from huggingface_hub import ModelCard
 
 from chain import CONFIG
 from qa.ask import Question, Reader
-from qa.files import sha256_of_file, sha256_of_folder
+from qa.common.files import sha256_of_file, sha256_of_folder
 from stand_in_hub import StandInHub
 
 pytestmark = pytest.mark.xdist_group("workflow")
@@ -27,7 +27,7 @@ def read(project, *parts):
 
 def asked(project, folder, decoding, split="mills/validation"):
     """Texts and null scores by id of a model that is asked the questions of a split."""
-    rows = parquet.read_table(project.path(f"results/records/{split}.parquet")).to_pylist()
+    rows = parquet.read_table(project.path(f"results/questions/{split}.parquet")).to_pylist()
     reader = Reader(project.path(folder), decoding)
     found = reader.answer_all(Question(row["question"], row["context"], row["id"]) for row in rows)
     return {each.id: each.text for each in found}, {each.id: each.null_score for each in found}, found

@@ -16,7 +16,7 @@ from chain import CONFIG, ROOT
 pytestmark = pytest.mark.xdist_group("workflow")
 
 # loaded by every Python with this folder on its path: a progress line after each step, so that nobody waits for one
-OFTEN = "import qa.progress\n\nqa.progress.EVERY = 0\n"
+OFTEN = "import qa.common.progress\n\nqa.common.progress.EVERY = 0\n"
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_a_finished_chain_is_told_in_a_line_a_stage(finished):
 
 def test_before_anything_ran_the_status_says_so(finished, tmp_path):
     shutil.copytree(finished.path("workflow"), tmp_path / "workflow")
-    command = [sys.executable, "-m", "qa.status"]
+    command = [sys.executable, "-m", "qa.jobs.status"]
     environment = {**os.environ, "PYTHONPATH": "workflow/scripts"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "no job has begun or is queued here\n" and done.stderr == ""

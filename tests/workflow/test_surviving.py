@@ -13,10 +13,10 @@ import pytest
 
 from chain import Project
 from killing import PRELOADED, Run, leftovers, results_of
-from qa.files import sha256_of_folder
+from qa.common.files import sha256_of_folder
 
 pytestmark = pytest.mark.xdist_group("workflow")
-RECORDS = "results/records/mills/extra.parquet"
+RECORDS = "results/questions/mills/extra.parquet"
 
 
 def until(condition, seconds=240):
@@ -93,7 +93,7 @@ def test_a_training_that_outlived_snakemake_is_not_trained_again(between, outliv
 @pytest.mark.parametrize(
     ("stage", "target"),
     [
-        ("records", RECORDS),
+        ("prepare_questions", RECORDS),
         ("tokenize_and_label", "results/windows/mills/extra/two-*"),
         ("train", "results/small/seed-1/model"),
         ("predict", "results/small/seed-1/mills/validation/spans.parquet"),

@@ -4,20 +4,20 @@
 rule calibrate:
     input:
         unpack(
-            lambda wildcards: checked(needs.calibration, CONFIG, wildcards.run, wildcards.member, wildcards.decoding)
+            lambda wildcards: checked(rule_inputs.calibration, CONFIG, wildcards.run, wildcards.variant, wildcards.decoding)
         ),
     output:
         report(
-            "results/{run}/{member}/calibration/{decoding}.json",
+            "results/{run}/{variant}/calibration/{decoding}.json",
             caption="../report/calibration.rst",
             category="Calibration",
             subcategory="{run}",
-            labels={"run": "{run}", "member": "{member}", "decoding": "{decoding}"},
+            labels={"run": "{run}", "variant": "{variant}", "decoding": "{decoding}"},
         ),
     log:
-        "logs/calibrate/{run}/{member}/{decoding}.log",
+        "logs/calibrate/{run}/{variant}/{decoding}.log",
     benchmark:
-        "results/usage/calibrate/{run}/{member}/{decoding}.tsv"
+        "results/usage/calibrate/{run}/{variant}/{decoding}.tsv"
     localrule: on_login("calibrate")
     conda:
         "../../envs/qa.yaml"
@@ -25,6 +25,6 @@ rule calibrate:
         decoding=decoding_of,
         code=code("calibrate"),
     message:
-        "Calibrating {wildcards.decoding} of {wildcards.run}, {wildcards.member}, on questions held out"
+        "Calibrating {wildcards.decoding} of {wildcards.run}, {wildcards.variant}, on questions held out"
     script:
         "../scripts/calibrate.py"

@@ -12,9 +12,12 @@ gc.set_threshold(200_000, 20, 20)  # of thousands of jobs none is garbage: a ten
 SCRIPTS = Path(workflow.current_basedir) / ".." / "scripts"
 sys.path.insert(0, str(SCRIPTS.resolve()))
 
-from qa import clocks, failures, interruption, lineage, needs, scores as tables, settings, sweeps, usage
-from qa.digest import code_digest
-from qa.errors import InputError
+from qa.plan import timestamps, rule_inputs
+from qa.jobs import failures, interruption, resource_usage
+from qa.config import lineage, settings, sweeps
+from qa.evaluation import score as tables
+from qa.plan.code_digest import code_digest
+from qa.common.errors import InputError
 
 interruption.pass_on_signals(".snakemake/scripts")
 
@@ -23,11 +26,11 @@ wildcard_constraints:
     kind="models|datasets",
     name="[^/]+",
     run="[^/]+",
-    member=r"seed-\d+(-latest)?|published|ensemble",
+    variant=r"seed-\d+(-latest)?|published|ensemble",
     dataset="[^/]+",
     split="[^/]+",
-    key="[^/]+",
-    lesson="[^/]+",
+    windows_id="[^/]+",
+    soft_targets_key="[^/]+",
     share=r"[\d.e-]+",
     decoding="[^/]+",
 
@@ -48,7 +51,7 @@ OWN_FILES = {
     for kind in ("models", "datasets")
     for name, source in CONFIG[kind].items()
 }
-TOKENIZATIONS = {settings.windows_key(run): settings.tokenization(run) for run in RUNS.values()}
+TOKENIZATIONS = {settings.windows_id(run): settings.tokenization(run) for run in RUNS.values()}
 
 
 def run_of(wildcards):
@@ -58,11 +61,11 @@ def run_of(wildcards):
 
 
 def tokenization_of(wildcards):
-    if wildcards.key not in TOKENIZATIONS:
+    if wildcards.windows_id not in TOKENIZATIONS:
         raise WorkflowError(
-            f"no run of the configuration has windows {wildcards.key}; there are {', '.join(TOKENIZATIONS)}"
+            f"no run of the configuration has windows {wildcards.windows_id}; there are {', '.join(TOKENIZATIONS)}"
         )
-    return TOKENIZATIONS[wildcards.key]
+    return TOKENIZATIONS[wildcards.windows_id]
 
 
 def dataset_of(wildcards):
@@ -113,13 +116,14 @@ def local_files(wildcards):
 
 
 def every_model():
-    return [f"results/{run}/{member}/model" for run, member in settings.trainings(CONFIG)]
+    return [f"results/{run}/{variant}/model" for run, variant in settings.trainings(CONFIG)]
 
 
 def every(file):
-    """A file of each run, member, split and decoding that the configuration asks for."""
+    """A file of each run, variant, split and decoding that the configuration asks for."""
     return [
-        f"results/{run}/{member}/{split}/{decoding}/{file}" for run, member, split, decoding in settings.scored(CONFIG)
+        f"results/{run}/{variant}/{split}/{decoding}/{file}"
+        for run, variant, split, decoding in settings.scored(CONFIG)
     ]
 
 

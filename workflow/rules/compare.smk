@@ -1,15 +1,15 @@
 """Needs: answers and records. Makes: paired differences of runs and decodings to a reference. Runs on the login node."""
 
-from qa import pairs
+from qa.config import comparisons
 
-PAIRS, PAIRED = pairs.compared(CONFIG, settings.scored(CONFIG))
+PAIRS, PAIRED = comparisons.compared(CONFIG, settings.scored(CONFIG))
 PAIRED_SPLITS = list(dict.fromkeys(pair[0] for pair in PAIRS))
 
 
 rule compare:
     input:
-        answers=[f"results/{run}/{member}/{split}/{by}/answers.json" for run, member, split, by in PAIRED],
-        records=[f"results/records/{split}.parquet" for split in PAIRED_SPLITS],
+        answers=[f"results/{run}/{variant}/{split}/{by}/answers.json" for run, variant, split, by in PAIRED],
+        records=[f"results/questions/{split}.parquet" for split in PAIRED_SPLITS],
     output:
         report(
             "results/comparison.csv",

@@ -18,7 +18,7 @@ rule download:
         "../../envs/qa.yaml"
     params:
         source=source_of,
-        own=lambda wildcards: [clocks.state_of(file) for file in local_files(wildcards)],
+        own=lambda wildcards: [timestamps.state_of(file) for file in local_files(wildcards)],
         code=code("download"),
     message:
         "Downloading {wildcards.name} ({wildcards.kind})"

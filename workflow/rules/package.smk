@@ -4,30 +4,30 @@
 named, and only `upload` uses the network.
 """
 
-from qa import sharing
+from qa.plan import card_facts
 
-PACKAGES = sharing.packages(CONFIG)
+PACKAGES = card_facts.packages(CONFIG)
 
 
 rule package:
     input:
-        unpack(lambda wildcards: checked(sharing.needs_of_package, CONFIG, wildcards.run, wildcards.member)),
+        unpack(lambda wildcards: checked(card_facts.needs_of_package, CONFIG, wildcards.run, wildcards.variant)),
     output:
-        directory("results/{run}/{member}/package"),
+        directory("results/{run}/{variant}/package"),
     log:
-        "logs/package/{run}/{member}.log",
+        "logs/package/{run}/{variant}.log",
     benchmark:
-        "results/usage/package/{run}/{member}.tsv"
+        "results/usage/package/{run}/{variant}.tsv"
     wildcard_constraints:
-        member=r"seed-\d+",
+        variant=r"seed-\d+",
     localrule: on_login("package")
     conda:
         "../../envs/qa.yaml"
     params:
-        shared=lambda wildcards: checked(sharing.shared, CONFIG, wildcards.run, wildcards.member),
+        shared=lambda wildcards: checked(card_facts.shared, CONFIG, wildcards.run, wildcards.variant),
         code=code("package"),
     message:
-        "Packing {wildcards.run}, {wildcards.member}, to be used and shared"
+        "Packing {wildcards.run}, {wildcards.variant}, to be used and shared"
     script:
         "../scripts/package.py"
 
@@ -36,19 +36,19 @@ rule plan_upload:
     input:
         rules.package.output,
     output:
-        "results/{run}/{member}/publish_plan.json",
+        "results/{run}/{variant}/publish_plan.json",
     log:
-        "logs/plan_upload/{run}/{member}.log",
+        "logs/plan_upload/{run}/{variant}.log",
     benchmark:
-        "results/usage/plan_upload/{run}/{member}.tsv"
+        "results/usage/plan_upload/{run}/{variant}.tsv"
     localrule: True
     conda:
         "../../envs/qa.yaml"
     params:
-        publication=lambda wildcards: checked(sharing.publication, CONFIG, wildcards.run, wildcards.member),
+        publication=lambda wildcards: checked(card_facts.publication, CONFIG, wildcards.run, wildcards.variant),
         code=code("plan_upload"),
     message:
-        "Listing what of {wildcards.run}, {wildcards.member}, would be published"
+        "Listing what of {wildcards.run}, {wildcards.variant}, would be published"
     script:
         "../scripts/plan_upload.py"
 
@@ -58,18 +58,18 @@ rule upload:
         package=rules.package.output,
         plan=rules.plan_upload.output,
     output:
-        "results/{run}/{member}/published.json",
+        "results/{run}/{variant}/published.json",
     log:
-        "logs/upload/{run}/{member}.log",
+        "logs/upload/{run}/{variant}.log",
     benchmark:
-        "results/usage/upload/{run}/{member}.tsv"
+        "results/usage/upload/{run}/{variant}.tsv"
     localrule: True
     conda:
         "../../envs/qa.yaml"
     params:
         code=code("upload"),
     message:
-        "Publishing {wildcards.run}, {wildcards.member}"
+        "Publishing {wildcards.run}, {wildcards.variant}"
     script:
         "../scripts/upload.py"
 
@@ -81,9 +81,9 @@ localrules:
 
 rule publish_plan:
     input:
-        lambda wildcards: checked(sharing.publications, CONFIG, "publish_plan.json"),
+        lambda wildcards: checked(card_facts.publications, CONFIG, "publish_plan.json"),
 
 
 rule publish:
     input:
-        lambda wildcards: checked(sharing.publications, CONFIG, "published.json"),
+        lambda wildcards: checked(card_facts.publications, CONFIG, "published.json"),

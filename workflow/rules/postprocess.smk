@@ -8,34 +8,34 @@ rule postprocess:
     input:
         unpack(
             lambda wildcards: checked(
-                needs.answering,
+                rule_inputs.answering,
                 CONFIG,
                 wildcards.run,
-                wildcards.member,
+                wildcards.variant,
                 f"{wildcards.dataset}/{wildcards.split}",
                 wildcards.decoding,
             )
         ),
     output:
         answers=report(
-            "results/{run}/{member}/{dataset}/{split}/{decoding}/answers.json",
+            "results/{run}/{variant}/{dataset}/{split}/{decoding}/answers.json",
             caption="../report/answers.rst",
             category="Answers",
             subcategory="{run}",
-            labels={"run": "{run}", "member": "{member}", "split": "{dataset}/{split}", "decoding": "{decoding}"},
+            labels={"run": "{run}", "variant": "{variant}", "split": "{dataset}/{split}", "decoding": "{decoding}"},
         ),
         null_scores=report(
-            "results/{run}/{member}/{dataset}/{split}/{decoding}/null_scores.json",
+            "results/{run}/{variant}/{dataset}/{split}/{decoding}/null_scores.json",
             caption="../report/null_scores.rst",
             category="Null scores",
             subcategory="{run}",
-            labels={"run": "{run}", "member": "{member}", "split": "{dataset}/{split}", "decoding": "{decoding}"},
+            labels={"run": "{run}", "variant": "{variant}", "split": "{dataset}/{split}", "decoding": "{decoding}"},
         ),
-        nbest="results/{run}/{member}/{dataset}/{split}/{decoding}/nbest.parquet",
+        nbest="results/{run}/{variant}/{dataset}/{split}/{decoding}/nbest.parquet",
     log:
-        "logs/postprocess/{run}/{member}/{dataset}/{split}/{decoding}.log",
+        "logs/postprocess/{run}/{variant}/{dataset}/{split}/{decoding}.log",
     benchmark:
-        "results/usage/postprocess/{run}/{member}/{dataset}/{split}/{decoding}.tsv"
+        "results/usage/postprocess/{run}/{variant}/{dataset}/{split}/{decoding}.tsv"
     localrule: on_login("postprocess")
     conda:
         "../../envs/qa.yaml"
@@ -43,6 +43,6 @@ rule postprocess:
         decoding=lambda wildcards: settings.answering(decoding_of(wildcards)),
         code=code("postprocess"),
     message:
-        "Answering {wildcards.dataset}/{wildcards.split} for {wildcards.run}, {wildcards.member}, by {wildcards.decoding}"
+        "Answering {wildcards.dataset}/{wildcards.split} for {wildcards.run}, {wildcards.variant}, by {wildcards.decoding}"
     script:
         "../scripts/postprocess.py"

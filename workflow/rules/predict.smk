@@ -3,16 +3,16 @@
 
 rule predict:
     input:
-        model=lambda wildcards: settings.model_folder(wildcards.run, run_of(wildcards), wildcards.member),
+        model=lambda wildcards: settings.model_folder(wildcards.run, run_of(wildcards), wildcards.variant),
         windows=lambda wildcards: settings.windows_folder(run_of(wildcards), f"{wildcards.dataset}/{wildcards.split}"),
     output:
-        "results/{run}/{member}/{dataset}/{split}/spans.parquet",
+        "results/{run}/{variant}/{dataset}/{split}/spans.parquet",
     log:
-        "logs/predict/{run}/{member}/{dataset}/{split}.log",
+        "logs/predict/{run}/{variant}/{dataset}/{split}.log",
     benchmark:
-        "results/usage/predict/{run}/{member}/{dataset}/{split}.tsv"
+        "results/usage/predict/{run}/{variant}/{dataset}/{split}.tsv"
     wildcard_constraints:
-        member=r"seed-\d+(-latest)?|published",
+        variant=r"seed-\d+(-latest)?|published",
     conda:
         "../../envs/qa.yaml"
     threads: 4
@@ -22,6 +22,6 @@ rule predict:
         settings=lambda wildcards: settings.prediction(run_of(wildcards), CONFIG["models"]),
         code=code("predict"),
     message:
-        "Predicting {wildcards.dataset}/{wildcards.split} with {wildcards.run}, {wildcards.member}"
+        "Predicting {wildcards.dataset}/{wildcards.split} with {wildcards.run}, {wildcards.variant}"
     script:
         "../scripts/predict.py"

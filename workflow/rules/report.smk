@@ -8,10 +8,10 @@ from qa.report import page
 
 rule report:
     input:
-        needs.telling(CONFIG),
+        rule_inputs.telling(CONFIG),
         rules.summarize.output,
         rules.compare.output,
-        rules.resources.output,
+        rules.resource_usage.output,
     output:
         page="results/report.html",
         figures=directory("results/figures"),

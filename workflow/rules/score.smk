@@ -6,26 +6,26 @@ rule score:
         answers=rules.postprocess.output.answers,
         null_scores=rules.postprocess.output.null_scores,
         nbest=rules.postprocess.output.nbest,
-        records="results/records/{dataset}/{split}.parquet",
+        records="results/questions/{dataset}/{split}.parquet",
     output:
         report(
-            "results/{run}/{member}/{dataset}/{split}/{decoding}/metrics.json",
+            "results/{run}/{variant}/{dataset}/{split}/{decoding}/metrics.json",
             caption="../report/metrics.rst",
             category="Scores",
             subcategory="{run}",
-            labels={"run": "{run}", "member": "{member}", "split": "{dataset}/{split}", "decoding": "{decoding}"},
+            labels={"run": "{run}", "variant": "{variant}", "split": "{dataset}/{split}", "decoding": "{decoding}"},
         ),
     log:
-        "logs/score/{run}/{member}/{dataset}/{split}/{decoding}.log",
+        "logs/score/{run}/{variant}/{dataset}/{split}/{decoding}.log",
     benchmark:
-        "results/usage/score/{run}/{member}/{dataset}/{split}/{decoding}.tsv"
+        "results/usage/score/{run}/{variant}/{dataset}/{split}/{decoding}.tsv"
     localrule: on_login("score")
     conda:
         "../../envs/qa.yaml"
     params:
         code=code("score"),
     message:
-        "Scoring {wildcards.dataset}/{wildcards.split} for {wildcards.run}, {wildcards.member}, by {wildcards.decoding}"
+        "Scoring {wildcards.dataset}/{wildcards.split} for {wildcards.run}, {wildcards.variant}, by {wildcards.decoding}"
     script:
         "../scripts/score.py"
 
@@ -34,8 +34,8 @@ rule summarize:
     input:
         metrics=every_metrics(),
         calibrations=[
-            f"results/{run}/{member}/calibration/{decoding}.json"
-            for run, member, decoding in lineage.calibrated(CONFIG, settings.scored(CONFIG))
+            f"results/{run}/{variant}/calibration/{decoding}.json"
+            for run, variant, decoding in lineage.calibrated(CONFIG, settings.scored(CONFIG))
         ],
     output:
         report(

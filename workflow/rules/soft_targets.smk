@@ -1,32 +1,32 @@
 """Needs: a teacher's spans of the training questions. Makes: soft targets for a student. Runs on the login node."""
 
-LESSONS = {settings.lesson(run): run for run in RUNS.values() if run["teacher"]}
+SOFT_TARGETS_KEYS = {settings.soft_targets_key(run): run for run in RUNS.values() if run["teacher"]}
 
 
 rule soft_targets:
     input:
         unpack(
             lambda wildcards: checked(
-                needs.teaching,
+                rule_inputs.teaching,
                 CONFIG,
                 f"{wildcards.dataset}/{wildcards.split}",
-                wildcards.key,
-                wildcards.lesson,
+                wildcards.windows_id,
+                wildcards.soft_targets_key,
             )
         ),
     output:
-        "results/targets/{dataset}/{split}/{key}/{lesson}.parquet",
+        "results/targets/{dataset}/{split}/{windows_id}/{soft_targets_key}.parquet",
     log:
-        "logs/soft_targets/{dataset}/{split}/{key}/{lesson}.log",
+        "logs/soft_targets/{dataset}/{split}/{windows_id}/{soft_targets_key}.log",
     benchmark:
-        "results/usage/soft_targets/{dataset}/{split}/{key}/{lesson}.tsv"
+        "results/usage/soft_targets/{dataset}/{split}/{windows_id}/{soft_targets_key}.tsv"
     localrule: on_login("soft_targets")
     conda:
         "../../envs/qa.yaml"
     params:
-        temperature=lambda wildcards: LESSONS[wildcards.lesson]["distillation"]["temperature"],
+        temperature=lambda wildcards: SOFT_TARGETS_KEYS[wildcards.soft_targets_key]["distillation"]["temperature"],
         code=code("soft_targets"),
     message:
-        "Taking {wildcards.lesson}'s answers to {wildcards.dataset}/{wildcards.split} as soft targets"
+        "Taking {wildcards.soft_targets_key}'s answers to {wildcards.dataset}/{wildcards.split} as soft targets"
     script:
         "../scripts/soft_targets.py"

@@ -3,14 +3,14 @@
 
 rule tokenize_and_label:
     input:
-        records="results/records/{dataset}/{split}.parquet",
+        records="results/questions/{dataset}/{split}.parquet",
         model=tokenizer_of,
     output:
-        directory("results/windows/{dataset}/{split}/{key}"),
+        directory("results/windows/{dataset}/{split}/{windows_id}"),
     log:
-        "logs/tokenize_and_label/{dataset}/{split}/{key}.log",
+        "logs/tokenize_and_label/{dataset}/{split}/{windows_id}.log",
     benchmark:
-        "results/usage/tokenize_and_label/{dataset}/{split}/{key}.tsv"
+        "results/usage/tokenize_and_label/{dataset}/{split}/{windows_id}.tsv"
     conda:
         "../../envs/qa.yaml"
     threads: 4
@@ -18,6 +18,6 @@ rule tokenize_and_label:
         settings=tokenization_of,
         code=code("tokenize_and_label"),
     message:
-        "Tokenizing and labelling {wildcards.dataset}/{wildcards.split} for {wildcards.key}"
+        "Tokenizing and labelling {wildcards.dataset}/{wildcards.split} for {wildcards.windows_id}"
     script:
         "../scripts/tokenize_and_label.py"

@@ -1,38 +1,38 @@
 """Needs: a pretrained model and labelled windows. Makes: the fine-tuned model, its history and manifest. Runs on a GPU.
 
 Checkpoints are no declared output, since Snakemake deletes those before each attempt. The latest one of an unfinished
-training can be evaluated as the member `seed-{n}-latest`.
+training can be evaluated as the variant `seed-{n}-latest`.
 """
 
-from qa import sharing
-from qa.checkpoints import latest_of
+from qa.plan import card_facts
+from qa.training.checkpoints import latest_of
 
 
 rule train:
     input:
-        unpack(lambda wildcards: checked(needs.training, CONFIG, wildcards.run)),
+        unpack(lambda wildcards: checked(rule_inputs.training, CONFIG, wildcards.run)),
     output:
-        model=directory("results/{run}/{member}/model"),
+        model=directory("results/{run}/{variant}/model"),
         history=report(
-            "results/{run}/{member}/training.csv",
+            "results/{run}/{variant}/training.csv",
             caption="../report/training.rst",
             category="Training",
             subcategory="{run}",
-            labels={"run": "{run}", "member": "{member}", "file": "history"},
+            labels={"run": "{run}", "variant": "{variant}", "file": "history"},
         ),
         manifest=report(
-            "results/{run}/{member}/manifest.json",
+            "results/{run}/{variant}/manifest.json",
             caption="../report/manifest.rst",
             category="Training",
             subcategory="{run}",
-            labels={"run": "{run}", "member": "{member}", "file": "manifest"},
+            labels={"run": "{run}", "variant": "{variant}", "file": "manifest"},
         ),
     log:
-        "logs/train/{run}/{member}.log",
+        "logs/train/{run}/{variant}.log",
     benchmark:
-        "results/usage/train/{run}/{member}.tsv"
+        "results/usage/train/{run}/{variant}.tsv"
     wildcard_constraints:
-        member=r"seed-\d+",
+        variant=r"seed-\d+",
     conda:
         "../../envs/qa.yaml"
     threads: lambda wildcards: 4 * run_of(wildcards)["training"]["gpus"]
@@ -41,14 +41,14 @@ rule train:
         nodes=lambda wildcards: run_of(wildcards)["training"]["nodes"],
     params:
         settings=lambda wildcards: settings.training(run_of(wildcards), CONFIG["models"]),
-        seed=lambda wildcards: settings.seed_of(wildcards.member),
-        code=lambda wildcards: code("train") + needs.measuring(run_of(wildcards), SCRIPTS),
-        checkpoints="checkpoints/{run}/{member}",
+        seed=lambda wildcards: settings.seed_of(wildcards.variant),
+        code=lambda wildcards: code("train") + rule_inputs.measuring(run_of(wildcards), SCRIPTS),
+        checkpoints="checkpoints/{run}/{variant}",
         running=untracked(lambda wildcards: settings.running(run_of(wildcards))),
         run_settings=untracked(run_of),
-        shared=untracked(lambda wildcards: sharing.shared(CONFIG, wildcards.run, wildcards.member)),
+        shared=untracked(lambda wildcards: card_facts.shared(CONFIG, wildcards.run, wildcards.variant)),
     message:
-        "Fine-tuning {wildcards.run}, {wildcards.member}"
+        "Fine-tuning {wildcards.run}, {wildcards.variant}"
     script:
         "../scripts/train.py"
 
@@ -57,18 +57,18 @@ rule latest_checkpoint:
     input:
         model=lambda wildcards: "resources/models/{model}".format(model=run_of(wildcards)["model"]),
     output:
-        model=directory("results/{run}/{member}/model"),
+        model=directory("results/{run}/{variant}/model"),
     log:
-        "logs/latest_checkpoint/{run}/{member}.log",
+        "logs/latest_checkpoint/{run}/{variant}.log",
     benchmark:
-        "results/usage/latest_checkpoint/{run}/{member}.tsv"
+        "results/usage/latest_checkpoint/{run}/{variant}.tsv"
     wildcard_constraints:
-        member=r"seed-\d+-latest",
+        variant=r"seed-\d+-latest",
     localrule: True
     conda:
         "../../envs/qa.yaml"
     params:
-        checkpoint=lambda wildcards: checked(latest_of, wildcards.run, wildcards.member),
+        checkpoint=lambda wildcards: checked(latest_of, wildcards.run, wildcards.variant),
         code=code("latest_checkpoint"),
     message:
         "Taking the model out of {params.checkpoint}"

@@ -1,12 +1,12 @@
 """Adapter of the rule `postprocess`."""
 
-from qa.stage import stage
+from qa.jobs.stage import stage
 
 job = {"wildcards": {**snakemake.wildcards}, "threads": snakemake.threads, **snakemake.resources}
 with stage("postprocess", snakemake.log[0], job, given=snakemake.input, made=snakemake.output):
-    from qa import decoding
+    from qa.decoding import postprocess
 
-    decoding.postprocess(
+    postprocess.postprocess(
         list(snakemake.input.spans),
         list(snakemake.input.windows),
         snakemake.input.records,

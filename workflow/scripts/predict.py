@@ -1,13 +1,13 @@
 """Adapter of the rule `predict`."""
 
-from qa.stage import stage
+from qa.jobs.stage import stage
 
 job = {"wildcards": {**snakemake.wildcards}, "threads": snakemake.threads, **snakemake.resources}
 job["params"] = {**snakemake.params}
 with stage("predict", snakemake.log[0], job, given=snakemake.input, made=snakemake.output):
-    from qa import inference
+    from qa.model import predict
 
-    inference.predict(
+    predict.predict(
         snakemake.input.model,
         snakemake.input.windows,
         snakemake.params.settings,

@@ -1,6 +1,6 @@
 """Adapter of the rule `report`."""
 
-from qa.stage import stage
+from qa.jobs.stage import stage
 
 job = {"wildcards": {**snakemake.wildcards}, "threads": snakemake.threads, **snakemake.resources}
 with stage("report", snakemake.log[0], job, given=snakemake.input, made=snakemake.output):

@@ -1,12 +1,12 @@
 """Adapter of the rule `soft_targets`."""
 
-from qa.stage import stage
+from qa.jobs.stage import stage
 
 job = {"wildcards": {**snakemake.wildcards}, "threads": snakemake.threads, **snakemake.resources}
 with stage("soft_targets", snakemake.log[0], job, given=snakemake.input, made=snakemake.output):
-    from qa import distillation
+    from qa.training import soft_targets
 
-    distillation.write_targets(
+    soft_targets.write_targets(
         list(snakemake.input.spans),
         list(snakemake.input.windows),
         snakemake.input.records,

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
-from qa.errors import InputError, shortage
+from qa.common.errors import InputError, shortage
 from qa.reader import AT_ONCE, Answer, Question, Reader
 
 __all__ = ["Answer", "Question", "Reader", "main"]

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from qa import seals
-from qa.errors import InputError, some
-from qa.files import read_json
-from qa.packages import PACKAGE, SETTINGS
+from qa.common import checksums
+from qa.common.errors import InputError, some
+from qa.common.files import read_json
+from qa.hub.package import PACKAGE, SETTINGS
 
 AT_ONCE = 512  # questions computed together
 
@@ -83,8 +83,8 @@ class Reader:
                 f"{folder.parent / PACKAGE} and name that, or choose another with --decoding"
             )
         # torch takes seconds to import, and a mistake in the lines above should show at once
-        from qa.inference import Predictor
-        from qa.windows import Windower
+        from qa.model.predict import Predictor
+        from qa.windows.tokenize_and_label import WindowBuilder
 
         settings = self.settings["prediction"] | {"precision": _possible(self.settings["prediction"]["precision"])}
         self._predictor = Predictor(folder, settings, threads or len(os.sched_getaffinity(0)))
@@ -92,7 +92,7 @@ class Reader:
         windows = dict(self.settings["windows"])
         if not self.settings.get("run"):
             windows["max_length"] = min(windows["max_length"], tokenizer.model_max_length)
-        self._windower = Windower(tokenizer, windows)
+        self._windower = WindowBuilder(tokenizer, windows)
 
     def answer(self, question: str, context: str) -> Answer:
         """Answer one question about a context; raises InputError where either is empty or no text."""
@@ -111,8 +111,8 @@ class Reader:
     def _answered(self, questions: list[Question]) -> list[Answer]:
         import pyarrow as pa
 
-        from qa.answers import decide
-        from qa.decoding import Rows, decoded
+        from qa.decoding.answers import decide
+        from qa.decoding.postprocess import Rows, decoded
 
         encoded = self._windower.encoder.questions(_records(questions))
         table = pa.Table.from_batches(list(self._windower.rows(encoded)))
@@ -149,7 +149,7 @@ def settings_of(folder: Path) -> dict[str, Any]:
     if not (folder / "config.json").is_file():
         what = "a folder without a model (it has no config.json)" if folder.is_dir() else "no such folder"
         raise InputError(f"{folder}: {what}; name one of a run, such as results/RUN/seed-1/{PACKAGE}")
-    seals.check([folder])
+    checksums.check([folder])
     package = folder.parent / PACKAGE
     source = package if _same_weights(folder, package) else folder
     file = source / SETTINGS
@@ -172,7 +172,7 @@ def _same_weights(folder: Path, package: Path) -> bool:
 
 def _defaults() -> dict[str, Any]:
     """The workflow's own settings, for a model that has none."""
-    from qa import settings
+    from qa.config import settings
 
     run = settings.with_defaults({}, "settings")
     decoding = settings.with_defaults({"method": "n_best", "null_threshold": 0.0}, "decoding")
@@ -185,7 +185,7 @@ def _defaults() -> dict[str, Any]:
 
 def _possible(precision: str) -> str:
     """The run's precision where this machine has it, else fp32: then scores differ by rounding."""
-    from qa import devices
+    from qa.model import devices
 
     devices.device()
     try:

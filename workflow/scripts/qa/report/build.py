@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from qa.files import written_aside
-from qa.report import compared, overview, page, questions, silence, slices, stages, training
+from qa.common.files import written_aside
+from qa.report import comparison, no_answer, overview, page, questions, slices, stages, training
 from qa.report.figures import Figures
 from qa.report.results import Results
 
-SECTIONS = (overview, compared, training, silence, slices, questions, stages)
+SECTIONS = (overview, comparison, training, no_answer, slices, questions, stages)
 
 
 def build(config: dict[str, Any], target: str | Path, figures_folder: str | Path) -> None:

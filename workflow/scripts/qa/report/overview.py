@@ -42,10 +42,10 @@ def section(results: Results, figures: Figures) -> page.Section:
 
 
 def scores(answered: list[Answers]) -> "pd.DataFrame":
-    """A row a run and decoding: mean over its members, and the mean of the members' intervals' ends, in percent.
+    """A row a run and decoding: mean over its variants, and the mean of the variants' intervals' ends, in percent.
 
     The interval is what other questions might have given; `exact_deviation` and `f1_deviation`, the standard deviation
-    over members, what other seeds might (empty for one).
+    over variants, what other seeds might (empty for one).
     """
     import pandas as pd
 

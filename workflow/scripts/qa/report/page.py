@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from qa.files import readable_seconds, written_aside
+from qa.common.files import readable_seconds, written_aside
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -13,16 +13,22 @@ from typing import Any
 
 import numpy as np
 
-from qa import mistakes, slices
-from qa.errors import InputError, broken
+from qa.common.errors import InputError, broken
+from qa.common.parquet import opened
+from qa.evaluation import analyze_errors, slices
 from qa.report import page
 from qa.report.results import Answers, Results
-from qa.tables import opened
 
 ROOM = 15_000_000  # bytes of answers, before compression, that are embedded: some 7 MB of the page
 CANDIDATES = 5  # of each n-best list
 CORRECT = "correct"
-KINDS = (CORRECT, mistakes.MISSED, mistakes.UNANSWERABLE, mistakes.BOUNDARY, mistakes.WRONG_SPAN)
+KINDS = (
+    CORRECT,
+    analyze_errors.MISSED,
+    analyze_errors.UNANSWERABLE,
+    analyze_errors.BOUNDARY,
+    analyze_errors.WRONG_SPAN,
+)
 PERMILLE = 1000
 
 
@@ -88,7 +94,7 @@ def section(results: Results, figures: Any) -> page.Section | None:
 
 
 def in_order(results: Results) -> Iterator[Answers]:
-    """All sets of answers: first one member of each run and decoding, then the others."""
+    """All sets of answers: first one variant of each run and decoding, then the others."""
     first = [answers for split in results.splits for answers in results.one_of_each(split)]
     yield from first
     yield from (answers for answers in results.answers if answers not in first)

@@ -5,8 +5,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qa import lineage, settings
-from qa.files import read_json
+from qa.common.files import read_json
+from qa.config import lineage, settings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,40 +16,40 @@ FOLDER = Path("results")
 
 @dataclass(frozen=True)
 class Model:
-    """A fine-tuned (or published) model: a run and its member, such as `seed-1`."""
+    """A fine-tuned (or published) model: a run and its variant, such as `seed-1`."""
 
     run: str
-    member: str
+    variant: str
 
     @property
     def folder(self) -> Path:
         """Where its model, history and manifest are."""
-        return FOLDER / self.run / self.member
+        return FOLDER / self.run / self.variant
 
     @property
     def name(self) -> str:
-        """For people: run and member."""
-        return f"{self.run} / {self.member}"
+        """For people: run and variant."""
+        return f"{self.run} / {self.variant}"
 
 
 @dataclass(frozen=True)
 class Answers:
-    """The answers of one run and member to one `dataset/split`, by one decoding."""
+    """The answers of one run and variant to one `dataset/split`, by one decoding."""
 
     run: str
-    member: str
+    variant: str
     split: str
     decoding: str
 
     @property
     def folder(self) -> Path:
         """Where answers.json, null_scores.json, nbest.parquet, metrics.json and so on are."""
-        return FOLDER / self.run / self.member / self.split / self.decoding
+        return FOLDER / self.run / self.variant / self.split / self.decoding
 
     @property
     def name(self) -> str:
-        """For people, within a split: run, member and decoding."""
-        return f"{self.run} / {self.member} / {self.decoding}"
+        """For people, within a split: run, variant and decoding."""
+        return f"{self.run} / {self.variant} / {self.decoding}"
 
     def metrics(self) -> dict[str, Any]:
         """The scores in percent, with their intervals."""
@@ -98,7 +98,7 @@ class Results:
         return [answers for answers in self.answers if answers.split == split]
 
     def one_of_each(self, split: str) -> list[Answers]:
-        """The first member of each run and decoding: where one figure a run is enough."""
+        """The first variant of each run and decoding: where one figure a run is enough."""
         return list({(a.run, a.decoding): a for a in reversed(self.of_split(split))}.values())[::-1]
 
     def calibration(self, answers: Answers) -> dict[str, Any] | None:
@@ -108,7 +108,7 @@ class Results:
         """
         if not lineage.is_calibrated(self.config["decodings"][answers.decoding]):
             return None
-        return read_json(FOLDER / answers.run / answers.member / "calibration" / f"{answers.decoding}.json")
+        return read_json(FOLDER / answers.run / answers.variant / "calibration" / f"{answers.decoding}.json")
 
     def threshold(self, answers: Answers) -> float | None:
         """The null score above which there is no answer, in logits; None where the decoding has no such rule."""
@@ -124,7 +124,7 @@ class Results:
 
     def resources(self) -> "pd.DataFrame":
         """A row an attempt at a job."""
-        return _table(FOLDER / "resources.csv")
+        return _table(FOLDER / "resource_usage.csv")
 
     def history(self, model: Model) -> "pd.DataFrame":
         """The steps of a training."""
@@ -136,11 +136,11 @@ class Results:
 
     def records(self, split: str) -> Path:
         """The file of a split's questions."""
-        return FOLDER / "records" / f"{split}.parquet"
+        return FOLDER / "questions" / f"{split}.parquet"
 
     def windows(self, answers: Answers) -> Path:
         """The windows behind some answers (of an ensemble, the first model's)."""
-        run, _ = lineage.parts(self.config, answers.run, answers.member)[0]
+        run, _ = lineage.parts(self.config, answers.run, answers.variant)[0]
         return Path(settings.windows_folder(self.config["runs"][run], answers.split))
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import yaml
 
-from qa import reference
+from qa.config import reference
 from qa.report import page
 from qa.report.figures import INK, SERIES, SOFT, Figures
 from qa.report.results import Results
@@ -12,8 +12,8 @@ from qa.report.results import Results
 # Column and row of each rule in the picture. A test holds rules and arrows against Snakemake's own rule graph.
 PLACES = {
     "download": (1, 0),
-    "records": (1, 1),
-    "hold_out": (1, 2),
+    "prepare_questions": (1, 1),
+    "hold_out_calibration": (1, 2),
     "tokenize_and_label": (1, 3),
     "soft_targets": (0, 4),
     "train": (1, 5),
@@ -21,18 +21,18 @@ PLACES = {
     "calibrate": (2, 7),
     "postprocess": (1, 8),
     "score": (0.1, 9),
-    "explain": (1.35, 9),
+    "analyze_errors": (1.35, 9),
     "compare": (2.1, 9),
     "summarize": (-0.1, 10),
     "package": (0.67, 10),
-    "resources": (1, 11),
+    "resource_usage": (1, 11),
     "report": (1, 12),
 }
 # Which rule's files another one reads, but for what a path over others says already.
 ARROWS = (
-    ("download", "records"),
-    ("records", "hold_out"),
-    ("hold_out", "tokenize_and_label"),
+    ("download", "prepare_questions"),
+    ("prepare_questions", "hold_out_calibration"),
+    ("hold_out_calibration", "tokenize_and_label"),
     ("tokenize_and_label", "train"),
     ("tokenize_and_label", "soft_targets"),
     ("soft_targets", "train"),
@@ -43,17 +43,17 @@ ARROWS = (
     ("calibrate", "postprocess"),
     ("postprocess", "score"),
     ("postprocess", "compare"),
-    ("postprocess", "explain"),
+    ("postprocess", "analyze_errors"),
     ("score", "summarize"),
     ("score", "package"),
-    ("package", "resources"),
-    ("summarize", "resources"),
-    ("compare", "resources"),
-    ("explain", "resources"),
-    ("resources", "report"),
+    ("package", "resource_usage"),
+    ("summarize", "resource_usage"),
+    ("compare", "resource_usage"),
+    ("analyze_errors", "resource_usage"),
+    ("resource_usage", "report"),
 )
 ON_GPU = ("train", "predict")
-OF_ITSELF = ("resources", "report")  # at work, or yet to come, when jobs are counted: one each
+OF_ITSELF = ("resource_usage", "report")  # at work, or yet to come, when jobs are counted: one each
 SOFTWARE = {
     "download": ("huggingface_hub",),
     "tokenize_and_label": ("tokenizers", "transformers", "datasets", "numpy"),

@@ -100,8 +100,8 @@ def interruptions(attempts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def curve_data(results: Results, models: Sequence[Model], curve: Curve) -> "pd.DataFrame":
     """What a figure draws: series, step and value, of long histories some rows (see drawing.thinned).
 
-    Rows of the series `{member} resumed` have the step where a training went on after an interruption, and no value.
-    Members whose values are all the same are one series.
+    Rows of the series `{variant} resumed` have the step where a training went on after an interruption, and no value.
+    Variants whose values are all the same are one series.
     """
     import pandas as pd
 
@@ -112,9 +112,9 @@ def curve_data(results: Results, models: Sequence[Model], curve: Curve) -> "pd.D
         for column in curve.columns:
             rows = history.loc[history[column].notna(), ["step", column]].rename(columns={column: "value"})
             if len(rows):
-                parts[f"{model.member} {LABELS.get(column, '')}".strip()] = thinned(rows, "value")
+                parts[f"{model.variant} {LABELS.get(column, '')}".strip()] = thinned(rows, "value")
         for each in interruptions(results.manifest(model)["attempts"]):
-            resumed.append({"series": f"{model.member} {RESUMED}", "step": each["resumed_at"]})
+            resumed.append({"series": f"{model.variant} {RESUMED}", "step": each["resumed_at"]})
     same = [part.reset_index(drop=True) for part in parts.values()]
     if len(curve.columns) == 1 < len(same) and all(part.equals(same[0]) for part in same):
         parts = {f"all {len(same)} seeds": same[0]}

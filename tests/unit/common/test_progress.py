@@ -1,0 +1,188 @@
+"""Progress lines: when they come, what they say, and that what reads them again finds the same."""
+
+import logging
+import os
+
+import pytest
+
+from qa.common import progress
+from qa.common.progress import Progress, Told, watched
+from qa.hub import repository
+from qa.jobs.stage import stage
+from qa.training import trainer
+
+
+class Clock:
+    """Stands for the clock that progress goes by."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(progress.time, "monotonic", clock)
+    monkeypatch.setattr(Progress, "last", -float("inf"))
+    return clock
+
+
+@pytest.fixture
+def told(caplog):
+    caplog.set_level(logging.INFO)
+    return lambda: [record.getMessage() for record in caplog.records if record.name == "qa.common.progress"]
+
+
+def go(clock, seconds, step=1.0, total=100, **options):
+    """Do a hundredth of some work each `step` seconds, for `seconds`."""
+    one = Progress("train", total, "steps", **options)
+    for done in range(1, round(seconds / step) + 1):
+        clock.now += step
+        one.reach(done)
+    return one
+
+
+def test_what_takes_less_than_five_seconds_says_nothing(clock, told):
+    go(clock, 4.9, step=0.7, total=7)
+    assert told() == []
+
+
+def test_a_line_comes_at_most_every_five_seconds_with_done_total_rate_and_time_left(clock, told):
+    go(clock, 12)
+    assert told() == [
+        "train: 5/100 steps, 1.0 steps/s, 1 min 35 s left",
+        "train: 10/100 steps, 1.0 steps/s, 1 min 30 s left",
+    ]
+
+
+def test_where_one_unit_takes_long_each_has_a_line(clock, told):
+    go(clock, 40, step=20, total=3)
+    assert told() == ["train: 1/3 steps, 0.05 steps/s, 40 s left", "train: 2/3 steps, 0.05 steps/s, 20 s left"]
+
+
+def test_the_end_is_said_once_where_anything_was(clock, told):
+    one = go(clock, 6, total=6)
+    one.reach(6)
+    assert told()[-1] == "train: 6/6 steps, 1.0 steps/s, 0 s left" and len(told()) == 2
+
+
+def test_what_was_done_before_counts_as_done_and_not_for_the_rate(clock, told):
+    one = Progress("train", 1_000_000, "steps", done=500_000)
+    clock.now += 10
+    one.reach(520_000, "loss 1.25")
+    assert told() == ["train: 520,000/1,000,000 steps, 2,000.0 steps/s, 4 min 0 s left, loss 1.25"]
+
+
+def test_parts_of_a_stage_that_are_short_each_are_told_together(clock, told):
+    for label in ("score", "bootstrap", "read"):
+        one = Progress(label, 3, "questions")
+        for done in range(1, 4):
+            clock.now += 1
+            one.reach(done)
+    assert told() == [
+        "bootstrap: 2/3 questions, 1.0 questions/s, 1 s left",
+        "bootstrap: 3/3 questions, 1.0 questions/s, 0 s left",
+    ]
+
+
+def test_after_long_silence_the_five_seconds_begin_anew(clock, told):
+    go(clock, 1, total=1)
+    clock.now += 3600
+    go(clock, 4, total=4)
+    assert told() == []
+
+
+def test_an_unknown_total_is_said_to_be_unknown(clock, told):
+    go(clock, 5, total=0)
+    assert told() == ["train: 5/? steps, 1.0 steps/s, ? left"]
+    assert progress.read([f"10:00:00 train: INFO {told()[0]}"]).total == 0
+
+
+def test_watched_items_come_in_order_and_are_counted(clock, told):
+    seen = []
+    for item in watched("abcdefghij", "read", "rows"):
+        clock.now += 1
+        seen.append(item)
+    assert "".join(seen) == "abcdefghij"
+    assert [line.split(",")[0] for line in told()] == ["read: 5/10 rows", "read: 10/10 rows"]
+    assert list(watched(iter("ab"), "read", "rows", total=2)) == ["a", "b"]
+
+
+def test_a_line_in_a_stages_log_is_read_as_it_was_told(clock, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    handlers = logging.getLogger().handlers[:]
+    try:
+        with stage("train", tmp_path / "train.log"):
+            one = Progress("train", 8_250, "steps", done=1_000)
+            for done in (1_500, 1_600):
+                clock.now += 10
+                one.reach(done, f"33.5 samples/s, loss {done / 1000:.3f}")
+            logging.getLogger("qa").info("something else: 1 of 2")
+    finally:
+        logging.getLogger().handlers[:] = handlers
+    text = (tmp_path / "train.log").read_text()
+    assert "\r" not in text
+    line = "train: 1,600/8,250 steps, 30.0 steps/s, 3 min 42 s left, 33.5 samples/s, loss 1.600"
+    told = Told(line, "train", 1600, 8250, "steps", 30.0, "3 min 42 s", "33.5 samples/s, loss 1.600")
+    assert progress.read(text.splitlines()) == told
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "10:00:00 train: INFO training on 14 windows on cpu, fp32, seed 1",
+        "10:00:00 train: INFO train: 12/100 steps, 1.0 st",
+        "train: 12/100 steps, 1.0 steps/s, 88 s left",
+        "10:00:00 train: INFO train: ,/100 steps, 1.0 steps/s, 88 s left",
+        "10:00:00 train: INFO train: 12/100 steps, fast steps/s, 88 s left",
+        f"10:00:00 train: INFO train: {'9' * 400}/100 steps, 1.0 steps/s, 88 s left",
+        "10:00:00 train: ERROR train: 12/100 steps, 1.0 steps/s, 88 s left",
+        "",
+    ],
+)
+def test_what_only_looks_like_a_progress_line_is_none(line):
+    assert progress.read([line]) is None
+
+
+def test_a_validation_tells_its_batches_and_the_next_one_counts_anew(clock, told):
+    watch = trainer.ProgressCallback(windows=10)
+    for _ in range(2):
+        for _ in range(6):
+            clock.now += 1
+            watch.on_prediction_step(None, None, None, eval_dataloader=range(6))
+        watch.on_evaluate(None, None, None)
+    lines = [line.split(",")[0] for line in told()]
+    assert lines == [f"validate: {done}/6 batches" for done in (6, 5, 6)]
+
+
+def test_a_download_tells_its_mebibytes_also_when_it_goes_on(clock, told, tmp_path, monkeypatch):
+    import huggingface_hub
+
+    class Answer:
+        status_code = 206
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            return None
+
+        def iter_bytes(self):
+            for _ in range(8):
+                clock.now += 2
+                yield bytes(2**20)
+
+    session = type("Session", (), {"stream": lambda *arguments, **options: Answer()})
+    monkeypatch.setattr(huggingface_hub, "get_session", session)
+    monkeypatch.setattr(huggingface_hub.utils, "hf_raise_for_status", lambda response: None)
+    source = repository.Repository.__new__(repository.Repository)
+    source.repo, source.kind, source.revision = "a/b", "model", "0" * 40
+    source.endpoint, source.timeout = "https://hub.example", 1.0
+    source.stated = {"model.safetensors": repository._Stated(12 * 2**20, None, None)}
+    part = tmp_path / "part"
+    part.write_bytes(bytes(4 * 2**20))
+    source._receive("model.safetensors", part, have=4 * 2**20)
+    assert [line.split(",")[0] for line in told()] == [f"model.safetensors: {n}/12 MiB" for n in (7, 10, 12)]

@@ -1,0 +1,141 @@
+"""The rules around null, and what the files of answers say, against a softmax of plain Python."""
+
+import json
+import math
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qa.common.errors import InputError
+from qa.decoding import answers
+from qa.decoding.answers import Candidates, best_texts, decide, nbest_table, read_nbest, write_answers
+
+TEXTS = ("alpha", "beta", "gamma")
+
+
+def results(scores, null, threshold, texts=TEXTS):
+    """(answer, null score minus best, the row of the n-best table) of one question whose context is of `texts`."""
+    context = " ".join(texts)
+    starts = [context.index(text) for text in texts[: len(scores)]]
+    stops = [start + len(text) for start, text in zip(starts, texts, strict=False)]
+    found = Candidates(
+        np.zeros(len(scores), np.int64), np.array(starts, int), np.array(stops, int), np.array(scores, float),
+        np.array([null]),
+    )  # fmt: skip
+    decision = decide(found, threshold)
+    (row,) = nbest_table(found, decision, 0, ["q"], [context]).to_pylist()
+    (text,) = best_texts(found, decision, 0, [context])
+    return text, decision.difference[0], row
+
+
+@pytest.mark.parametrize(
+    ("null", "threshold", "text"),
+    [
+        (2.0, 0.0, "alpha"),
+        (3.0, 0.0, "alpha"),
+        (3.1, 0.0, ""),
+        (3.1, 0.5, "alpha"),
+        (1.0, -3.0, ""),
+        (9.0, math.inf, "alpha"),
+    ],
+)
+def test_there_is_no_answer_where_null_less_best_exceeds_the_threshold(null, threshold, text):
+    answer, difference, _ = results([3.0, 1.0], null, threshold)
+    assert answer == text and difference == pytest.approx(null - 3.0)
+
+
+def test_probabilities_are_a_softmax_over_candidates_and_null():
+    _, _, line = results([3.0, 1.0], 2.0, 0.0)
+    weights = [math.exp(x) for x in (3.0, 1.0, 2.0)]
+    assert [c["probability"] for c in line["candidates"]] == pytest.approx([w / sum(weights) for w in weights[:2]])
+    assert line["null_probability"] == pytest.approx(weights[2] / sum(weights))
+
+
+def test_probabilities_of_great_scores_neither_overflow_nor_vanish():
+    _, _, line = results([3000.0, 2999.0], -4000.0, 0.0)
+    assert [c["probability"] for c in line["candidates"]] == pytest.approx([1 / (1 + math.exp(-1)), 1 / (1 + math.e)])
+    _, _, line = results([], -3e6, 0.0)
+    assert line["null_probability"] == 1.0
+
+
+@pytest.mark.parametrize("threshold", [0.0, math.inf])
+def test_a_question_without_any_span_is_answered_by_silence(threshold):
+    answer, difference, line = results([], 2.0, threshold)
+    assert (answer, line["candidates"], line["null_probability"]) == ("", [], 1.0)
+    json.dumps(float(difference), allow_nan=False)
+
+
+SCORES = st.floats(-50, 50) | st.integers(-3, 3).map(float) | st.sampled_from([-0.0, 1e-7, 2.5e-300, 123456789012.0])
+NULLS = st.integers(-3, 3).map(float) | st.floats(-50, 50)
+
+
+@st.composite
+def questions(draw):
+    """(context, [(start, stop, score)] best first, null score) of some questions, some of them without candidates."""
+    made = []
+    for _ in range(draw(st.integers(1, 5))):
+        context = draw(
+            st.text(min_size=1, max_size=12) | st.sampled_from(['a "b"', "tab\t", "back\\slash", "é—東", "plain"])
+        )
+        spans = draw(
+            st.lists(st.tuples(st.integers(0, len(context)), st.integers(0, len(context)), SCORES), max_size=4)
+        )
+        made.append((context, sorted(spans, key=lambda span: -span[2]), draw(NULLS)))
+    return made
+
+
+@given(questions(), st.integers(0, 5), st.floats(-5, 5))
+def test_the_rows_are_those_of_each_question_alone(made, first, threshold):
+    made = [("", [], 0.0)] * first + made  # questions of an earlier batch
+    flat = [(record, *span) for record, (_, spans, _) in enumerate(made) for span in spans]
+    columns = list(zip(*flat, strict=True)) or [()] * 4
+    kinds = (np.int64, np.int64, np.int64, np.float64)
+    found = Candidates(
+        *(np.array(column, kind) for column, kind in zip(columns, kinds, strict=True)),
+        np.array([null for _, _, null in made]),
+    )
+    decision = decide(found, threshold)
+    contexts, ids = [context for context, _, _ in made[first:]], [f'q"{n}' for n in range(len(made) - first)]
+    rows = nbest_table(found, decision, first, ids, contexts).to_pylist()
+    texts = best_texts(found, decision, first, contexts)
+    for (context, spans, null), name, row, answer in zip(made[first:], ids, rows, texts, strict=True):
+        top = max([null, *(score for _, _, score in spans)])
+        weights = [math.exp(score - top) for _, _, score in spans] + [math.exp(null - top)]
+        assert list(row) == ["id", "null_score", "null_probability", "candidates"]
+        shares = [candidate.pop("probability") for candidate in row["candidates"]] + [row.pop("null_probability")]
+        assert shares == pytest.approx([weight / math.fsum(weights) for weight in weights], rel=1e-12)
+        expected = [{"text": context[a:b], "start": a, "stop": b, "score": score} for a, b, score in spans]
+        assert row == {"id": name, "null_score": null, "candidates": expected}
+        kept = spans and null - spans[0][2] <= threshold
+        assert answer == (context[spans[0][0] : spans[0][1]] if kept else "")
+
+
+def test_the_best_span_of_each_question_is_read_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(answers, "BATCH", 3)
+    contexts = [f"mill {number} — Söhl" for number in range(8)]
+    records = [(f"q{number}", context) for number, context in enumerate(contexts)]
+    table = pa.table({"id": [name for name, _ in records], "context": [context for _, context in records]})
+    parquet.write_table(table, tmp_path / "records.parquet")
+    record = np.array([0, 0, 1, 4, 4, 7])
+    starts, stops = np.array([0, 5, 5, 7, 0, 0]), np.array([4, 6, 6, 13, 4, 13])
+    found = Candidates(record, starts, stops, np.array([2.0, 1, 1, 3, 2, 1]), np.zeros(8))
+    outputs = {name: str(tmp_path / name) for name in ("answers", "null_scores", "nbest")}
+    write_answers(found, decide(found, -100.0), tmp_path / "records.parquet", outputs)
+    best = {"q0": "mill", "q1": "1", "q4": "— Söhl", "q7": "mill 7 — Söhl"}
+    assert read_nbest(outputs["nbest"]).best == {f"q{number}": best.get(f"q{number}", "") for number in range(8)}
+    assert set(json.loads((tmp_path / "answers").read_text()).values()) == {""}
+
+
+@pytest.mark.parametrize("damage", ["cut", "other", "missing"])
+def test_n_best_lists_that_cannot_be_read_are_named(damage, tmp_path):
+    file = tmp_path / "nbest.parquet"
+    if damage == "cut":
+        file.write_bytes(b"PAR1")
+    elif damage == "other":
+        parquet.write_table(pa.table({"id": ["q"]}), file)
+    with pytest.raises(InputError, match=r"nbest\.parquet: n-best lists cannot be read .*run again"):
+        read_nbest(file)

@@ -1,0 +1,384 @@
+"""Calibration: thresholds against all possible ones, prior weights against copies of questions, the whole by files."""
+
+import copy
+import json
+import math
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tiny
+from qa.common.errors import InputError
+from qa.common.files import read_json
+from qa.data.prepare_questions import convert
+from qa.decoding import probabilities
+from qa.decoding.answers import Candidates
+from qa.decoding.calibrate import Questions, best_threshold, calibrate, prior_weights, questions_of, scores_at
+from qa.decoding.postprocess import Rows, n_best, postprocess
+from qa.metrics.squad import raw_scores
+from qa.model.spans import Spans
+from qa.windows.read_windows import arrow_table
+from qa.windows.tokenize_and_label import tokenize
+
+WINDOWS = {"max_length": 48, "overlap": 8, "max_question_length": 12, "long_contexts": "windows", "labels": "exact"}
+DECODING = {"method": "n_best", "n_best_size": 6, "max_answer_length": 9, "null_threshold": "calibrated"}
+DECODING |= {"calibrate_for": "f1", "unanswerable_prior": None}
+
+LABELS = ("start_positions", "end_positions", "null_position")
+
+quarters = st.integers(0, 4).map(lambda n: n / 4)  # sums of these are exact, so that ties are ties
+one_question = st.tuples(
+    st.one_of(st.integers(-4, 4).map(float), st.just(math.inf)), quarters, quarters, st.booleans(), st.integers(1, 4)
+)
+
+
+def questions(rows):
+    """Questions of (difference, exact, f1, unanswerable), the scores of unanswerable ones 0."""
+    difference, exact, f1, unanswerable = (np.array(column) for column in zip(*rows, strict=True))
+    silent = unanswerable.astype(bool)
+    gone = silent | np.isinf(difference)
+    # without a span the answer is silence, whatever the threshold
+    exact, f1 = (np.where(gone, 1.0 * (silent & np.isinf(difference)), values) for values in (exact, f1))
+    return Questions(difference.astype(float), exact, f1, silent)
+
+
+def score(made, threshold, metric, weights):
+    total = 0.0
+    for number, difference in enumerate(made.difference):
+        worth = getattr(made, metric)[number] if difference <= threshold else float(made.unanswerable[number])
+        total += weights[number] * worth
+    return total
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(one_question, min_size=1, max_size=12), st.sampled_from(["exact", "f1"]))
+def test_no_threshold_is_better_and_the_most_silent_of_the_best_is_taken(rows, metric):
+    made, weights = questions([row[:4] for row in rows]), np.array([row[4] for row in rows], float)
+    found = best_threshold(made, metric, weights)
+    finite = sorted({value for value in made.difference.tolist() if value < math.inf})
+    possible = [finite[0] - 1, *finite] if finite else [0.0]
+    scores = {threshold: score(made, threshold, metric, weights) for threshold in possible}
+    assert math.isfinite(found) and score(made, found, metric, weights) == max(scores.values())
+    most_silent = min(threshold for threshold, value in scores.items() if value == max(scores.values()))
+    assert (made.difference <= found).tolist() == (made.difference <= most_silent).tolist()
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(st.floats(-50, 50), st.floats(0, 1), st.booleans(), st.floats(0.1, 9)), min_size=1, max_size=30)
+)
+def test_no_threshold_is_better_for_any_numbers(rows):
+    made = questions([(difference, f1, f1, silent) for difference, f1, silent, _ in rows])
+    weights = np.array([row[3] for row in rows])
+    found = score(made, best_threshold(made, "f1", weights), "f1", weights)
+    assert all(found >= score(made, threshold, "f1", weights) - 1e-9 for threshold in [-99.0, *made.difference])
+
+
+def test_the_threshold_lies_half_way_between_the_last_answered_and_the_first_silent_question():
+    made = questions([(-3.0, 1, 1, False), (1.0, 1, 1, False), (4.0, 0, 0, True), (6.0, 0, 0, True)])
+    assert best_threshold(made, "exact", np.ones(4)) == 2.5
+
+
+def test_neighbouring_numbers_are_told_apart():
+    lower = 1.0 + 2**-52  # half way to the next is rounded up to it
+    made = questions([(lower, 1, 1, False), (np.nextafter(lower, 2), 0, 0, True)])
+    assert best_threshold(made, "exact", np.ones(2)) == lower
+
+
+@pytest.mark.parametrize(("answerable", "threshold"), [(True, 9.5), (False, -2.5)])
+def test_a_threshold_for_all_or_none_lies_beyond_every_question_with_a_span(answerable, threshold):
+    right = float(answerable)
+    made = questions([(value, right, right, not answerable) for value in (-2.0, 3.0, 9.0, math.inf)])
+    assert best_threshold(made, "f1", np.ones(4)) == threshold
+
+
+def test_the_two_metrics_may_want_different_thresholds():
+    made = questions([(0.0, 1, 1, False), (1.0, 0, 0.9, False), (2.0, 0, 0, True), (3.0, 0, 0.2, False)])
+    assert best_threshold(made, "exact", np.ones(4)) == 0.5 and best_threshold(made, "f1", np.ones(4)) == 1.5
+
+
+@given(st.lists(st.booleans(), min_size=2, max_size=60).filter(lambda x: 0 < sum(x) < len(x)), st.floats(0.01, 0.99))
+def test_prior_weights_make_the_share_of_unanswerable_questions_the_prior_and_keep_their_number(flags, prior):
+    silent = np.array(flags)
+    weights = prior_weights(silent, prior)
+    assert weights[silent].sum() == pytest.approx(prior * len(silent)) and weights.sum() == pytest.approx(len(silent))
+    assert len(set(weights[silent])) == len(set(weights[~silent])) == 1
+
+
+def test_without_a_prior_all_questions_weigh_the_same():
+    assert prior_weights(np.array([True, False, True]), None).tolist() == [1, 1, 1]
+
+
+def test_a_prior_finds_the_threshold_and_the_scores_of_as_many_copies_of_the_unanswerable_questions():
+    rng = np.random.default_rng(0)
+    silent = np.arange(400) % 5 == 0
+    difference = rng.normal(np.where(silent, 1.0, -1.0), 1.5)
+    right = (rng.random(400) < 0.8) & ~silent
+    made = Questions(difference, right.astype(float), right.astype(float), silent)
+    copied = Questions(*(np.concatenate([part, *[part[silent]] * 3]) for part in vars(made).values()))
+    share = float(copied.unanswerable.mean())
+    assert share == 0.5
+    weights = prior_weights(silent, share)
+    threshold = best_threshold(made, "f1", weights)
+    assert threshold == pytest.approx(best_threshold(copied, "f1", np.ones(len(copied.f1))))
+    assert threshold < best_threshold(made, "f1", np.ones(400))
+    assert scores_at(made, threshold, weights) == pytest.approx(scores_at(copied, threshold, np.ones(640)))
+
+
+def test_a_known_threshold_is_recovered():
+    rng = np.random.default_rng(1)
+    difference = rng.uniform(-20, 20, 4000)
+    silent = difference > 3.7  # the model knows, but is shifted
+    made = Questions(difference, (~silent).astype(float), (~silent).astype(float), silent)
+    assert best_threshold(made, "f1", np.ones(4000)) == pytest.approx(3.7, abs=0.05)
+    assert scores_at(made, 3.7, np.ones(4000)) == pytest.approx(
+        {"exact": 100, "f1": 100, "answered": 100 * (~silent).mean()}
+    )
+
+
+def test_the_best_candidate_is_judged_and_no_candidate_is_silence():
+    golds = [["in 1412"], [], ["oak"], [], ["slate"]]
+    candidates = Candidates(
+        np.array([0, 0, 1, 2]), np.array([0, 3, 0, 5]), np.array([7, 7, 4, 9]), np.array([5.0, 4, 3, 2]), np.arange(5.0)
+    )
+    made = questions_of(candidates, golds, ["1412 oak", "in 1412", "burnt", "the Oak!"])
+    assert made.difference.tolist() == [-5, -2, 0, math.inf, math.inf]
+    assert made.exact.tolist() == [0, 0, 1, 1, 0] and made.f1.tolist() == [0.5, 0, 1, 1, 0]
+    assert made.unanswerable.tolist() == [False, True, False, True, False]
+    assert scores_at(made, 0.0, np.ones(5)) == pytest.approx({"exact": 40, "f1": 50, "answered": 60})
+    assert scores_at(made, -3.0, np.ones(5)) == pytest.approx({"exact": 40, "f1": 50, "answered": 20})
+
+
+def variant(folder, prefix="q", questions=18, seed=0, tokenizer=None):
+    """Records, windows and spans of a variant that knows something: often the answer, or one word more; the paths."""
+    rng = np.random.default_rng(seed)
+    records, windows, spans = (str(folder / f"{prefix}-{seed}-{name}") for name in ("records", "windows", "spans"))
+    convert([tiny.write_squad(folder / f"{prefix}.json", questions=questions, prefix=prefix)], records)
+    tokenize(records, tokenizer or tiny.word_piece(), WINDOWS, windows)
+    rows = Rows.of(arrow_table(windows))
+    table = arrow_table(windows)
+    first, stop = (table.column(name).to_numpy() for name in ("context_start", "context_stop"))
+    made = Spans.empty(len(rows.record), 6)
+    for window in range(len(rows.record)):
+        size = min(6, stop[window] - first[window])
+        for name in ("start", "end"):
+            places = rng.choice(np.arange(first[window], stop[window]), size, replace=False)
+            getattr(made, f"{name}_index")[window, :size] = places
+            getattr(made, f"{name}_logit")[window, :size] = -np.sort(-rng.normal(0, 3, size))
+        label, end, null = (table.column(name)[window].as_py() for name in LABELS)
+        if label != null and rng.random() < 0.7:
+            made.start_index[window, 0], made.end_index[window, 0] = label, min(end + rng.integers(2), stop[window] - 1)
+        made.null_score[window] = rng.normal(8 if label == null else 4, 5)
+    made.row_start_logit[:] = made.row_end_logit[:] = 0
+    made.write(spans)
+    return spans, windows, records
+
+
+def golds_and_contexts(records):
+    rows = parquet.read_table(records).to_pylist()
+    return [row["answers"]["text"] for row in rows], [row["context"] for row in rows]
+
+
+def slowly(spans, windows, records):
+    """Each question's candidates with text and score, its null score and its gold answers, in plain lists."""
+    golds, contexts = golds_and_contexts(records)
+    found = n_best(Spans.read(spans), Rows.of(arrow_table(windows)), len(golds), 6, 9)
+    rows = zip(found.record.tolist(), found.start.tolist(), found.stop.tolist(), found.score.tolist(), strict=True)
+    lists = [[] for _ in golds]
+    for record, start, stop, value in rows:
+        lists[record].append((contexts[record][start:stop], value))
+    return list(zip(lists, found.null_score.tolist(), golds, strict=True))
+
+
+def score_by_loops(made, threshold, prior=None):
+    """Weighted EM and F1 and share answered, all in percent, by a loop over questions."""
+    share = sum(not golds for _, _, golds in made) / len(made)
+    sums, total = {"exact": 0.0, "f1": 0.0, "answered": 0.0}, 0.0
+    for candidates, null, golds in made:
+        weight = 1.0 if prior is None else (prior / share if not golds else (1 - prior) / (1 - share))
+        answered = bool(candidates) and null - candidates[0][1] <= threshold
+        exact, f1 = raw_scores({"x": golds}, {"x": candidates[0][0] if answered else ""})
+        for name, value in (("exact", exact["x"]), ("f1", f1["x"]), ("answered", answered)):
+            sums[name] += weight * value
+        total += weight
+    return {name: 100 * value / total for name, value in sums.items()}
+
+
+def log_loss(made, threshold, temperature, prior):
+    """Weighted mean log loss of the probability of what is answered, by a loop over questions."""
+    share = sum(not golds for _, _, golds in made) / len(made)
+    losses, total = 0.0, 0.0
+    for candidates, null, golds in made:
+        weight = 1.0 if prior is None else (prior / share if not golds else (1 - prior) / (1 - share))
+        answered = bool(candidates) and null - candidates[0][1] <= threshold
+        right = raw_scores({"x": golds}, {"x": candidates[0][0] if answered else ""})[0]["x"]
+        every = [value for _, value in candidates] + [null - threshold]
+        weights = [math.exp((value - max(every)) / temperature) for value in every]
+        chance = weights[0 if answered else -1] / math.fsum(weights)
+        losses -= weight * math.log(max(chance if right else 1 - chance, probabilities.LEAST_CHANCE))
+        total += weight
+    return losses / total
+
+
+@pytest.mark.parametrize("prior", [None, 0.6])
+def test_the_file_says_what_was_found_and_on_what(prior, tmp_path):
+    files = [variant(tmp_path, "first", 18, 3), variant(tmp_path, "second", 12, 4)]
+    spans, windows, records = [list(column) for column in zip(*files, strict=True)]
+    decoding = {**DECODING, "unanswerable_prior": prior}
+    result = calibrate([[s] for s in spans], [[w] for w in windows], records, decoding, tmp_path / "c.json")
+    assert read_json(tmp_path / "c.json") == json.loads(json.dumps(result))
+    made = [question for each in files for question in slowly(*each)]
+    assert (result["questions"], result["articles"], result["calibrated_for"]) == (30, 2, "f1")
+    assert result["unanswerable"] == pytest.approx(100 / 3)
+    assert result["unanswerable_prior"] == (None if prior is None else 60)
+    found = {name: result[name] for name in ("exact", "f1", "answered")}
+    assert found == pytest.approx(score_by_loops(made, result["null_threshold"], prior))
+    assert result["at_threshold_0"] == pytest.approx(score_by_loops(made, 0.0, prior))
+    differences = [null - candidates[0][1] for candidates, null, _ in made]
+    for threshold in [min(differences) - 1, *differences]:
+        assert score_by_loops(made, threshold, prior)["f1"] <= found["f1"] + 1e-9
+    fit = result["temperature_fit"]
+    assert fit["log_loss_before"] == pytest.approx(log_loss(made, result["null_threshold"], 1.0, prior))
+    best = log_loss(made, result["null_threshold"], result["temperature"], prior)
+    assert fit["log_loss_after"] == pytest.approx(best)
+    for other in (0.9, 1.1):
+        near = float(np.clip(result["temperature"] * other, probabilities.LOWEST, probabilities.HIGHEST))
+        assert log_loss(made, result["null_threshold"], near, prior) >= best - 1e-9
+
+
+def graded(folder):
+    """A variant of 60 questions whose differences are known, whatever the tokenizer: null score less the only span's.
+
+    Of 40 answerable questions 16 are right at -10 and 4 at 2, and 20 have a word too much at 0; of 20 unanswerable ones
+    10 are at 0 and 10 at 10.
+    """
+    spans, windows, records = variant(folder, questions=60)
+    table = arrow_table(windows)
+    made = Spans.empty(len(table), 1)
+    made.row_start_logit[:] = made.row_end_logit[:] = 0
+    for window, record in enumerate(table.column("record").to_pylist()):
+        label, end, null = (table.column(name)[window].as_py() for name in LABELS)
+        silent, number = record % 3 == 2, record // 3 * 2 + record % 3
+        if silent:
+            difference, start, end = 10 if record % 2 else 0, table.column("context_start")[window].as_py() + 1, None
+        else:
+            difference, start, end = (0 if number % 2 else 2 if number < 8 else -10), label, end + number % 2
+        made.null_score[window] = difference + 10
+        if silent or label != null:
+            made.start_index[window], made.end_index[window] = start, start if end is None else end
+            made.start_logit[window] = made.end_logit[window] = 5
+    made.write(spans)
+    return spans, windows, records
+
+
+def test_metric_and_prior_are_those_of_the_decoding(tmp_path):
+    spans, windows, records = graded(tmp_path)
+    found = {}
+    for metric, prior in (("f1", None), ("exact", None), ("f1", 0.6)):
+        decoding = {**DECODING, "calibrate_for": metric, "unanswerable_prior": prior}
+        found[metric, prior] = calibrate([[spans]], [[windows]], [records], decoding, tmp_path / "c.json")
+        assert found[metric, prior]["calibrated_for"] == metric
+    assert {key: each["null_threshold"] for key, each in found.items()} == {
+        ("f1", None): 6.0,
+        ("exact", None): -5.0,
+        ("f1", 0.6): -5.0,
+    }
+    assert found["f1", None]["answered"] == pytest.approx(100 * 50 / 60)
+    assert found["f1", None]["exact"] == pytest.approx(100 * 30 / 60)
+    assert found["exact", None]["exact"] == pytest.approx(100 * 36 / 60)
+    # 0.4 of the weight is the 40 answerable questions', of which 16 are right, 0.6 that of the silent ones
+    assert found["f1", 0.6]["exact"] == pytest.approx(100 * (0.4 * 16 / 40 + 0.6))
+
+
+def test_scores_half_as_large_have_half_the_threshold_and_the_temperature(tmp_path):
+    spans, windows, records = graded(tmp_path)
+    once = calibrate([[spans]], [[windows]], [records], DECODING, tmp_path / "c.json")
+    softer = Spans.read(spans)
+    for name in ("start_logit", "end_logit", "null_score"):
+        setattr(softer, name, getattr(softer, name) / 2)
+    softer.write(tmp_path / "softer")
+    half = calibrate([[str(tmp_path / "softer")]], [[windows]], [records], DECODING, tmp_path / "d.json")
+    assert 2 * probabilities.LOWEST < once["temperature"] < probabilities.HIGHEST
+    assert half["temperature"] == pytest.approx(once["temperature"] / 2, rel=1e-4)
+    assert once["null_threshold"] == 6 and half["null_threshold"] == 3
+
+
+def test_questions_without_titles_are_of_no_article(tmp_path):
+    spans, windows, records = variant(tmp_path)
+    table = parquet.read_table(records)
+    parquet.write_table(table.set_column(1, "title", pa.array([""] * len(table))), tmp_path / "untitled")
+    assert table.column_names[1] == "title"
+    untitled = str(tmp_path / "untitled")
+    assert calibrate([[spans]], [[windows]], [untitled], DECODING, tmp_path / "c.json")["articles"] == 0
+
+
+def test_an_ensembles_threshold_is_that_of_its_averaged_answers(tmp_path):
+    one = variant(tmp_path, seed=1)
+    other = variant(tmp_path, seed=2, tokenizer=tiny.byte_level_bpe())
+    files = [[one[0], other[0]]], [[one[1], other[1]]], [one[2]]
+    result = calibrate(*files, DECODING, tmp_path / "c.json")
+    alone = calibrate([[one[0]]], [[one[1]]], [one[2]], DECODING, tmp_path / "d.json")
+    assert result["questions"] == 18 and result["null_threshold"] != alone["null_threshold"]
+    # the answers that postprocess writes with it have just the scores that calibration promises
+    for split, calibration, variants in (("c", result, (one, other)), ("d", alone, (one,))):
+        outputs = {name: str(tmp_path / f"{split}-{name}") for name in ("answers", "null_scores", "nbest")}
+        postprocess(
+            [m[0] for m in variants], [m[1] for m in variants], one[2], DECODING, outputs, tmp_path / f"{split}.json"
+        )
+        answers, differences = read_json(outputs["answers"]), read_json(outputs["null_scores"])
+        golds = dict(zip(answers, golds_and_contexts(one[2])[0], strict=True))
+        exact, f1 = raw_scores(golds, answers)
+        assert calibration["exact"] == pytest.approx(100 * np.mean(list(exact.values())))
+        assert calibration["f1"] == pytest.approx(100 * np.mean(list(f1.values())))
+        assert calibration["answered"] == pytest.approx(100 * np.mean([bool(text) for text in answers.values()]))
+        assert all(bool(answers[key]) == (value <= calibration["null_threshold"]) for key, value in differences.items())
+        listed = parquet.read_table(outputs["nbest"]).to_pylist()
+        for row in listed:
+            null = row["null_score"] - calibration["null_threshold"]
+            scores = np.array([each["score"] for each in row["candidates"]] + [null])
+            expected = np.exp((scores - scores.max()) / calibration["temperature"])
+            found = [each["probability"] for each in row["candidates"]] + [row["null_probability"]]
+            assert found == pytest.approx((expected / expected.sum()).tolist())
+            silent = not answers[row["id"]]
+            assert silent == (row["null_probability"] > max(found[:-1], default=0))  # what is most probable
+
+
+def of_one_kind(folder, answerable):
+    """Spans without any candidate for questions that all have an answer, or all have none."""
+    data = copy.deepcopy(tiny.squad(12))
+    for paragraph in data["data"][0]["paragraphs"]:
+        paragraph["qas"] = [each for each in paragraph["qas"] if bool(each["answers"]) == answerable]
+    (folder / "q.json").write_text(json.dumps(data))
+    convert([folder / "q.json"], folder / "records")
+    tokenize(folder / "records", tiny.word_piece(), WINDOWS, folder / "windows")
+    spans = Spans.empty(len(arrow_table(folder / "windows")), 2)
+    spans.null_score[:] = spans.row_start_logit[:] = spans.row_end_logit[:] = 0
+    spans.write(folder / "spans")
+    return [[str(folder / "spans")]], [[str(folder / "windows")]], [str(folder / "records")]
+
+
+def test_questions_without_any_answer_are_refused(tmp_path):
+    with pytest.raises(InputError) as error:
+        calibrate(*of_one_kind(tmp_path, answerable=False), DECODING, tmp_path / "c.json")
+    assert "all unanswerable" in str(error.value) and "set decodings.*.null_threshold to a number" in str(error.value)
+    assert not (tmp_path / "c.json").exists()
+
+
+def test_where_all_have_an_answer_none_is_left_without(tmp_path, caplog):
+    """As in SQuAD 1.1: silence is never right, and the log says so."""
+    result = calibrate(*of_one_kind(tmp_path, answerable=True), DECODING, tmp_path / "c.json")
+    assert result["null_threshold"] >= 1e6 and result["unanswerable"] == 0
+    assert "every question is answered" in caplog.text
+
+
+def test_none_that_is_unanswerable_cannot_stand_for_a_share_of_them(tmp_path):
+    decoding = {**DECODING, "unanswerable_prior": 0.5}
+    with pytest.raises(InputError, match="cannot stand for a share of 0.5 .*unanswerable_prior.*calibrate_on"):
+        calibrate(*of_one_kind(tmp_path, answerable=True), decoding, tmp_path / "c.json")
+    assert not (tmp_path / "c.json").exists()
+    decoding["unanswerable_prior"] = 0.0
+    assert calibrate(*of_one_kind(tmp_path, answerable=True), decoding, tmp_path / "c.json")["null_threshold"] >= 1e6

@@ -1,0 +1,87 @@
+"""metrics.json from the files of a decoding: the official metrics, and the best texts out of the n-best lists."""
+
+import json
+import math
+
+import pyarrow as pa
+import pyarrow.parquet as parquet
+
+from qa.data.prepare_questions import convert
+from qa.evaluation import score as scores
+from qa.evaluation.score import score
+from qa.metrics import squad
+
+
+def data(titles):
+    """SQuAD v2.0 JSON: an article a title, with one question that has an answer and one that has none."""
+    articles = []
+    for number, title in enumerate(titles):
+        context = f'In {1900 + number} the "old" mill burnt.'
+        asked = [
+            {"id": f"a{number}", "question": "When?", "answers": [{"text": str(1900 + number), "answer_start": 3}]},
+            {"id": f"b{number}", "question": "Why?", "answers": []},
+        ]
+        asked = [{**question, "is_impossible": not question["answers"]} for question in asked]
+        articles.append({"title": title, "paragraphs": [{"context": context, "qas": asked}]})
+    return {"version": "v2.0", "data": articles}
+
+
+def files(folder, titles):
+    """Records and the three files of a decoding, whose n-best lists begin with another text where it is silent."""
+    (folder / "q.json").write_text(json.dumps(data(titles)))
+    convert([folder / "q.json"], folder / "records.parquet")
+    answers, null_scores, best = {}, {}, {}
+    for number in range(len(titles)):
+        best |= {f"a{number}": str(1900 + number), f"b{number}": '"old" mill'}
+        null_scores |= {f"a{number}": number % 3 - 1.5, f"b{number}": number % 5 - 1.5}
+    answers = {key: text if null_scores[key] <= 0 else "" for key, text in best.items()}
+    lines = [
+        {
+            "id": key,
+            "null_score": 0.5,
+            "null_probability": 0.1,
+            "candidates": [{"text": text, "score": 1.0, "probability": 0.4}] * 2,
+        }
+        for key, text in best.items()
+    ]
+    names = {"answers": answers, "null_scores": null_scores}
+    for name, values in names.items():
+        (folder / f"{name}.json").write_text(json.dumps(values))
+    parquet.write_table(pa.Table.from_pylist(lines), folder / "nbest.parquet")
+    paths = {name: str(folder / f"{name}.json") for name in names} | {"nbest": str(folder / "nbest.parquet")}
+    return paths, {"answers": answers, "null_scores": null_scores, "best": best}
+
+
+def test_metrics_are_the_official_ones_with_thresholds_over_the_best_texts(tmp_path):
+    paths, values = files(tmp_path, [f"t{number}" for number in range(12)])
+    found = score(tmp_path / "records.parquet", paths, tmp_path / "metrics.json")
+    gold = squad.read_squad_gold(tmp_path / "q.json")
+    official = squad.official_metrics(
+        gold, values["answers"], values["null_scores"], math.inf, best_texts=values["best"], average_precision=True
+    )
+    assert json.loads((tmp_path / "metrics.json").read_text()) == found
+    sure = ["ece", "brier", "aurc"]
+    sure += [f"{name}_uncalibrated" for name in sure]
+    assert list(found) == [*official, "answered", *sure, "intervals", "interval"]
+    assert all(0 <= found[name] <= 100 for name in sure)
+    assert {key: found[key] for key in official} == official and official["best_exact"] > official["exact"]
+    assert found["interval"]["resampled"] == "articles"
+    for name, (low, high) in found["intervals"].items():
+        assert low < high and (low < found[name] < high or name.startswith("ece"))  # its bias is taken off
+    assert found["interval"]["resamples_of_confidence"] == 200
+
+
+def test_questions_of_few_articles_are_drawn_one_by_one(tmp_path):
+    paths, _ = files(tmp_path, ["one", "two"])
+    found = score(tmp_path / "records.parquet", paths, tmp_path / "metrics.json")
+    assert found["interval"]["resampled"] == "questions"
+
+
+def test_the_closing_message_names_the_report_where_there_is_one(tmp_path):
+    row = {"run": "r", "dataset": "d", "split": "s", "decoding": "n", "seeds": "1"}
+    row |= {f"{name}_{part}": "50" for name in ("exact", "f1", "HasAns_f1", "NoAns_f1") for part in ("mean", "std")}
+    summary = tmp_path / "summary.csv"
+    summary.write_text(f"{','.join(row)}\n{','.join(row.values())}\n")
+    assert "report.html" not in scores.closing_message(summary)
+    (tmp_path / "report.html").write_text("<!doctype html>")
+    assert scores.closing_message(summary).endswith(f"Report:  {tmp_path / 'report.html'}\n")

@@ -1,0 +1,339 @@
+"""Faults of networks, servers and disks during downloads: recovered from, or told in one sentence."""
+
+import errno
+import logging
+import os
+import re
+import shutil
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from qa.hub.download import fetch_dataset, fetch_model
+from small_hub import (
+    COMMIT,
+    MODEL,
+    OTHER_COMMIT,
+    QUICK,
+    REPO,
+    WEIGHTS,
+    aside_of,
+    contents,
+    in_another_process,
+    refusal,
+    wait_until,
+)
+from stand_in_hub import StandInHub
+
+# faults that pass
+
+
+def test_a_server_error_that_passes_is_retried_with_growing_waits(hub, target, caplog):
+    hub.fail("/api/models/*", status=500, times=1)
+    hub.fail("*/resolve/*/config.json", status=503, times=2)
+    with caplog.at_level(logging.INFO):
+        fetch_model(REPO, target, QUICK)
+    said = [r.getMessage() for r in caplog.records if r.name == "qa.hub.repository" and r.levelno == logging.WARNING]
+    assert [re.match(r"attempt \d of \d in [\d.]+ s", line).group() for line in said] == [
+        "attempt 2 of 3 in 0.01 s",
+        "attempt 2 of 3 in 0.01 s",
+        "attempt 3 of 3 in 0.02 s",
+    ]
+    assert "someone/tiny" in said[1] and "config.json" in said[1] and "503" in said[1]
+    assert contents(target).items() >= MODEL.items()
+
+
+def test_a_server_error_that_lasts_ends_after_the_attempts_given(hub, target):
+    hub.fail("*/resolve/*/tokenizer.json", status=503)
+    message = refusal(fetch_model, REPO, target, QUICK)
+    assert "tokenizer.json" in message and "503" in message and "3 attempts" in message and COMMIT[:12] in message
+    assert len(hub.asked("*/resolve/*/tokenizer.json")) == 3
+    assert not target.exists()
+
+
+def test_too_many_requests_are_retried_and_then_say_what_helps(hub, target):
+    hub.fail("/api/*", status=429)
+    assert "HF_TOKEN" in refusal(fetch_model, REPO, target, QUICK)
+    assert len(hub.requests) == 3
+
+
+def test_a_cut_transfer_asks_only_for_the_missing_bytes(hub, target):
+    hub.fail("*model.safetensors", truncate=100_000, times=1)
+    fetch_model(REPO, target, QUICK)
+    assert (target / "model.safetensors").read_bytes() == WEIGHTS
+    assert [request.range for request in hub.asked("/storage/*")] == [None, "bytes=100000-"]
+
+
+def test_a_cut_transfer_of_a_file_that_the_hub_itself_sends_resumes_too(hub, target):
+    hub.fail("*/config.json", truncate=5, times=1)
+    fetch_model(REPO, target, QUICK)
+    assert (target / "config.json").read_bytes() == MODEL["config.json"]
+    assert [request.range for request in hub.asked("*/tiny/resolve/*/config.json")] == [None, "bytes=5-"]
+
+
+def test_a_server_without_ranges_is_read_from_the_start_again(hub, target):
+    hub.ranges = False
+    hub.fail("*model.safetensors", truncate=100_000, times=1)
+    fetch_model(REPO, target, QUICK)
+    assert (target / "model.safetensors").read_bytes() == WEIGHTS
+    assert [(request.range, request.status) for request in hub.asked("/storage/*")][1:] == [("bytes=100000-", 200)]
+
+
+def test_wrong_bytes_are_dropped_and_fetched_again(hub, target):
+    hub.fail("*model.safetensors", wrong=True, times=1)
+    hub.fail("*/config.json", wrong=True, times=1)
+    fetch_model(REPO, target, QUICK)
+    assert contents(target).items() >= MODEL.items()
+    assert [request.range for request in hub.asked("/storage/*")] == [None, None]
+
+
+@pytest.mark.parametrize(
+    "name, kind", [("model.safetensors", "sha256"), ("config.json", "git sha1")], ids=["large", "small"]
+)
+def test_bytes_that_stay_wrong_are_refused_with_both_hashes(hub, target, name, kind):
+    hub.fail(f"*/{name}", wrong=True)
+    message = refusal(fetch_model, REPO, target, QUICK)
+    assert name in message and re.search(rf"{kind} [0-9a-f]{{40,64}} where [0-9a-f]{{40,64}} is expected", message)
+    assert not target.exists() and not list(aside_of(target).glob(f"{name}*"))
+
+
+def test_a_connection_that_hangs_is_given_up_in_time(hub, target, monkeypatch):
+    monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "1")
+    hub.fail("*/config.json", hang=30)
+    start = time.monotonic()
+    message = refusal(fetch_model, REPO, target, (0.01,))
+    assert time.monotonic() - start < 6
+    assert "config.json" in message and "2 attempts" in message and "login node" in message
+    assert not target.exists()
+
+
+def test_a_transfer_that_hangs_in_the_middle_resumes_there(hub, target, monkeypatch):
+    monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "1")
+    hub.fail("*model.safetensors", truncate=100_000, hang=30, times=1)
+    fetch_model(REPO, target, QUICK)
+    assert [request.range for request in hub.asked("/storage/*")] == [None, "bytes=100000-"]
+    assert (target / "model.safetensors").read_bytes() == WEIGHTS
+
+
+# faults that do not pass
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/models/*", "*/resolve/*/config.json", "/storage/*"], ids=["listing", "file", "storage"]
+)
+@pytest.mark.parametrize(
+    "status, code, said",
+    [
+        (401, "GatedRepo", "is gated: accept its terms at http://127.0.0.1:"),
+        (403, "GatedRepo", "then set HF_TOKEN"),
+        (401, "RepoNotFound", "or it is private: check the name, or set HF_TOKEN"),
+        (404, "RepoNotFound", "has no model someone/tiny"),
+        (404, "RevisionNotFound", f"has no commit {COMMIT}"),
+        (401, None, "HF_TOKEN"),
+        (403, None, "HF_TOKEN"),
+        (404, "EntryNotFound", "status 404"),
+        (410, None, "status 410"),
+        (400, None, "status 400"),
+    ],
+)
+def test_a_refusal_is_said_at_once_and_never_retried(hub, target, path, status, code, said):
+    hub.fail(path, status=status, error_code=code)
+    message = refusal(fetch_model, REPO, target, QUICK)
+    assert said in message and "someone/tiny" in message
+    assert len(hub.asked(path)) == 1 and not target.exists()
+
+
+def test_a_repository_or_revision_that_the_hub_does_not_know_is_named(hub, target, tmp_path):
+    assert "no model someone/else" in refusal(fetch_model, {"repo": "someone/else", "revision": COMMIT}, target)
+    assert OTHER_COMMIT in refusal(fetch_model, {"repo": "someone/tiny", "revision": OTHER_COMMIT}, target)
+    source = {"repo": "someone/tiny", "revision": COMMIT, "splits": {"dev": "*"}}
+    assert "no dataset someone/tiny" in refusal(fetch_dataset, source, tmp_path / "data")
+    assert not target.parent.exists()
+
+
+@pytest.mark.parametrize("revision", ["main", "v1.0", COMMIT[:12], COMMIT.upper(), ""])
+def test_a_revision_that_can_move_is_refused_before_any_request(hub, target, revision):
+    message = refusal(fetch_model, {"repo": "someone/tiny", "revision": revision}, target)
+    assert repr(revision) in message and "/someone/tiny/commits/main" in message
+    assert not hub.requests
+
+
+def test_an_answer_for_another_commit_is_refused(hub, target):
+    hub.add_repo("model", "someone/moved", COMMIT, MODEL, commit=OTHER_COMMIT)
+    assert OTHER_COMMIT in refusal(fetch_model, {"repo": "someone/moved", "revision": COMMIT}, target)
+
+
+@pytest.mark.parametrize("repo", ["a/b/c", "someone/ti ny", "-x"])
+def test_a_name_that_no_repository_can_have_is_named(hub, target, repo):
+    assert repr(repo) in refusal(fetch_model, {"repo": repo, "revision": COMMIT}, target, QUICK)
+
+
+@pytest.mark.parametrize("body", [b"<html>log in to the network</html>", b"{}", b"[]"], ids=["page", "empty", "list"])
+def test_a_server_that_is_no_hub_is_called_so(hub, target, body):
+    hub.fail("/api/*", status=200, body=body)
+    assert "HF_ENDPOINT" in refusal(fetch_model, REPO, target, QUICK)
+
+
+def test_an_endpoint_or_timeout_that_makes_no_sense_is_named(hub, target, monkeypatch):
+    monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "half a minute")
+    assert "HF_HUB_DOWNLOAD_TIMEOUT is 'half a minute'" in refusal(fetch_model, REPO, target)
+    monkeypatch.setenv("HF_ENDPOINT", "mirror.example")
+    assert "HF_ENDPOINT is 'mirror.example'" in refusal(fetch_model, REPO, target)
+
+
+def test_without_a_network_one_sentence_points_to_the_login_node(target, monkeypatch):
+    with StandInHub() as gone:
+        pass
+    monkeypatch.setenv("HF_ENDPOINT", gone.url)
+    message = refusal(fetch_model, REPO, target, QUICK)
+    assert "someone/tiny" in message and "127.0.0.1" in message and "login node" in message
+    assert not target.exists()
+
+
+def test_offline_mode_is_respected_and_named(hub, target):
+    process = in_another_process(target, HF_HUB_OFFLINE="1")
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1 and "HF_HUB_OFFLINE" in said.splitlines()[-1] and "InputError" in said
+    assert not hub.requests
+
+
+# the disk
+
+
+def test_too_little_free_space_is_said_before_the_first_file(hub, target, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    message = refusal(fetch_model, REPO, target, QUICK)
+    needed = sum(len(content) for content in MODEL.values())
+    assert f"{needed:,} bytes" in message and "1,000 bytes are free" in message and str(target.parent) in message
+    assert not hub.asked("*/resolve/*") and not target.exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_disk_that_fills_up_is_one_sentence_and_is_not_retried(hub, target):
+    hub.fail("*model.safetensors", status=500)
+    refusal(fetch_model, REPO, target, ())
+    hub.heal()
+    (aside_of(target) / "model.safetensors.part").symlink_to("/dev/full")
+    message = refusal(fetch_model, REPO, target, QUICK)
+    assert "full" in message and str(target) in message
+    assert len(hub.asked("/storage/*")) == 1 and not target.exists()
+
+
+def test_a_quota_that_is_used_up_says_so(tmp_path, monkeypatch):
+    (tmp_path / "dev.json").write_text("{}")
+
+    def out_of_quota(*_):
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    monkeypatch.setattr(shutil, "copyfile", out_of_quota)
+    source = {"splits": {"dev": str(tmp_path / "dev.json")}}
+    assert "quota" in refusal(fetch_dataset, source, tmp_path / "data")
+    assert [p.name for p in tmp_path.iterdir()] == ["dev.json"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_may_not_be_written_is_named(hub, target):
+    target.parent.mkdir(mode=0o500)
+    assert str(target.parent) in refusal(fetch_model, REPO, target, QUICK)
+
+
+# the next attempt
+
+
+def test_the_next_call_fetches_only_what_is_not_there_yet(hub, target):
+    hub.fail("*model.safetensors", truncate=100_000)
+    refusal(fetch_model, REPO, target, ())
+    assert not target.exists()
+    hub.heal()
+    hub.requests.clear()
+    fetch_model(REPO, target, QUICK)
+    assert contents(target).items() >= MODEL.items()
+    assert [(request.range, request.status) for request in hub.asked("/storage/*")] == [("bytes=100000-", 206)]
+    assert {request.path.rsplit("/")[-1] for request in hub.asked("*/resolve/*")} == {"model.safetensors"}
+
+
+def test_a_file_that_was_damaged_in_between_is_fetched_again(hub, target):
+    hub.fail("*model.safetensors", status=500)
+    refusal(fetch_model, REPO, target, ())
+    hub.heal()
+    (aside_of(target) / "config.json").write_bytes(MODEL["config.json"].swapcase())
+    (aside_of(target) / "model.safetensors.part").write_bytes(b"x" * (len(WEIGHTS) + 1))
+    fetch_model(REPO, target, QUICK)
+    assert contents(target).items() >= MODEL.items()
+
+
+def test_a_killed_process_leaves_bytes_that_the_next_one_resumes_from(hub, target):
+    hub.fail("*model.safetensors", truncate=200_000, hang=60, times=1)
+    process = in_another_process(target)
+    part = aside_of(target) / "model.safetensors.part"
+    wait_until(lambda: part.exists() and part.stat().st_size > 0)
+    process.kill()
+    process.communicate(timeout=20)
+    had = part.stat().st_size
+    assert not target.exists() and 0 < had <= 200_000
+    fetch_model(REPO, target, QUICK)
+    assert [request.range for request in hub.asked("/storage/*")] == [None, f"bytes={had}-"]
+    assert contents(target).items() >= MODEL.items()
+
+
+def test_what_is_left_of_another_revision_is_not_used(hub, target):
+    hub.fail("*model.safetensors", truncate=100_000)
+    refusal(fetch_model, REPO, target, ())
+    hub.heal()
+    newer = {"config.json": MODEL["config.json"], "vocab.txt": b"a", "model.safetensors": WEIGHTS[::-1]}
+    hub.add_repo("model", "someone/tiny", OTHER_COMMIT, newer)
+    source = fetch_model({"repo": "someone/tiny", "revision": OTHER_COMMIT}, target, QUICK)
+    assert source["revision"] == OTHER_COMMIT
+    assert set(contents(target)) == {*newer, "source.json"} and contents(target).items() >= newer.items()
+    assert hub.asked("/storage/*")[-1].range is None
+
+
+def test_a_failure_leaves_the_folder_of_before_as_it_was_and_a_success_replaces_it(hub, target):
+    target.mkdir(parents=True)
+    (target / "old.txt").write_text("old")
+    hub.fail("*model.safetensors", status=404)
+    refusal(fetch_model, REPO, target, QUICK)
+    assert contents(target) == {"old.txt": b"old"}
+    hub.heal()
+    fetch_model(REPO, target, QUICK)
+    assert set(contents(target)) == {*MODEL, "source.json"}
+
+
+# secrets
+
+
+@pytest.mark.parametrize("fault", [None, "gated", "refused", "wrong", "cut", "page"])
+def test_the_token_goes_to_the_hub_only_and_shows_nowhere(hub, target, caplog, capfd, monkeypatch, fault):
+    token = "hf_marker_of_a_secret"
+    monkeypatch.setenv("HF_TOKEN", token)
+    orders = {
+        "gated": {"status": 403, "error_code": "GatedRepo"},
+        "refused": {"status": 401},
+        "wrong": {"wrong": True},
+        "cut": {"truncate": 10},
+        "page": {"status": 400},
+    }
+    if fault:
+        hub.fail("/storage/*", **orders[fault])
+    with caplog.at_level(logging.DEBUG):
+        message = refusal(fetch_model, REPO, target, QUICK) if fault else ""
+        if not fault:
+            fetch_model(REPO, target, QUICK)
+    hub_requests = [request for request in hub.requests if not request.path.startswith("/storage/")]
+    assert hub_requests and all(request.headers["authorization"] == f"Bearer {token}" for request in hub_requests)
+    assert hub.asked("/storage/*") and not any("authorization" in r.headers for r in hub.asked("/storage/*"))
+    written = b"".join(path.read_bytes() for path in target.parent.rglob("*") if path.is_file()).decode("latin-1")
+    # httpcore's debug lines, which no workflow turns on, hold addresses but hide the token
+    own = "\n".join(record.getMessage() for record in caplog.records if not record.name.startswith("httpcore"))
+    output = "".join(capfd.readouterr())
+    assert token not in caplog.text + output + message + written
+    assert "stand-in-signature" not in own + message + written
+
+
+def test_a_password_in_the_address_of_a_mirror_is_not_repeated(hub, target, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", hub.url.replace("//", "//user:secret@"))
+    hub.fail("*/config.json", status=403, error_code="GatedRepo")
+    message = refusal(fetch_model, REPO, target, QUICK)
+    assert f"{hub.url}/someone/tiny" in message and "secret" not in message

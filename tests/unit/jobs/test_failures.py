@@ -1,0 +1,338 @@
+"""What is told of failed jobs, from Snakemake's logs as they were written by real runs, locally and on SLURM."""
+
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from qa.common.files import write_json
+from qa.jobs import failures, job_records, slurm_accounting
+from qa.jobs.job_records import Record
+from qa.jobs.slurm_accounting import Start
+
+LOCAL = """\
+[Sun Nov 22 22:05:38 2026]
+Finished jobid: 5 (Rule: tokenize_and_label)
+RuleException:
+CalledProcessError in file "/project/workflow/rules/train.smk", line 45:
+Command 'set -euo pipefail;  /venv/bin/python3 tmp.train.py' died with <Signals.SIGKILL: 9>.
+[Sun Nov 22 22:05:42 2026]
+Error in rule train:
+    message: None
+    jobid: 3
+    input: resources/models/two, results/windows/mills/extra/two-eb683d43
+    output: results/other/seed-1/model, results/other/seed-1/training.csv, results/other/seed-1/manifest.json
+    log: logs/train/other/seed-1.log (check log file(s) for error details)
+Logfile logs/train/other/seed-1.log not found.
+"""
+CLUSTER = """\
+[Sun Nov 22 22:23:05 2026]
+Error in rule train:
+    message: SLURM-job '{job}' failed, SLURM status is: '{state}'. Detailed failure reason unavailable (status command \
+is not 'sacct').For further error details see the cluster/cloud log and the log files of the involved rule(s).
+    jobid: 3
+    input: resources/models/two, results/windows/mills/extra/two-eb683d43
+    output: results/other/seed-1/model, results/other/seed-1/training.csv, results/other/seed-1/manifest.json
+    log: logs/train/other/seed-1.log, {folder}/logs/slurm/rule_train/other_seed-1/{job}.log (check log file(s) for \
+error details)
+    external_jobid: {job}
+Trying to restart job 3.
+"""
+GROUP = """\
+[Sun Nov 22 22:27:49 2026]
+    message: Error in group chain
+    log: {folder}/logs/slurm/group_chain_predict_train/20.log (check log file(s) for error details)
+    jobs:
+        rule train:
+            jobid: 12
+            output: results/small/seed-1/model, results/small/seed-1/training.csv, results/small/seed-1/manifest.json
+            log: logs/train/small/seed-1.log (check log file(s) for error details)
+        rule predict:
+            jobid: 11
+            output: results/small/seed-1/mills/validation/spans.parquet
+            log: logs/predict/small/seed-1/mills/validation.log (check log file(s) for error details)
+    [Sun Nov 22 22:27:49 2026]
+    Error in rule predict:
+        message: None
+        jobid: 11
+        output: results/small/seed-1/mills/validation/spans.parquet
+        log: logs/predict/small/seed-1/mills/validation.log (check log file(s) for error details)
+Removing output files of failed job train since they might be corrupted:
+"""
+FINISHED = "[Sun Nov 22 22:25:42 2026]\nFinished jobid: 3 (Rule: train)\n"
+NAME = "2026-11-22T220000.868950.snakemake.log"
+BEGAN = datetime(2026, 11, 22, 22, 0, 0, 868950).astimezone(UTC)
+
+
+@pytest.fixture(autouse=True)
+def known(tmp_path, monkeypatch):
+    """What SLURM knows, free to change; a working directory of its own; no profile."""
+    starts: dict[str, list[Start]] = {}
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(slurm_accounting, "starts_of", lambda jobs: starts)
+    monkeypatch.setattr(sys, "argv", ["snakemake"])
+    monkeypatch.delenv("SNAKEMAKE_PROFILE", raising=False)
+    return starts
+
+
+def told(text):
+    Path(NAME).write_text(text.replace("{folder}", str(Path.cwd())))
+    return failures.report([NAME])
+
+
+def cluster(job=14, state="TIMEOUT"):
+    return CLUSTER.replace("{job}", str(job)).replace("{state}", state)
+
+
+def record(rule="train", names=("other", "seed-1"), job="14", state="running", after=10.0, seconds=60.0):
+    log = Path("logs", rule, *names).with_suffix(".log")
+    wildcards = dict(zip(("run", "variant", "dataset", "split"), names, strict=False))
+    began = BEGAN + timedelta(seconds=after)
+    ended = None if state == "running" else (began + timedelta(seconds=seconds)).isoformat()
+    made = Record(rule, wildcards, str(log), began.isoformat(), state, ended, "gpu1", "1:2")
+    made.asked = {"memory_mib": 8000.0, "seconds": 3600}
+    made.slurm = {"job": job} if job else {}
+    write_json(job_records.path_of(made), asdict(made))
+    log.parent.mkdir(parents=True, exist_ok=True)
+    return log
+
+
+def start(state, after=0.0, ended=3600.0):
+    began = BEGAN + timedelta(seconds=after)
+    return Start(state, began, began, BEGAN + timedelta(seconds=ended))
+
+
+def test_rule_run_seed_job_state_and_the_logs_last_lines_are_told(known):
+    log = record()
+    log.write_text("".join(f"line {number}\n" for number in range(30)))
+    known["14"] = [start("TIMEOUT")]
+    text = told(cluster())
+    assert "1 job failed:" in text
+    assert "train other, seed-1: TIMEOUT, SLURM job 14 on gpu1, after 59 min 50 s of 1 h 0 min" in text
+    assert "log: logs/train/other/seed-1.log" in text
+    assert "| line 29" in text and "| line 20\n" in text and "| line 19\n" not in text
+    assert "It reached its walltime: ask for more `runtime` than 1 h 0 min" in text
+    assert "goes on from the last checkpoint" in text
+
+
+def test_a_job_that_finished_in_a_later_attempt_has_not_failed():
+    text = told(cluster() + FINISHED)
+    assert "failed" not in text and "give the same command again" in text
+
+
+def test_of_several_attempts_the_last_is_told_once(known):
+    record(job="11", after=10)
+    record(job="14", after=4000)
+    known["11"], known["14"] = [start("TIMEOUT")], [start("OUT_OF_MEMORY", 3990, 5000)]
+    text = told(cluster(11) + cluster(14, "OUT_OF_MEMORY"))
+    assert "1 job failed:" in text and "OUT_OF_MEMORY, SLURM job 14" in text and "job 11" not in text
+    assert "ask for more `mem_mb` than 8,000 MiB" in text
+
+
+def test_a_failure_told_once_more_at_the_end_keeps_slurms_log(known):
+    slurm_log = Path("logs/slurm/rule_train/other_seed-1/14.log")
+    slurm_log.parent.mkdir(parents=True)
+    slurm_log.write_text("why\n")
+    text = told(cluster(state="NODE_FAIL") + "Exiting because a job execution failed.\n" + LOCAL)
+    assert "1 job failed:" in text and "train other, seed-1: NODE_FAIL, SLURM job 14" in text and "| why" in text
+
+
+def test_a_job_that_died_before_its_stage_began_is_told_by_slurms_log(known):
+    old = record(job="9", state="failed", after=-90_000)
+    old.write_text("of yesterday\n")
+    slurm_log = Path("logs/slurm/rule_train/other_seed-1/14.log")
+    slurm_log.parent.mkdir(parents=True)
+    slurm_log.write_text("ModuleNotFoundError: No module named 'qa'\n")
+    known["14"] = [start("FAILED")]
+    text = told(cluster(state="FAILED"))
+    assert "train other, seed-1: FAILED, SLURM job 14" in text
+    assert f"log: {slurm_log}\n      | ModuleNotFoundError: No module named 'qa'" in text and "of yesterday" not in text
+
+
+def test_where_slurm_has_forgotten_the_job_snakemakes_word_is_told():
+    record()
+    assert "train other, seed-1: NODE_FAIL, SLURM job 14" in told(cluster(state="NODE_FAIL"))
+
+
+def test_a_training_that_stopped_itself_is_not_called_a_failure_of_slurm(known):
+    record(state="interrupted", seconds=3000)
+    known["14"] = [start("FAILED")]
+    text = told(cluster(state="FAILED"))
+    assert "train other, seed-1: interrupted, SLURM job 14 on gpu1, after 50 min 0 s of 1 h 0 min" in text
+    assert "the same command goes on" in text
+
+
+def test_a_local_job_that_was_killed_is_told(monkeypatch):
+    monkeypatch.setattr(job_records.platform, "node", lambda: "gpu1")
+    monkeypatch.setattr(job_records, "_process", lambda pid: "")
+    record(job=None).write_text("about to die\n")
+    text = told(LOCAL)
+    assert "train other, seed-1: killed\n" in text and "most likely for memory" in text and "| about to die" in text
+
+
+def test_a_local_job_without_any_record_is_told():
+    text = told(LOCAL)
+    assert (
+        "train other, seed-1: failed\n" in text and "before its stage began" in text and "log: none was begun" in text
+    )
+
+
+def test_of_a_group_the_job_at_work_is_told(known):
+    record("train", ("small", "seed-1"), "20", "completed", 10)
+    record("predict", ("small", "seed-1", "mills", "validation"), "20", "failed", 100).write_text("no luck\n")
+    known["20"] = [start("FAILED")]
+    text = told(GROUP)
+    assert "1 job failed:" in text
+    assert "predict small, seed-1, mills, validation: FAILED, SLURM job 20 on gpu1" in text and "| no luck" in text
+    known["20"] = [start("CANCELLED", -500, 5)]
+    assert "CANCELLED, SLURM job 20" in told(GROUP)
+
+
+def test_a_group_that_died_at_its_first_job_is_told_by_that_one(known):
+    record("train", ("small", "seed-1"), "20", "running", 10)
+    known["20"] = [start("CANCELLED")]
+    text = told(GROUP)
+    assert "1 job failed:" in text and "train small, seed-1: CANCELLED, SLURM job 20 on gpu1" in text
+
+
+def test_of_many_failures_a_few_are_told_in_full():
+    blocks = [
+        LOCAL.replace("jobid: 3", f"jobid: {seed}").replace("other/seed-1.log", f"other/seed-{seed}.log")
+        for seed in range(101, 121)
+    ]
+    lines = told("".join(blocks)).splitlines()
+    assert "20 jobs failed:" in lines and len(lines) < 60
+    assert all(any(line.startswith(f"train other, seed-{seed}: failed") for line in lines) for seed in range(101, 121))
+
+
+def test_long_lines_of_a_log_are_cut(tmp_path):
+    path = tmp_path / "long.log"
+    path.write_bytes(b"x" * 5000 + b"\n\n\xff odd bytes\n")
+    first, second = failures.last_lines(path)
+    assert len(first) == failures.WIDTH and first.endswith("…") and "odd bytes" in second
+    assert failures.last_lines(tmp_path / "nowhere.log") == []
+
+
+TRACE = 'Traceback (most recent call last):\n  File "/a/b.py", line 1, in f\n    g(x)\n    ^^^^\n'
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", "GPU's memory ran out"),
+        ("MemoryError", "run fewer jobs at once"),
+        ("RuntimeError: [enforce fail] Cannot allocate memory", "run fewer jobs at once"),
+        ("OSError: [Errno 28] No space left on device", "make room"),
+        ("RuntimeError: CUDA error: an illegal memory access was encountered", "GPU or its driver failed"),
+        ("ModuleNotFoundError: No module named 'qa'", "activate the environment"),
+        ("pyarrow.lib.ArrowInvalid: Parquet magic bytes not found in footer", "is broken"),
+        ("FileNotFoundError: [Errno 2] No such file or directory: 'x'", "A file has gone"),
+    ],
+)
+def test_what_usually_helps_is_told_by_what_the_log_says(error, advice):
+    log = record(job=None, state="failed")
+    log.write_text(f"22:00:09 train: ERROR {error} (traceback in {log})\n{TRACE}{error}\n")
+    lines = told(LOCAL).splitlines()
+    heading = next(number for number, line in enumerate(lines) if line.startswith("train other, seed-1: failed"))
+    assert advice in lines[heading + 1] and lines[heading + 2] == f"    log: {log}"
+
+
+def test_a_job_that_ran_out_of_memory_on_a_cluster_is_told_to_ask_for_more(known):
+    log = record(state="failed")
+    log.write_text("22:00:09 train: ERROR MemoryError: (traceback)\n")
+    known["14"] = [start("FAILED")]
+    assert "ask for more `mem_mb` than 8,000 MiB" in told(cluster(state="FAILED"))
+
+
+def test_a_users_mistake_gets_no_advice_but_its_own_message():
+    log = record(job=None, state="failed")
+    log.write_text("22:00:09 train: ERROR models.overrides: BertConfig has no hidden_dropout\n")
+    lines = told(LOCAL).splitlines()
+    heading = next(number for number, line in enumerate(lines) if line.startswith("train other, seed-1: failed"))
+    assert lines[heading + 1] == f"    log: {log}"
+    assert lines[heading + 2] == "      | 22:00:09 train: ERROR models.overrides: BertConfig has no hidden_dropout"
+
+
+def test_of_a_traceback_the_error_comes_first_and_then_only_its_last_place(tmp_path):
+    path = tmp_path / "x.log"
+    own = [f"22:00:0{n} train: INFO step {n}" for n in range(9)] + [
+        "22:00:09 train: ERROR ValueError: no (traceback in x)"
+    ]
+    deep = "".join(f'  File "/a/{n}.py", line {n}, in f\n    g({n})\n    ^^^^\n' for n in range(40))
+    path.write_text("\n".join([*own, "Traceback (most recent call last):", f"{deep}ValueError: no", ""]))
+    shown = failures.telling_lines(path)
+    assert shown[-4:] == [own[-1], '  File "/a/39.py", line 39, in f', "    g(39)", "ValueError: no"]
+    assert shown[:-4] == own[-7:-1] and len(shown) == failures.LAST_LINES
+    path.write_text("\n".join(own))
+    assert failures.telling_lines(path, 3) == own[-3:]
+    path.write_text(f"{TRACE}ValueError: {'long ' * 99}\nmore\nmore\n")
+    assert failures.telling_lines(path, 3)[-1] == "more"
+
+
+def test_of_a_long_log_only_the_end_is_read_and_nothing_in_it_steers_the_terminal(tmp_path):
+    path = tmp_path / "long.log"
+    path.write_text("x\n" * failures.TAIL + "\x1b[31mred\x1b[0m\x07 10%|# \r 20%|## \nlast\n")
+    assert failures.last_lines(path, 3) == ["red  10%|#", " 20%|##", "last"]
+    path.write_text("")
+    assert failures.last_lines(path) == []
+
+
+def test_the_report_never_raises(monkeypatch):
+    monkeypatch.setattr(failures, "parsed", lambda text: 1 / 0)
+    assert "ZeroDivisionError" in told(LOCAL)
+    assert "give the same command again" in failures.report(["nowhere.snakemake.log"])
+
+
+PROFILE = """\
+executor: slurm
+default-resources:
+  runtime: 1h # for all others
+set-resources:
+  train:
+    # why
+    runtime: 3h
+    mem_mb: threads * 6000
+    <: ?own("train")
+  ?for rule in [rule for rule in light if rule in site]:
+    ?rule:
+      nodes: 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("site", "rule", "key", "place"),
+    [
+        (None, "train", "mem_mb", "profiles/slurm/config.yaml, line 8"),
+        (None, "predict", "runtime", "profiles/slurm/config.yaml, line 3"),
+        (None, "predict", "mem_mb", "profiles/slurm/config.yaml: set-resources: predict: mem_mb"),
+        ("jobs:\n  x: 1\ntrain:\n  mem_mb: 9000\n", "train", "mem_mb", "profiles/slurm/site.yaml, line 4"),
+        ("jobs:\n  runtime: 2h\n", "predict", "runtime", "profiles/slurm/site.yaml, line 2"),
+    ],
+)
+def test_the_line_of_the_profile_is_named(site, rule, key, place, monkeypatch):
+    folder = Path("profiles/slurm")
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(PROFILE)
+    if site:
+        (folder / "site.yaml").write_text(site)
+    monkeypatch.setattr(sys, "argv", ["snakemake", "--profile", "profiles/slurm", "-k"])
+    assert failures.place_of_request(failures.profile_in_use(), rule, key) == place
+
+
+def test_a_profile_that_is_not_to_be_edited_points_to_the_sites_file(tmp_path):
+    (tmp_path / "config.yaml").write_text(f"# yours goes into site.yaml\n{PROFILE}")
+    place = failures.place_of_request(tmp_path / "config.yaml", "train", "runtime")
+    assert place == f"{tmp_path}/config.yaml, line 8, or rather `train:` in {tmp_path}/site.yaml"
+
+
+@pytest.mark.parametrize("argument", [["--profile=p"], ["--profile", "other", "--profile", "p"], []])
+def test_the_profile_is_found_however_it_was_given(argument, monkeypatch):
+    Path("p").mkdir()
+    Path("p/config.yaml").write_text("cores: 1\n")
+    monkeypatch.setattr(sys, "argv", ["snakemake", *argument])
+    if not argument:
+        assert failures.profile_in_use() is None
+        monkeypatch.setenv("SNAKEMAKE_PROFILE", "p")
+    assert failures.profile_in_use() == Path("p/config.yaml")

@@ -1,0 +1,137 @@
+"""Every stage that takes long on a million questions says how far it is."""
+
+import logging
+
+import numpy as np
+import pytest
+
+import tiny
+from qa.common import progress
+from qa.common.progress import Progress
+from qa.data import hold_out_calibration, prepare_questions
+from qa.decoding import calibrate, postprocess
+from qa.evaluation import analyze_errors, compare, score, slices
+from qa.model.spans import Spans
+from qa.training import soft_targets
+from qa.windows.read_windows import arrow_table
+from qa.windows.tokenize_and_label import tokenize
+
+WINDOWS = {"max_length": 40, "overlap": 8, "max_question_length": 12, "long_contexts": "windows", "labels": "exact"}
+DECODING = {"method": "n_best", "n_best_size": 4, "max_answer_length": 9, "null_threshold": 0.0}
+CALIBRATED = {**DECODING, "calibrate_for": "f1", "unanswerable_prior": None}
+PAIRS = [["m/v", "r", "n", "s", "n"]]
+ANSWERED = [["r", "seed-1", "m/v", "n"], ["s", "seed-1", "m/v", "n"]]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Records, windows, random spans and answers of some questions, in the working directory of each stage below."""
+    folder, rng = tmp_path_factory.mktemp("stages"), np.random.default_rng(1)
+    tiny.write_squad(folder / "q.json", questions=24)
+    prepare_questions.convert([folder / "q.json"], folder / "r.parquet")
+    tokenize(folder / "r.parquet", tiny.word_piece(), WINDOWS, folder / "windows")
+    spans = Spans.empty(len(arrow_table(folder / "windows")), 6)
+    shape = spans.start_index.shape
+    spans.start_index[:], spans.end_index[:] = rng.integers(12, 20, shape), rng.integers(14, 24, shape)
+    spans.start_logit[:], spans.end_logit[:] = rng.normal(size=(2, *shape))
+    spans.null_score[:] = spans.row_start_logit[:] = spans.row_end_logit[:] = 0
+    spans.write(folder / "spans.parquet")
+    postprocess.postprocess(
+        [folder / "spans.parquet"], [folder / "windows"], folder / "r.parquet", DECODING, made(folder)
+    )
+    return folder
+
+
+def made(folder):
+    kinds = {"answers": "json", "null_scores": "json", "nbest": "parquet"}
+    return {name: str(folder / f"{name}.{kind}") for name, kind in kinds.items()}
+
+
+def lines(folder, name, text):
+    """A file of questions in another shape than SQuAD's."""
+    path = folder / name
+    path.write_text(text)
+    return [path]
+
+
+ROW = '{"id": "%s", "question": "Why?", "context": "So.", "answers": []}'
+STAGES = {
+    "records of SQuAD's JSON": (
+        {"read": "paragraphs"},
+        lambda f, to: prepare_questions.convert([f / "q.json"], to),
+    ),
+    "records of lines": (
+        {"read": "lines"},
+        lambda f, to: prepare_questions.convert(lines(f, "l.jsonl", f"{ROW % 1}\n{ROW % 2}"), to),
+    ),
+    "records of a list": (
+        {"read": "rows"},
+        lambda f, to: prepare_questions.convert(lines(f, "l.json", f"[{ROW % 1}, {ROW % 2}]"), to),
+    ),
+    "hold_out_calibration": (
+        {"hold out": "questions"},
+        lambda f, to: hold_out_calibration.divide(f / "r.parquet", 0.3, to, to.with_name("held")),
+    ),
+    "tokenize_and_label": (
+        {"tokenize and label": "questions"},
+        lambda f, to: tokenize(f / "r.parquet", tiny.word_piece(), WINDOWS, to),
+    ),
+    "postprocess": (
+        {"decode": "windows", "answer": "questions"},
+        lambda f, to: postprocess.postprocess(
+            [f / "spans.parquet"], [f / "windows"], f / "r.parquet", DECODING, made(f)
+        ),
+    ),
+    "score": (
+        {"score": "questions", "bootstrap": "resamples"},
+        lambda f, to: score.score(f / "r.parquet", made(f), to),
+    ),
+    "slices": (
+        {"read": "questions", "score": "questions", "slice": "scores"},
+        lambda f, to: slices.write_slices(f / "r.parquet", made(f)["answers"], f / "windows", to),
+    ),
+    "mistakes": (
+        {"analyze_errors": "questions"},
+        lambda f, to: analyze_errors.write_mistakes(f / "r.parquet", made(f)["answers"], made(f)["nbest"], to),
+    ),
+    "compare": (
+        {"score": "questions", "bootstrap": "resamples", "test differences": "assignments"},
+        lambda f, to: compare.compare(PAIRS, ANSWERED, [made(f)["answers"]] * 2, {"m/v": f / "r.parquet"}, to),
+    ),
+    "calibrate": (
+        {"decode": "windows", "score": "questions"},
+        lambda f, to: calibrate.calibrate(
+            [[f / "spans.parquet"]], [[f / "windows"]], [f / "r.parquet"], CALIBRATED, to
+        ),
+    ),
+    "soft_targets": (
+        {"decode": "windows"},
+        lambda f, to: soft_targets.write_targets(
+            [f / "spans.parquet"], [f / "windows"], f / "r.parquet", f / "windows", 2.0, to
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_says_how_far_it_is_up_to_its_end(name, folder, tmp_path, monkeypatch, caplog):
+    parts, work = STAGES[name]
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(progress, "EVERY", 0)
+    monkeypatch.setattr(Progress, "last", -np.inf)
+    work(folder, tmp_path / "made")
+    said = [record.getMessage() for record in caplog.records if record.name == "qa.common.progress"]
+    told = [progress.read([f"10:00:00 x: INFO {line}"]) for line in said]
+    assert told and None not in told
+    for label, unit in parts.items():
+        counts = [(line.done, line.total) for line in told if (line.label, line.unit) == (label, unit)]
+        assert counts and counts[-1][0] == counts[-1][1], label
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_that_takes_a_moment_stays_silent(name, folder, tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(progress, "EVERY", 1e9)
+    monkeypatch.setattr(Progress, "last", -np.inf)
+    STAGES[name][1](folder, tmp_path / "made")
+    assert not [record for record in caplog.records if record.name == "qa.common.progress"]

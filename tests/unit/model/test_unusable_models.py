@@ -1,0 +1,171 @@
+"""Model folders that cannot serve, each named in one sentence, before anything is computed with them."""
+
+import errno
+import json
+import pickle
+import shutil
+
+import pytest
+import torch
+import transformers
+
+import tiny
+from qa.common.errors import InputError, shortage
+from qa.hub import download
+from qa.model.loading import load_model
+from qa.windows.tokenizer import load_tokenizer
+
+
+@pytest.fixture(scope="module")
+def right(tmp_path_factory):
+    return tiny.save_model(tmp_path_factory.mktemp("right") / "m")
+
+
+@pytest.fixture
+def folder(right, tmp_path):
+    shutil.copytree(right, tmp_path / "m")
+    return tmp_path / "m"
+
+
+def refusal(call, *arguments):
+    with pytest.raises(InputError) as caught:
+        call(*arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def configure(folder, **values):
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+def only_pickle(folder):
+    weights = load_model(folder).state_dict()
+    (folder / "model.safetensors").unlink()
+    torch.save(weights, folder / "pytorch_model.bin")
+
+
+def test_a_model_with_nothing_but_a_pickle_is_refused_when_it_is_brought_and_when_it_is_loaded(folder, tmp_path):
+    only_pickle(folder)
+    message = refusal(download.fetch_model, {"path": str(folder)}, tmp_path / "brought")
+    assert "has no model.safetensors, only pickles (pytorch_model.bin), which can run any code when loaded" in message
+    assert not (tmp_path / "brought").exists()
+    assert "no file named model.safetensors" in refusal(load_model, folder)
+
+
+def test_a_pickle_under_the_name_of_safetensors_is_not_unpickled(folder, tmp_path):
+    (folder / "model.safetensors").write_bytes(pickle.dumps(Payload(tmp_path / "ran")))
+    assert "its safetensors file is broken" in refusal(load_model, folder)
+    assert not (tmp_path / "ran").exists()
+
+
+class Payload:
+    """What a malicious pickle is: loading it makes a file."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return open, (str(self.file), "w")
+
+
+SHORT = [(errno.EMFILE, "Too many open files"), (errno.EIO, "Input/output error"), (errno.ESTALE, "Stale file handle")]
+LOADERS = {
+    "AutoConfig": load_model,
+    "AutoModelForQuestionAnswering": load_model,
+    "AutoTokenizer": load_tokenizer,
+}
+
+
+@pytest.mark.parametrize("behind", [False, True])
+@pytest.mark.parametrize("number, words", [*SHORT, (errno.ENOSPC, "No space left on device")])
+@pytest.mark.parametrize("loader", LOADERS)
+def test_a_folder_is_not_called_unusable_for_what_the_machine_lacks(loader, number, words, behind, folder, monkeypatch):
+    def short_of_it(*_, **__):
+        try:
+            raise OSError(number, words)
+        except OSError as error:
+            if behind:
+                raise OSError("Can't load the model") from error
+            raise
+
+    monkeypatch.setattr(getattr(transformers, loader), "from_pretrained", short_of_it)
+    with pytest.raises(OSError) as caught:
+        LOADERS[loader](folder)
+    assert words in shortage(caught.value)
+
+
+ARCHITECTURES = {
+    "for images": ({"model_type": "vit"}, "ViTConfig"),
+    "that generates": ({"model_type": "t5gemma"}, "T5GemmaConfig"),
+    "unknown": ({"model_type": "mill"}, "mill"),
+    "not named": ({"model_type": None}, "config.json cannot be used"),
+    "a list": ({"model_type": ["bert"]}, "config.json cannot be used"),
+    "of other shapes": ({"hidden_size": 64}, "m: "),
+    "no numbers": ({"hidden_size": "wide"}, "m: "),
+    "of no size": ({"num_attention_heads": 0}, "m: "),
+}
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_an_architecture_that_cannot_serve_is_named(kind, folder):
+    values, named = ARCHITECTURES[kind]
+    configure(folder, **values)
+    assert named in refusal(load_model, folder)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", "5", '"bert"', "\x00", "[" * 5000])
+def test_a_configuration_that_is_no_json_object_is_named(content, folder):
+    (folder / "config.json").write_text(content)
+    assert "config.json" in refusal(load_model, folder)
+    assert str(folder) in refusal(load_tokenizer, folder)
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_has_embeddings_is_refused(folder):
+    tokens = len(load_tokenizer(folder))
+    tokenizer = load_tokenizer(folder)
+    tokenizer.add_tokens(["mill", "oats"])
+    tokenizer.save_pretrained(folder)
+    assert f"tokens up to number {tokens + 1}, its model embeddings for {tokens}" in refusal(load_tokenizer, folder)
+    configure(folder, vocab_size=tokens + 2)
+    assert load_tokenizer(folder).get_vocab()["oats"] == tokens + 1
+
+
+BROKEN_TOKENIZERS = ["", "{}", "[]", "null", '{"version": "1.0", "model": null}', "[" * 5000, "\x00"]
+
+
+@pytest.mark.parametrize("content", BROKEN_TOKENIZERS)
+def test_a_tokenizer_that_is_broken_is_named(content, folder):
+    (folder / "tokenizer.json").write_text(content)
+    assert str(folder) in refusal(load_tokenizer, folder)
+
+
+def test_a_missing_tokenizer_is_named(folder, tmp_path):
+    for file in folder.glob("*token*"):
+        file.unlink()
+    assert str(folder) in refusal(load_tokenizer, folder)
+    assert "has no tokenizer: it needs one of" in refusal(download.fetch_model, {"path": str(folder)}, tmp_path / "b")
+
+
+def test_a_tokenizer_without_offsets_is_refused(folder):
+    for file in folder.glob("*token*"):
+        file.unlink()
+    (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "mill"]))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertJapaneseTokenizer"}))
+    assert str(folder) in refusal(load_tokenizer, folder)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_weights_that_are_no_finite_numbers_are_named(value, folder):
+    model = load_model(folder)
+    with torch.no_grad():
+        model.bert.encoder.layer[0].output.dense.weight[3, 5] = float(value)
+    model.save_pretrained(folder)
+    assert "finite numbers: bert.encoder.layer.0.output.dense.weight" in refusal(load_model, folder)
+
+
+def test_weights_of_another_architecture_are_named(folder):
+    config = transformers.DistilBertConfig(vocab_size=400, dim=32, n_layers=1, n_heads=2, hidden_dim=48)
+    transformers.DistilBertForQuestionAnswering(config).save_pretrained(folder.parent / "other")
+    shutil.copy(folder.parent / "other" / "model.safetensors", folder)
+    assert "weights of the encoder are missing" in refusal(load_model, folder)

@@ -1,0 +1,220 @@
+"""The SLURM profile: what each job asks for, the site's own file, and the set-ups of its README, each dry-run."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from chain import ROOT, Project, copy_of
+
+pytest.importorskip("snakemake_executor_plugin_slurm", reason="the SLURM executor of Snakemake is not installed")
+
+README = (ROOT / "profiles/slurm/README.md").read_text(encoding="utf-8")
+SETUPS = {
+    heading: command
+    for heading, text in re.findall(r"^##+ (.+)\n([^#](?:.*\n)*?)(?=^##|\Z)", README, re.M)
+    for command in re.findall(r"^```bash\n(.*?)^```", text, re.M | re.S)
+}
+JOBS = {"train", "predict", "tokenize_and_label"}
+
+
+@dataclass
+class Job:
+    """A job as a dry run prints it."""
+
+    rule: str
+    threads: int
+    resources: dict[str, str]
+
+
+@dataclass
+class Site:
+    """A project whose dry runs print resources, and its own file of the site."""
+
+    project: Project
+
+    def write(self, text: str) -> None:
+        self.project.path("profiles/slurm/site.yaml").write_text(text)
+
+    def dry_run(self) -> str:
+        return self.project.snakemake("-n", "--cores", "64").stdout
+
+    def jobs(self) -> dict[str, Job]:
+        """One job of each rule in a dry run of everything."""
+        printed = self.dry_run()
+        assert "This was a dry-run" in printed, printed
+        found = {}
+        for rule, block in re.findall(r"^(?:local)?rule (\w+):\n((?:    .*\n)+)", printed, re.M):
+            resources = re.search(r"resources: (.*)", block)[1]
+            threads = re.search(r"threads: (\d+)", block)
+            found[rule] = Job(
+                rule,
+                int(threads[1]) if threads else 1,
+                dict(part.split("=", 1) for part in re.split(r", (?=\w+=)", resources)),
+            )
+        return found
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The workflow without the rules' messages, in place of which a dry run then prints their resources."""
+    project = copy_of(tmp_path_factory.mktemp("profile"))
+    project.profile = "profiles/slurm"
+    for file in project.path("workflow/rules").glob("*.smk"):
+        file.write_text(re.sub(r"^    message:\n.*\n", "", file.read_text(), flags=re.M))
+    return project
+
+
+@pytest.fixture
+def site(shared: Project) -> Iterator[Site]:
+    own = shared.path("profiles/slurm/site.yaml")
+    own.unlink(missing_ok=True)
+    yield Site(shared)
+    own.unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="module")
+def shipped(shared: Project) -> dict[str, Job]:
+    """The jobs of the profile as it is shipped."""
+    shared.path("profiles/slurm/site.yaml").unlink(missing_ok=True)
+    return Site(shared).jobs()
+
+
+def test_without_a_site_file_jobs_ask_for_what_the_walkthrough_did_but_for_less_memory(
+    shipped: dict[str, Job],
+) -> None:
+    train, predict = shipped["train"], shipped["predict"]
+    assert train.threads == 4
+    assert {key: train.resources[key] for key in ("gpu", "gpu_model", "nodes", "runtime", "mem_mb")} == {
+        "gpu": "1",
+        "gpu_model": "a100",
+        "nodes": "1",
+        "runtime": "180",
+        "mem_mb": "24000",
+    }
+    assert predict.resources["gpu_model"] == "a100_2g.10gb"
+    assert "gpu_model" not in shipped["tokenize_and_label"].resources
+    assert all("slurm_account" not in job.resources for job in shipped.values())
+
+
+def test_exactly_the_jobs_ask_for_walltime_memory_and_one_node(shipped: dict[str, Job]) -> None:
+    assert {rule for rule, job in shipped.items() if "runtime" in job.resources} == JOBS
+    for rule in JOBS:
+        assert int(shipped[rule].resources["runtime"]) >= 60  # minutes
+        assert int(shipped[rule].resources["mem_mb"]) >= 4000
+        assert shipped[rule].resources["nodes"] == "1"
+
+
+def test_every_time_of_the_profile_has_a_unit() -> None:
+    times = re.findall(r"^ +runtime: (\S+)", (ROOT / "profiles/slurm/config.yaml").read_text(), re.M)
+    assert len(times) == len(JOBS)
+    assert all(re.fullmatch(r"\d+[mhd]", time) for time in times)
+
+
+def test_values_of_the_site_win_rule_by_rule_and_the_others_stay(site: Site) -> None:
+    site.write(
+        "jobs: {slurm_partition: all, slurm_extra: '--mail-type=BEGIN,END --mail-user=you@example.org'}\n"
+        "train: {gpu_model: h100, runtime: 12h, threads: 6, slurm_partition: gpu}\n"
+    )
+    jobs = site.jobs()
+    train, predict = jobs["train"], jobs["predict"]
+    assert (train.resources["gpu_model"], train.resources["runtime"], train.threads) == ("h100", "720", 6)
+    assert train.resources["mem_mb"] == "36000"  # 6 GB for each CPU, as without a site file
+    assert (train.resources["slurm_partition"], predict.resources["slurm_partition"]) == ("gpu", "all")
+    assert predict.resources["slurm_extra"] == "--mail-type=BEGIN,END --mail-user=you@example.org"
+    assert predict.resources["gpu_model"] == "a100_2g.10gb"
+
+
+@pytest.mark.parametrize(
+    ("request_line", "minutes", "megabytes"),
+    [
+        ("{runtime: 90, mem_mb: 9000}", "90", "9000"),
+        ("{runtime: 90m, mem: 9G}", "90", "9000"),
+        ("{runtime: 2d, mem: 500M}", "2880", "500"),
+        ("{runtime: 5h, mem_mb: 2000 * threads}", "300", "8000"),
+    ],
+)
+def test_a_request_for_time_and_memory_is_taken_with_any_unit(
+    site: Site, request_line: str, minutes: str, megabytes: str
+) -> None:
+    site.write(f"train: {request_line}\n")
+    asked = site.jobs()["train"].resources
+    assert (asked["runtime"], asked["mem_mb"]) == (minutes, megabytes)
+
+
+def test_a_light_rule_becomes_a_job_when_the_site_gives_it_a_walltime(site: Site) -> None:
+    site.write("postprocess: {runtime: 1h}\nscore: {mem_mb: 900}\n")
+    jobs = site.jobs()
+    assert (jobs["postprocess"].resources["runtime"], jobs["postprocess"].resources["mem_mb"]) == ("60", "8000")
+    assert "runtime" not in jobs["score"].resources
+
+
+def test_an_unknown_rule_in_the_site_file_is_refused_by_name(site: Site) -> None:
+    site.write("trian: {gpu_model: h100}\n")
+    printed = site.dry_run()
+    assert "profiles/slurm/site.yaml: `trian` is none of jobs, train, predict" in printed
+
+
+def test_an_empty_site_file_changes_nothing(site: Site, shipped: dict[str, Job]) -> None:
+    site.write("# nothing yet\njobs:\ntrain:\n")
+    assert site.jobs() == shipped
+
+
+GPUS = {  # of train and predict, by the README's heading
+    "Narval": ("a100", "a100_2g.10gb"),
+    "Rorqual, Nibi": ("h100", "h100_1g.10gb"),
+    "Fir": ("h100", "nvidia_h100_80gb_hbm3_1g.10gb"),
+    "Any SLURM with partitions": ("", ""),
+    "Slices of GPUs (MIG) only": ("a100_3g.20gb", "a100_1g.5gb"),
+    "Mail when a job begins and ends": ("a100", "a100_2g.10gb"),
+    "Light rules as jobs": ("a100", "a100_2g.10gb"),
+    "Fewer waits: predicting in the training's job": ("a100", "a100"),
+}
+
+
+@pytest.mark.parametrize("heading", GPUS)
+def test_a_set_up_copied_from_the_readme_into_a_shell_asks_for_its_gpus(site: Site, heading: str) -> None:
+    subprocess.run(["bash", "-euc", SETUPS[heading]], cwd=site.project.folder, check=True)
+    jobs = site.jobs()
+    assert (jobs["train"].resources["gpu_model"], jobs["predict"].resources["gpu_model"]) == GPUS[heading]
+    if heading == "Light rules as jobs":
+        light = (
+            "prepare_questions",
+            "postprocess",
+            "score",
+            "analyze_errors",
+            "summarize",
+            "compare",
+        )  # and, if asked for, others
+        assert all("runtime" in jobs[rule].resources for rule in light)
+
+
+def test_every_set_up_of_the_readme_is_tried() -> None:
+    assert set(SETUPS) == set(GPUS)
+
+
+def test_git_ignores_the_site_file_and_no_profile_is_loaded_by_itself() -> None:
+    assert "/profiles/slurm/site.yaml" in (ROOT / ".gitignore").read_text().splitlines()
+    assert not (ROOT / "profiles/default").exists()  # Snakemake would merge it into every profile
+
+
+def test_the_executor_accepts_every_setting_of_the_profile() -> None:
+    settings = re.findall(r"^slurm-([a-z-]+):", (ROOT / "profiles/slurm/config.yaml").read_text(), re.M)
+    known = subprocess.run([sys.executable, "-m", "snakemake", "--help"], capture_output=True, text=True).stdout
+    assert settings
+    assert [name for name in settings if f"--slurm-{name}" not in known] == []
+
+
+def test_links_of_the_readme_are_all_defined_and_used() -> None:
+    defined = set(re.findall(r"^\[([^\]]+)\]: http", README, re.M))
+    used = set(re.findall(r"\]\[([^\]]+)\]", README))
+    assert defined == used
+
+
+def test_the_readme_names_files_that_exist() -> None:
+    named = re.findall(r"`((?:envs|profiles)/[\w./]+)`", README)
+    assert [name for name in named if not (Path(ROOT) / name).exists() and not name.endswith("site.yaml")] == []

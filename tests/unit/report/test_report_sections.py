@@ -1,0 +1,195 @@
+"""The report's tables against the files they are from: overview, comparison, workflow, and the page around them."""
+
+import base64
+import gzip
+import hashlib
+import re
+from contextlib import chdir
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from qa.report import build, comparison, overview, page, stages
+from qa.report.figures import Figures
+from qa.report.results import Results
+
+
+@pytest.fixture
+def figures(tmp_path):
+    return Figures(tmp_path)
+
+
+class Words(HTMLParser):
+    """The text and the tags of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.words, self.tags = [], []
+        self.feed(str(text))
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+
+def text_of(html):
+    return " ".join(" ".join(Words(html).words).split())
+
+
+def test_scores_are_the_means_over_seeds_of_metrics_and_of_the_ends_of_their_intervals(results):
+    table = overview.scores(results.of_split("made/validation")).set_index(["run", "decoding"])
+    row, both = (
+        table.loc[("base", "n_best")],
+        [a.metrics() for a in results.answers if a.name.startswith("base") and a.decoding == "n_best"],
+    )
+    assert row["seeds"] == 2 and row["f1"] == pytest.approx((both[0]["f1"] + both[1]["f1"]) / 2)
+    assert row["f1_low"] == pytest.approx(sum(each["intervals"]["f1"][0] for each in both) / 2)
+    assert row["f1_deviation"] == pytest.approx(abs(both[0]["f1"] - both[1]["f1"]) / 2**0.5)
+    assert table.loc[("large", "n_best"), "f1_deviation"] != table.loc[("large", "n_best"), "f1_deviation"]
+    summary = results.summary().set_index(["run", "decoding"])
+    assert row["exact"] == pytest.approx(summary.loc[("base", "n_best"), "exact_mean"])
+
+
+def test_the_overview_names_the_best_what_was_run_and_what_stages_took(results, figures):
+    section = overview.section(results, figures)
+    text = text_of(section.body)
+    best = overview.scores(results.of_split("made/validation")).nlargest(1, "f1").iloc[0]
+    assert f"{best['run']} / {best['decoding']}" in text and f"{best['f1']:.1f}" in text
+    assert all(f"{run} / seed-{seed}" in text for run, seed in (("base", 1), ("base", 2), ("large", 1)))
+    assert all(rule in text for rule in results.resources()["rule"].unique())
+    assert (figures.folder / "scores-1.png").stat().st_size > 1_000
+
+
+def test_published_figures_stand_beside_squad_2_only(made):
+    config = {"datasets": {"a": {"repo": "rajpurkar/squad_v2"}, "b": {"repo": "rajpurkar/squad"}, "c": {}}}
+    results = Results(config)
+    assert overview.published(results, "a/validation") == overview.PUBLISHED
+    assert all(overview.published(results, split) == () for split in ("a/train", "b/validation", "c/validation"))
+
+
+def test_a_stage_has_its_longest_wait_and_job_and_its_highest_memory():
+    rows = {"rule": ["train", "train"], "attempt": [1, 2], "wait_seconds": [5.0, None], "elapsed_seconds": [60.0, 30.0]}
+    rows |= {"asked_seconds": [100, 100], "peak_memory_mib": [1.0, 3.0], "asked_memory_mib": [4, 4]}
+    (row,) = overview.stages(pd.DataFrame({**rows, "peak_gpu_memory_mib": [None, 2.0]}))
+    assert (row["jobs"], row["attempts"], row["wait"], row["longest"], row["total"]) == (1, 2, 5, 60, 90)
+    assert (row["memory"], row["asked_memory"], row["gpu_memory"]) == (3, 4, 2)
+
+
+def test_differences_are_those_of_the_comparison_and_name_what_was_set_differently(results, figures):
+    section = comparison.section(results, figures)
+    text = text_of(section.body)
+    for row in results.comparison().itertuples():
+        assert page.signed(row.f1_difference) in text
+        assert f"{page.signed(row.f1_low)} to {page.signed(row.f1_high)}" in text
+    drawn = pd.read_csv(figures.folder / "differences-1.csv")
+    assert drawn["f1_difference"].tolist() == pytest.approx(results.comparison()["f1_difference"].tolist())
+
+
+def test_settings_that_differ_are_named_by_their_path_and_what_is_no_cause_is_not():
+    run = {"model": "a", "training": {"epochs": 2, "warmup": 0.1}, "seeds": [1], "checkpoints": {"keep": 1}}
+    other = {"model": "a", "training": {"epochs": 3, "warmup": 0.1}, "seeds": [2], "checkpoints": {"keep": 2}}
+    config = {"runs": {"x": run, "y": other}, "ensembles": {}, "decodings": {"n": {"size": 1}, "m": {"size": 1}}}
+    row = {"run": "x", "reference_run": "y", "decoding": "n", "reference_decoding": "m"}
+    assert comparison.differing(config, row) == [("training.epochs", 2, 3)]
+    config["decodings"]["m"] = {"size": 2, "limit": 3}
+    found = comparison.differing(config, {**row, "reference_run": "x"})
+    assert found == [("decoding.size", 1, 2), ("decoding.limit", "–", 3)]
+
+
+def test_no_comparison_leaves_its_section_out(results, figures, monkeypatch):
+    monkeypatch.setattr(type(results), "comparison", lambda self: pd.DataFrame(columns=["dataset"]))
+    assert comparison.section(results, figures) is None
+
+
+def test_each_setting_stands_under_the_stage_that_reads_it_with_whose_it_is_where_they_differ(results):
+    found = stages.settings_by_stage(results.config)
+    training = dict(found["train"])
+    assert [value for value, _ in training["training.weight_decay"]] == ["0.01"]
+    assert training["training.weight_decay"][0][1] == []
+    assert dict(found["tokenize_and_label"])["windows.max_length"][0][0].isdigit()
+    assert list(found)[-1] == "nothing" and "checkpoints.keep" in dict(found["nothing"])
+    results.config["runs"]["large"]["training"]["weight_decay"] = 0.5
+    try:
+        differing = dict(stages.settings_by_stage(results.config)["train"])["training.weight_decay"]
+    finally:
+        results.config["runs"]["large"]["training"]["weight_decay"] = 0.01
+    assert differing == [("0.01", ["base"]), ("0.5", ["large"])]
+
+
+def test_arrows_lead_between_rules_that_have_a_place():
+    assert {rule for arrow in stages.ARROWS for rule in arrow} == set(stages.PLACES)
+
+
+def test_the_page_is_one_file_that_names_nothing_outside_itself(made, tmp_path):
+    with chdir(made[0]):
+        build.build(made[1], tmp_path / "report.html", tmp_path / "figures")
+    text = (tmp_path / "report.html").read_text()
+    tags = Words(text).tags
+    links = [
+        attributes.get(name) for _, attributes in tags for name in ("src", "href", "xlink:href") if name in attributes
+    ]
+    assert links and all(link.startswith(("#", "data:")) for link in links)
+    assert not re.search(r"@import|url\((?!#)", text)
+    assert [attributes["id"] for tag, attributes in tags if tag == "section"][:2] == ["overview", "compared"]
+    assert {file.suffix for file in (tmp_path / "figures").iterdir()} == {".svg", ".png", ".csv"}
+    names = [attributes["id"] for _, attributes in tags if "id" in attributes]
+    assert len(names) == len(set(names))
+
+
+def test_the_same_results_give_the_same_page_and_figures_byte_for_byte(made, tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        with chdir(made[0]):
+            build.build(made[1], tmp_path / name / "report.html", tmp_path / name / "figures")
+    files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*") if path.is_file())
+    assert len(files) > 10
+    for file in files:
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes(), file
+
+
+def test_only_scripts_of_the_page_may_run_by_its_policy(tmp_path):
+    page.write(
+        tmp_path / "page.html", "<script>", "&", [page.Section("a", "<b>", page.Markup("x"), (("block", b"data"),))]
+    )
+    text = (tmp_path / "page.html").read_text()
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)[1]
+    scripts = re.findall(r"<script>(.*?)</script>", text, re.S)
+    hashes = {base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts}
+    assert scripts and set(re.findall(r"sha256-([^&]*)&#39;", policy)) == hashes
+    assert "default-src &#39;none&#39;" in policy and "unsafe-inline" not in policy.split("style-src")[0]
+    assert "<title>&lt;script&gt;</title>" in text
+    block = re.search(r'<script type="application/gzip;base64" id="block">(.*?)</script>', text)[1]
+    assert gzip.decompress(base64.b64decode(block)) == b"data"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "–"), (float("nan"), "–"), (0.04, "0.0 s"), (61, "1 min 1 s"), (3 * 3600 + 59, "3 h 0 min")],
+)
+def test_durations_in_words(value, text):
+    assert page.duration(value) == text
+
+
+def test_numbers_for_people():
+    assert (page.number(1234.5), page.signed(-1.25), page.signed(0.5), page.gib(1536)) == (
+        "1,234.50",
+        "−1.25",
+        "+0.50",
+        "1.5",
+    )
+
+
+def test_a_calibration_that_is_left_from_before_is_not_taken_for_a_threshold_of_ones_own(results):
+    own = next(answers for answers in results.answers if answers.decoding == "threshold_0")
+    calibrated = next(answers for answers in results.answers if answers.decoding == "n_best")
+    assert results.threshold(calibrated) == results.calibration(calibrated)["null_threshold"] != 0.0
+    left = Path("results", own.run, own.variant, "calibration", "threshold_0.json")
+    left.write_text('{"null_threshold": 7.5, "temperature": 3.0}')
+    try:
+        assert results.calibration(own) is None and results.threshold(own) == 0.0
+    finally:
+        left.unlink()

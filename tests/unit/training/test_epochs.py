@@ -1,0 +1,151 @@
+"""Choosing a checkpoint: EM and F1 on held-out questions after each epoch, and the best epoch kept."""
+
+import csv
+import json
+
+import pytest
+import transformers
+from safetensors.torch import load_file
+
+import tiny
+from qa.data.prepare_questions import convert
+from qa.data.read_records import titles_and_golds
+from qa.decoding import calibrate
+from qa.decoding.postprocess import candidates_of
+from qa.model import predict
+from qa.training import epochs
+from qa.training import train as training
+from qa.windows.tokenize_and_label import tokenize
+from qa.windows.tokenizer import load_tokenizer
+
+WINDOWS = {"max_length": 64, "overlap": 16, "max_question_length": 24, "long_contexts": "windows", "labels": "exact"}
+SETTINGS = tiny.TRAINING | {"epochs": 3, "max_steps": None, "learning_rate": 0.003}
+RUNNING = tiny.RUNNING | {"every_steps": 4, "log_every_steps": 2}
+PREDICTION = {"batch_size": 64, "candidates": 20, "precision": "fp32", "padding": "packed"}
+CHECK = epochs.Check
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL."""
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inputs")
+    tiny.save_model(folder / "model")
+    for name, questions in (("kept", 15), ("held", 8)):
+        convert([tiny.write_squad(folder / f"{name}.json", questions=questions)], folder / f"{name}.parquet")
+        tokenize(folder / f"{name}.parquet", load_tokenizer(folder / "model"), WINDOWS, folder / name)
+    return {
+        "model": str(folder / "model"),
+        "windows": [str(folder / "kept")],
+        "validation": [str(folder / "held")],
+        "held_out_windows": [str(folder / "held")],
+        "held_out_records": [str(folder / "held.parquet")],
+    }
+
+
+def train(inputs, folder, **changes):
+    outputs = {name: str(folder / name) for name in ("model", "history", "manifest", "checkpoints")}
+    training.train(inputs, SETTINGS | changes, 1, RUNNING, outputs, {"code": "x"})
+    return folder
+
+
+def rows(folder):
+    with open(folder / "history", newline="") as stream:
+        return [row for row in csv.DictReader(stream) if row["calibration_f1"]]
+
+
+def weights(folder):
+    return {name: values.tolist() for name, values in load_file(folder / "model" / "model.safetensors").items()}
+
+
+def scores_of(inputs, folder, tmp_path):
+    """EM and F1 as the stages find them: predict, calibrate."""
+    spans = tmp_path / "spans.parquet"
+    predict.predict(folder / "model", inputs["held_out_windows"][0], PREDICTION, 1, spans)
+    decoding = {"method": "n_best", "n_best_size": 20, "max_answer_length": 30}
+    decoding |= {"calibrate_for": "f1", "unanswerable_prior": None}
+    arguments = ([[str(spans)]], [inputs["held_out_windows"]], inputs["held_out_records"])
+    return calibrate.calibrate(*arguments, decoding, tmp_path / "calibration.json")
+
+
+def test_each_epoch_has_the_scores_that_its_model_would_get_on_the_held_out_questions(inputs, tmp_path):
+    folder = train(inputs, tmp_path / "one")
+    found = rows(folder)
+    assert [row["epoch"] for row in found] == ["1.0", "2.0", "3.0"] and all(row["validation_loss"] for row in found)
+    scores = scores_of(inputs, folder, tmp_path)
+    last = found[-1]
+    assert float(last["calibration_exact"]) == pytest.approx(scores["exact"])
+    assert float(last["calibration_f1"]) == pytest.approx(scores["f1"])
+
+
+def check_of(scores):
+    """Takes the place of the check: these F1s, epoch by epoch."""
+
+    class Told(CHECK):
+        def __call__(self, model):
+            self.count = getattr(self, "count", -1) + 1
+            real = super().__call__(model)
+            return {epochs.EXACT: real[epochs.EXACT], epochs.F1: scores[self.count]}
+
+    return Told
+
+
+def test_the_best_epoch_is_kept_and_the_first_of_equals(inputs, tmp_path, monkeypatch):
+    lasts = {count: weights(train(inputs, tmp_path / f"{count}", epochs=count)) for count in (1, 2, 3)}
+    assert lasts[1] != lasts[2] != lasts[3]
+    for scores, best in (([50.0, 70.0, 60.0], 2), ([70.0, 50.0, 70.0], 1), ([1.0, 2.0, 3.0], 3)):
+        monkeypatch.setattr(epochs, "Check", check_of(scores))
+        folder = train(inputs, tmp_path / f"best-{best}", keep_epoch="best")
+        assert weights(folder) == lasts[best]
+        assert not list((folder / "checkpoints").rglob("best-*"))  # they go with the checkpoints
+        assert transformers.AutoModelForQuestionAnswering.from_pretrained(folder / "model")
+
+
+def test_a_training_killed_after_its_best_epoch_keeps_the_same_one(inputs, tmp_path, monkeypatch):
+    class Fixed(CHECK):
+        def __call__(self, model):  # a function of the weights: the resumed training finds it again
+            value = float(next(iter(model.parameters())).sum())
+            return {epochs.EXACT: 0.0, epochs.F1: value % 97}
+
+    monkeypatch.setattr(epochs, "Check", Fixed)
+    once = train(inputs, tmp_path / "once", keep_epoch="best")
+    steps = json.loads((once / "manifest").read_text())["steps"]
+
+    class Kill(transformers.TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == Kill.step:
+                raise Killed
+
+    given = training.WindowTrainer.add_callback
+    for Kill.step in (steps // 3 + 1, 2 * steps // 3 + 1, steps):
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                training.WindowTrainer, "add_callback", lambda self, one: (given(self, one), given(self, Kill()))[0]
+            )
+            with pytest.raises(Killed):
+                train(inputs, tmp_path / "often", keep_epoch="best")
+    often = train(inputs, tmp_path / "often", keep_epoch="best")
+    assert weights(often) == weights(once) and rows(often) == rows(once)
+    assert len(json.loads((often / "manifest").read_text())["attempts"]) == 4
+
+
+def test_the_best_step_is_read_off_the_trainers_log():
+    log = [
+        {"step": 4, "loss": 1.0},
+        {"step": 8, epochs.F1: 3.0},
+        {"step": 16, epochs.F1: 5.0},
+        {"step": 24, epochs.F1: 5.0},
+    ]
+    assert epochs.best_step(log) == 16
+
+
+def test_candidates_are_those_of_the_stage(inputs, tmp_path):
+    """The check decodes as a decoding of the configuration with the schema's defaults does."""
+    folder = train(inputs, tmp_path, epochs=1)
+    predict.predict(folder / "model", inputs["held_out_windows"][0], PREDICTION, 1, tmp_path / "spans.parquet")
+    golds = titles_and_golds(inputs["held_out_records"][0])[1]
+    decoding = {"method": "n_best", "n_best_size": epochs.CANDIDATES, "max_answer_length": epochs.LONGEST_ANSWER}
+    found = candidates_of([tmp_path / "spans.parquet"], inputs["held_out_windows"], len(golds), decoding)
+    assert len(found.null_score) == len(golds) == 8 and len(found.record)

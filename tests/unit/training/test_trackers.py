@@ -1,0 +1,82 @@
+"""Reports of training: the Trainer really writes them, they change no result, and a missing package is told at once."""
+
+import os
+
+import pytest
+
+import tiny
+from qa.common.errors import InputError
+from qa.common.files import sha256_of_folder
+from qa.data.prepare_questions import convert
+from qa.preflight.checks import Plan, Training, check_reports
+from qa.training import trackers
+from qa.training import train as training
+from qa.windows.tokenize_and_label import tokenize
+from qa.windows.tokenizer import load_tokenizer
+
+WINDOWS = {"max_length": 64, "overlap": 16, "max_question_length": 24, "long_contexts": "windows", "labels": "exact"}
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A working directory with what a training needs, and an environment that is put back."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("TENSORBOARD_LOGGING_DIR", *(n for n in os.environ if n.startswith("WANDB_"))):
+        monkeypatch.delenv(name, raising=False)
+    before = dict(os.environ)
+    tiny.save_model(tmp_path / "base")
+    convert([tiny.write_squad(tmp_path / "q.json", questions=12)], tmp_path / "r.parquet")
+    tokenize(tmp_path / "r.parquet", load_tokenizer(tmp_path / "base"), WINDOWS, tmp_path / "windows")
+    yield tmp_path
+    for name in set(os.environ) - set(before):
+        del os.environ[name]
+    os.environ.update(before)
+
+
+def train(folder, name, report_to):
+    outputs = {each: str(folder / name / each) for each in ("model", "history", "manifest", "checkpoints")}
+    inputs = {"model": str(folder / "base"), "windows": [str(folder / "windows")]}
+    running = tiny.RUNNING | {"report_to": report_to}
+    training.train(inputs, tiny.TRAINING | {"max_steps": 3}, 1, running, outputs, {"code": "x"})
+    return sha256_of_folder(folder / name / "model")
+
+
+def test_the_trainer_writes_tensorboards_files_to_the_runs_folder_and_trains_the_same(project):
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    silent = train(project, "silent", [])
+    assert not (project / "logs").exists()
+    trackers.prepare(["tensorboard"], "r", "seed-1")
+    assert train(project, "told", ["tensorboard"]) == silent
+    (file,) = (project / "logs/tensorboard/r/seed-1").glob("events.out.tfevents.*")
+    events = EventAccumulator(str(file))
+    events.Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3]
+
+
+def test_the_settings_reach_the_trainer_and_nothing_is_reported_by_default(project):
+    def reported(report_to):
+        running = tiny.RUNNING | {"report_to": report_to}
+        return training.training_arguments(tiny.TRAINING, 1, running, project / "c", False).report_to
+
+    assert reported([]) == [] and reported(["tensorboard", "wandb"]) == ["tensorboard", "wandb"]
+
+
+def test_wandb_stays_offline_in_a_folder_of_the_run(project, monkeypatch):
+    monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setenv("WANDB_MODE", "online")
+    trackers.prepare(["wandb"], "r", "seed-1")
+    assert os.environ["WANDB_MODE"] == "offline" and (project / "logs/wandb/r/seed-1").is_dir()
+    assert os.environ["WANDB_DIR"] == "logs/wandb/r/seed-1" and "TENSORBOARD_LOGGING_DIR" not in os.environ
+
+
+def test_a_missing_package_is_told_in_one_line_before_anything_starts(project, monkeypatch):
+    monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError) as caught:
+        trackers.prepare(["wandb"], "r", "seed-1")
+    assert "report_to: wandb needs the Python package wandb" in str(caught.value) and "\n" not in str(caught.value)
+    trackers.prepare([], "r", "seed-1")
+    plan = Plan({}, trainings=(Training("m", "c", "o", 1, report_to=("tensorboard",)),) * 2)
+    (found,) = check_reports(plan)
+    assert "tensorboard" in found.text and not list(check_reports(Plan({}, trainings=plan.trainings, packages=False)))

@@ -1,0 +1,35 @@
+"""Needs: the records that jobs leave in logs/jobs. Makes: what each used of what it asked for. Runs on the login node.
+
+After all else, so that everything has been recorded; what reruns remakes summary or comparison, and with them this table.
+"""
+
+from qa.plan import expected_jobs
+
+
+rule resource_usage:
+    input:
+        rules.summarize.output,
+        rules.compare.output,
+        every("slices.csv"),
+        PACKAGES,
+    output:
+        report(
+            "results/resource_usage.csv",
+            caption="../report/resource_usage.rst",
+            category="Resources",
+            labels={"run": "all", "file": "resources"},
+        ),
+    log:
+        "logs/resource_usage.log",
+    benchmark:
+        "results/usage/resource_usage.tsv"
+    localrule: True
+    conda:
+        "../../envs/qa.yaml"
+    params:
+        expected=expected_jobs.jobs(CONFIG),
+        code=code("resource_usage"),
+    message:
+        "Comparing what the jobs used with what they had asked for"
+    script:
+        "../scripts/resource_usage.py"

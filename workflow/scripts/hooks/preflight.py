@@ -1,0 +1,153 @@
+"""What Snakemake is about to do, told in plain data to the checks of `qa.preflight` before the first job is queued.
+
+QA_PREFLIGHT=only ends the run after the checks, QA_PREFLIGHT=off leaves them out.
+"""
+
+import os
+import shlex
+import sys
+import time
+from pathlib import Path
+
+from qa.common.errors import InputError
+from qa.preflight.checks import Plan, Training, message, preflight
+from qa.preflight.findings import PROBLEM, WARNING, Finding, problem, warning
+from qa.preflight.slurm_requests import Request
+
+VERIFIED = ".snakemake/qa-verified.json"
+DOWNLOADS = ("resources/models/", "resources/datasets/")
+OF_ONE_JOB = {"--job-name", "--output", "--comment"}  # options that change nothing of what SLURM answers
+UNASKED = ("--parsable", "--export=", "--mail-")  # likewise, and no address of mail belongs into a log
+
+
+def before_jobs(workflow):
+    """Check what this run needs, for `onstart` (so not in dry runs and jobs); raise InputError with all problems."""
+    mode = os.environ.get("QA_PREFLIGHT", "on")
+    if mode == "off" or workflow.touch or not workflow.is_main_process:
+        return
+    began = time.monotonic()
+    plan, findings = plan_of(workflow)
+    findings += preflight(plan, Path(VERIFIED), thoroughly=mode == "only")
+    warnings = [f"Preflight warning: {finding.text}" for finding in findings if finding.kind == WARNING]
+    if any(finding.kind == PROBLEM for finding in findings):
+        raise InputError("\n".join([message(findings), *warnings]))
+    if mode == "only":
+        print("\n".join(["Preflight:", *(f"  {f.kind}: {f.text}" for f in findings)]), flush=True)
+        print("Nothing stands in the way, and nothing was queued.", flush=True)
+        sys.exit(0)
+    took = f"{time.monotonic() - began:.1f} s"
+    print("\n".join([*warnings, f"Preflight: nothing stands in the way ({took})."]), file=sys.stderr, flush=True)
+
+
+def plan_of(workflow) -> tuple[Plan, list[Finding]]:
+    """The jobs that will run, as the checks take them; and what could not be found out."""
+    jobs = list(workflow.dag.needrun_jobs())
+    made = {str(file) for job in jobs for file in job.output}
+    read = {str(file) for job in jobs for file in job.input if str(file).startswith(DOWNLOADS)}
+    slurm = workflow.executor_plugin.name == "slurm"
+    requests, findings = requests_of(workflow, jobs) if slurm else (None, [])
+    status = getattr(workflow.executor_settings, "status_command", None) if slurm else None
+    plan = Plan(
+        downloads={
+            str(job.output[0]): (job.wildcards.kind.removesuffix("s"), job.params.source)
+            for job in jobs
+            if job.rule.name == "download"
+        },
+        present=tuple(sorted(read - made)),
+        trainings=tuple(_training(job) for job in jobs if job.rule.name == "train"),
+        tokenized=tuple(
+            f"resources/datasets/{job.wildcards.dataset}" for job in jobs if job.rule.name == "tokenize_and_label"
+        ),
+        at_once=1 if workflow.local_exec else workflow.nodes or 1,
+        requests=requests,
+        commands=tuple({status} & {"sacct"}),
+        packages=not workflow.deployment_settings.deployment_method,
+    )
+    return plan, findings
+
+
+def _training(job) -> Training:
+    running = job.params.running
+    return Training(
+        model=str(job.input.model),
+        checkpoints=str(job.params.checkpoints),
+        output=str(job.output.model),
+        keep=running["keep"],
+        keep_after_success=running["keep_after_success"],
+        report_to=tuple(running["report_to"]),
+    )
+
+
+def requests_of(workflow, jobs) -> tuple[tuple[Request, ...] | None, list[Finding]]:
+    """What the executor would ask SLURM for, each distinct request once, by the executor's own functions."""
+    rules: dict[tuple[str, ...], list[str]] = {}
+    refused: dict[str, str] = {}
+    try:
+        for job in jobs:
+            if job.is_local:
+                continue
+            if refusal := _refusal(job):
+                refused[job.rule.name] = refusal
+            else:
+                rules.setdefault(tuple(_options(workflow, job)), []).append(job.rule.name)
+    except Exception as error:  # these functions are the executor's inner ones, and may change
+        return (), [warning(f"SLURM: not asked, the requests are not known ({type(error).__name__}: {error})")]
+    requests = tuple(Request(tuple(sorted(set(names))), options) for options, names in rules.items())
+    return requests, [problem(f"SLURM, jobs of {rule}: {text}") for rule, text in refused.items()]
+
+
+def _refusal(job) -> str | None:
+    """Why the executor itself would refuse a job's `slurm_extra`, None where it would not."""
+    from snakemake_executor_plugin_slurm.validation import validate_slurm_extra
+    from snakemake_interface_common.exceptions import WorkflowError
+
+    try:
+        validate_slurm_extra(job)
+    except WorkflowError as error:
+        return str(error)
+    return None
+
+
+def _options(workflow, job) -> list[str]:
+    from snakemake_executor_plugin_slurm.submit_string import get_submit_command
+    from snakemake_executor_plugin_slurm.utils import set_gres_string
+
+    # what depends on files that are not made yet is TBD
+    known = {name: value for name, value in job.resources.items() if str(value) != "<TBD>"}
+    asked = _JobWith(job, _Resources(known))
+    account, partition = known.get("slurm_account"), known.get("slurm_partition")
+    parameters = {
+        "run_uuid": "preflight",
+        "slurm_logfile": "/dev/null",
+        "comment_str": "preflight",
+        "account": f" -A {shlex.quote(str(account))}" if account else "",
+        "partition": f" -p {shlex.quote(str(partition))}" if partition else "",
+        "workdir": "",
+    }
+    words = shlex.split(get_submit_command(asked, parameters) + set_gres_string(asked))
+    options, skip = [], False
+    for word in words[1:]:
+        if not skip and word not in OF_ONE_JOB and not word.startswith(UNASKED):
+            options.append(word)
+        skip = word in OF_ONE_JOB
+    return options
+
+
+class _JobWith:
+    """A job with other resources; all else is its own."""
+
+    def __init__(self, job, resources):
+        self._job, self.resources = job, resources
+
+    def __getattr__(self, name):
+        return getattr(self._job, name)
+
+
+class _Resources(dict):
+    """Resources by key and by attribute, as the executor reads them."""
+
+    def __getattr__(self, name):
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None

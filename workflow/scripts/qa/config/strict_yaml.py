@@ -1,0 +1,121 @@
+"""The configuration as it is written: plain values only, no key twice, nothing that YAML would run or multiply."""
+
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from qa.common.errors import InputError
+
+DEEPEST = 20  # levels; the schema's own are seven
+MOST = 1_000_000  # values; aliases of aliases would be more than fit any memory
+GREATEST = 2**32  # no seed, size or number of steps is greater
+UNSEEN = "letters that cannot be seen, such as an end of line"
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where libyaml was there to build it
+TOLD = 60  # characters of a value that an error shows
+
+
+def check_plain(config: Any) -> None:
+    """Refuse what a schema cannot check: keys that are no text, numbers that are not finite or absurd, endless nesting.
+
+    Raises InputError that names the key path.
+    """
+    waiting: list[tuple[str, Any, int]] = [("", config, 0)]
+    seen = 0
+    while waiting:
+        where, value, depth = waiting.pop()
+        seen += 1
+        told = f"config: {where or 'top level'}"
+        if depth > DEEPEST:
+            raise InputError(f"{told[:TOLD]}…: nested more than {DEEPEST} levels deep; does an alias name itself?")
+        if seen > MOST:
+            raise InputError(f"{told}: more than {MOST:,} values in all; do aliases repeat one another?")
+        if isinstance(value, dict):
+            for key, inner in reversed(value.items()):
+                if not isinstance(key, str):
+                    raise InputError(f"{told}: the key {str(key)[:TOLD]} is no text; put it in quotes")
+                if not key.isprintable():
+                    raise InputError(f"{told}: the key {key[:TOLD]!r} holds {UNSEEN}")
+                waiting.append((f"{where}.{key}" if where else key, inner, depth + 1))
+        elif isinstance(value, list):
+            waiting += [(f"{where}.{number}", inner, depth + 1) for number, inner in reversed([*enumerate(value)])]
+        else:
+            _check_value(value, told)
+
+
+def _check_value(value: Any, told: str) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{told}: {value} is no finite number")
+    if isinstance(value, int) and abs(value) > GREATEST:
+        raise InputError(f"{told}: numbers beyond {GREATEST:,} have no use here")
+    if isinstance(value, str) and not value.isprintable():
+        raise InputError(f"{told}: {value[:TOLD]!r} holds {UNSEEN}")
+    if not isinstance(value, str | float | int | None):
+        raise InputError(f"{told}: {str(value)[:TOLD]!r} is a {type(value).__name__}; put it in quotes")
+
+
+def check_files(paths: Iterable[str | Path]) -> None:
+    """Refuse configuration files that say a key twice, of which YAML and JSON keep the last without a word.
+
+    Also what only Snakemake's reader of YAML would take: tags that name Python objects, and expressions that are run
+    (`__use_yte__`). Raises InputError that names file, line and key. Files that are not there are not looked at.
+    """
+    for path in filter(Path.is_file, map(Path, paths)):
+        text = path.read_text(encoding="utf-8-sig")
+        try:
+            json.loads(text, object_pairs_hook=lambda pairs, path=path: _once(pairs, path))
+        except json.JSONDecodeError:
+            _check_yaml(text, path)
+
+
+def _once(pairs: list[tuple[str, Any]], path: Path) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    if twice := [key for number, key in enumerate(keys) if key in keys[:number]]:
+        raise InputError(f"config: {path}: the key `{twice[0]}` is there twice, of which only the last would count")
+    return dict(pairs)
+
+
+def _check_yaml(text: str, path: Path) -> None:
+    try:
+        root = yaml.compose(text, Loader=LOADER)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise InputError(f"config: {path}: no YAML ({' '.join(str(error).split())})") from None
+    waiting, known = [root], set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or id(node) in known:
+            continue
+        known.add(id(node))
+        if not node.tag.startswith("tag:yaml.org,2002:") or "python" in node.tag:
+            raise InputError(
+                f"config: {path}, line {_line(node)}: the tag {node.tag} is not allowed; write plain values"
+            )
+        if isinstance(node, yaml.MappingNode):
+            _check_keys(node, path)
+            waiting += [part for pair in node.value for part in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+
+
+def _check_keys(node: yaml.MappingNode, path: Path) -> None:
+    first: dict[Any, int] = {}
+    for key, _ in node.value:
+        if not isinstance(key, yaml.ScalarNode) or key.value == "<<":
+            continue
+        if key.value == "__use_yte__":
+            raise InputError(
+                f"config: {path}, line {_line(key)}: `__use_yte__` would run expressions; write plain values"
+            )
+        if key.value in first:
+            raise InputError(
+                f"config: {path}, line {_line(key)}: the key `{key.value}` is there twice, first in line "
+                f"{first[key.value]}; only the last would count"
+            )
+        first[key.value] = _line(key)
+
+
+def _line(node: yaml.Node) -> int:
+    return node.start_mark.line + 1

@@ -1,0 +1,259 @@
+"""Slices: exact match and F1 of kinds of questions, each with its interval: where a model is good, and where not."""
+
+import csv
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qa.common.errors import InputError
+from qa.common.files import written_aside
+from qa.common.parquet import opened
+from qa.common.progress import Progress
+from qa.metrics.squad import raw_scores, read_predictions
+from qa.metrics.statistics import Ratios, bootstrap, clusters
+from qa.windows.read_windows import arrow_table
+
+COLUMNS = ("kind", "slice", "count", "exact", "exact_low", "exact_high", "f1", "f1_low", "f1_high", "resampled")
+BATCH = 2_000  # questions whose contexts are in memory at once
+LEAST_QUESTIONS = 20  # of fewer, a bootstrap interval is too narrow to mean much: none is given
+
+QUESTION_WORDS = ("what", "who", "when", "where", "which", "why", "how", "how many/much", "other")
+ANSWER_TYPES = ("number", "date", "name", "phrase")
+QUARTERS = ("first quarter", "second quarter", "third quarter", "last quarter")
+# the last value of each bin but the open one
+ANSWER_WORDS = (1, 2, 3, 5, 10)
+CONTEXT_WORDS = (100, 150, 200, 300, 500)
+WINDOWS = (1, 2, 3)
+NO_TITLE = "(no title)"
+
+_QUESTION_WORD = re.compile(r"\b(how\s+(?:many|much)|who(?:m|se)?|what|when|where|which|why|how)\b", re.I)
+_BREAK = re.compile(r"[\s\u2010-\u2015-]+")  # white space, hyphens and dashes
+_EDGES = re.compile(r"^[^\w\u2212+~<>≈±$€£¥₹]+|\W+$")  # punctuation; signs and currencies before a number stay
+_DATE = re.compile(
+    r"jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
+    r"|nov(?:ember)?|dec(?:ember)?|(?:mon|tues|wednes|thurs|fri|satur|sun)days?|century|centuries|bce?|ad|ce"
+    r"|(?:1\d{3}|20\d{2})(?:s|/\d{2,4})?|\d0s|\d{1,4}[/.]\d{1,2}[/.]\d{1,4}"
+)
+_BESIDE_DATE = re.compile(
+    r"\d{1,3}(?:st|nd|rd|th)?|first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|eleventh|twelfth"
+    r"|thirteenth|fourteenth|fifteenth|sixteenth|seventeenth|eighteenth|nineteenth|twentieth|twenty"
+    r"|the|of|in|on|at|by|from|to|through|until|till|and|or|between|before|after|since|during|about|around|circa|ca?|early"
+    r"|mid|middle|late|later|end|beginning|start|half|spring|summer|autumn|fall|winter"
+)
+_BESIDE_NUMBER = re.compile(
+    r"an?|about|almost|approximately|around|at|between|exactly|just|least|less|more|most|nearly|only|over|roughly|some"
+    r"|than|the|to|under|up"
+)
+_NUMBER = re.compile(
+    r"[\u2212+~<>≈±]?(?:[a-z]{0,3}[$€£¥₹])?\d(?!\d*(?:st|nd|rd|th)$).*"
+    r"|zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teen"
+    r"|(?:twen|thir|for|fif|six|seven|eigh|nine)ty|(?:hundred|thousand|million|billion|trillion|dozen)s?|half"
+)
+_BESIDE_NAME = re.compile(r"an?|al|and|at|bin|d[aeiu]|de[lnrs]|el?|et|for|ibn|in|la|le|of|on|the|to|v[ao]n|y")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Slicing:
+    """One way to tell questions apart: the `names` of its slices, and in which of them each question is.
+
+    `place`: int (questions,), -1 for a question in none of them.
+    """
+
+    kind: str
+    names: Sequence[str]
+    place: np.ndarray
+
+
+@dataclass
+class Questions:
+    """What slices and scores need of n questions: titles, gold answers by id, and an int array (n,) for each of these.
+
+    `word`: place in QUESTION_WORDS; `context_words`; of answerable questions (-1 for others) `answer_words` of the
+    shortest gold answer, `answer_type`, a place in ANSWER_TYPES, and `quarter` of the context's characters where the
+    first gold answer starts.
+    """
+
+    titles: list[str]
+    golds: dict[str, list[str]]
+    word: np.ndarray
+    context_words: np.ndarray
+    answer_words: np.ndarray
+    answer_type: np.ndarray
+    quarter: np.ndarray
+
+
+def question_word(question: str) -> str:
+    """The first of who (whom, whose), what, when, where, which, why and how anywhere in a question, else `other`.
+
+    How many and how much are a kind of their own.
+    """
+    found = _QUESTION_WORD.search(question)
+    if not found:
+        return "other"
+    word, *rest = found[0].lower().split()
+    if rest:
+        return "how many/much"
+    return "who" if word.startswith("who") else word
+
+
+def answer_type(text: str) -> str:
+    """Whether an answer is a `date`, a `number`, a `name` or a `phrase`: the first of these rules that holds.
+
+    Words are cut at white space and dashes, and stripped of punctuation.
+
+    date: there is a month, a weekday, a year (1000 to 2099, also 1998/99), a decade, a century or an era (BC, AD), or
+    a date in digits, and beside it only numbers of up to three digits, ordinals and words such as of, early or until.
+    number: the first word, after words such as about or more than, begins with a digit (a sign or a currency may stand
+    before it) and is no ordinal, or is a number in words.
+    name: each word begins with a capital or a digit, one at least with a capital; small words of names (of, the, de,
+    van) may stand between. A script without capitals has no names.
+    """
+    words = list(filter(None, (_EDGES.sub("", part) for part in _BREAK.split(text))))
+    small = [word.lower() for word in words]
+    dated = [bool(_DATE.fullmatch(word)) for word in small]
+    if any(dated) and all(date or _BESIDE_DATE.fullmatch(word) for date, word in zip(dated, small, strict=True)):
+        return "date"
+    first = next((word for word in small if not _BESIDE_NUMBER.fullmatch(word)), "")
+    if _NUMBER.fullmatch(first):
+        return "number"
+    large = [word[0].isupper() or word[0].isdigit() for word in words]
+    named = all(begins or _BESIDE_NAME.fullmatch(word) for begins, word in zip(large, small, strict=True))
+    return "name" if named and any(word[0].isupper() for word in words) else "phrase"
+
+
+def bin_names(lasts: Sequence[int]) -> list[str]:
+    """Names of bins of whole numbers by the last value of each but the open one: (1, 3) gives 1, 2 to 3, 4 or more."""
+    names = [str(lasts[0]) if lasts[0] == 1 else f"up to {lasts[0]}"]
+    for before, last in pairwise(lasts):
+        names.append(str(last) if last == before + 1 else f"{before + 1} to {last}")
+    return [*names, f"{lasts[-1] + 1} or more"]
+
+
+def binned(values: np.ndarray, lasts: Sequence[int]) -> np.ndarray:
+    """The number of the bin of each value (see `bin_names`), int of the values' shape; -1 stays -1."""
+    return np.where(values == -1, -1, np.searchsorted(lasts, values))
+
+
+def read_questions(records_file: str | Path) -> Questions:
+    """Read a records file, some thousand contexts in memory at a time."""
+
+    titles: list[str] = []
+    golds: dict[str, list[str]] = {}
+    features: list[tuple[int, ...]] = []
+    columns = ["id", "title", "question", "context", "answers"]
+    with opened(records_file, read_dictionary=["context"]) as file:
+        progress = Progress("read", file.metadata.num_rows, "questions")
+        for batch in file.iter_batches(BATCH, columns=columns):
+            contexts = batch.column("context")
+            sizes = [(len(text.split()), len(text)) for text in contexts.dictionary.to_pylist()]
+            texts, starts = (batch.column("answers").field(name).to_pylist() for name in ("text", "answer_start"))
+            asked, places = batch.column("question").to_pylist(), contexts.indices.to_pylist()
+            for question, place, answers, begins in zip(asked, places, texts, starts, strict=True):
+                words, characters = sizes[place]
+                word = QUESTION_WORDS.index(question_word(question))
+                features.append((word, words, *_features_of_answer(answers, begins, characters)))
+            titles += batch.column("title").to_pylist()
+            golds.update(zip(batch.column("id").to_pylist(), texts, strict=True))
+            progress.reach(len(titles))
+    return Questions(titles, golds, *np.array(features, np.int64).reshape(-1, 5).T)
+
+
+def _features_of_answer(texts: list[str], starts: list[int], characters: int) -> tuple[int, int, int]:
+    """Words of the shortest gold answer, type of the most common (the first of equals), quarter of the first start."""
+    if not texts:
+        return -1, -1, -1
+    (common, _), *_ = Counter(texts).most_common(1)
+    shortest = max(1, min(len(text.split()) for text in texts))
+    return shortest, ANSWER_TYPES.index(answer_type(common)), 4 * starts[0] // characters
+
+
+def windows_of_questions(windows_folder: str | Path, questions: int) -> np.ndarray:
+    """How many windows each question of a records file has: int (questions,).
+
+    Raises InputError where the windows are not those of as many questions.
+    """
+    record = np.concatenate([np.from_dlpack(part) for part in arrow_table(windows_folder, ["record"])["record"].chunks])
+    counts = np.bincount(record, minlength=questions)
+    if len(counts) != questions or not counts.all():
+        raise InputError(f"{windows_folder}: not the windows of {questions:,} questions; remove the folder, run again")
+    return counts
+
+
+def slicings(questions: Questions, windows: np.ndarray) -> list[Slicing]:
+    """All slicings of questions, which have the given numbers of windows (int, one a question).
+
+    Those by what an answer is leave out unanswerable questions.
+    """
+    distinct = {title: number for number, title in enumerate(dict.fromkeys(questions.titles))}
+    article = np.array([distinct[title] for title in questions.titles], np.int64)
+    unanswerable = (questions.answer_words == -1).astype(np.int64)
+    return [
+        Slicing("answerability", ("answerable", "unanswerable"), unanswerable),
+        Slicing("question word", QUESTION_WORDS, questions.word),
+        Slicing("answer length in words", bin_names(ANSWER_WORDS), binned(questions.answer_words, ANSWER_WORDS)),
+        Slicing("answer type", ANSWER_TYPES, questions.answer_type),
+        Slicing("answer position in the context", QUARTERS, questions.quarter),
+        Slicing("context length in words", bin_names(CONTEXT_WORDS), binned(questions.context_words, CONTEXT_WORDS)),
+        Slicing("windows", bin_names(WINDOWS), binned(windows, WINDOWS)),
+        Slicing("article", [title or NO_TITLE for title in distinct], article),
+    ]
+
+
+def rows(slicing: Slicing, scores: np.ndarray, titles: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield a row of COLUMNS for each slice that holds a question; scores in percent.
+
+    `scores`: float64 (questions, 2), exact match and F1 from 0 to 1. A slice of fewer than LEAST_QUESTIONS has no
+    interval. Articles are drawn where the slice has at least statistics.LEAST_ARTICLES of them, else questions, and so
+    in a slice that is an article; `resampled` says which.
+    """
+    order = np.argsort(slicing.place, kind="stable")
+    bounds = np.searchsorted(slicing.place[order], np.arange(len(slicing.names) + 1))
+    for number, name in enumerate(slicing.names):
+        variants = order[bounds[number] : bounds[number + 1]]
+        if not len(variants):
+            continue
+        some = scores[variants]
+        exact, overlap = (100.0 * some.sum(axis=0) / len(some)).tolist()
+        row = {"kind": slicing.kind, "slice": name, "count": len(variants), "exact": exact, "f1": overlap}
+        if len(variants) >= LEAST_QUESTIONS:
+            article = clusters([titles[variant] for variant in variants])
+            ends = bootstrap(Ratios(["exact", "f1"], some, np.ones_like(some)), article)
+            row |= {f"{metric}_low": low for metric, (low, _) in ends.items()}
+            row |= {f"{metric}_high": high for metric, (_, high) in ends.items()}
+            row["resampled"] = "questions" if article is None else "articles"
+        yield row
+
+
+def write_slices(
+    records_file: str | Path, answers_file: str | Path, windows_folder: str | Path, target: str | Path
+) -> list[dict[str, Any]]:
+    """Write slices.csv: a row of COLUMNS for each slice, of answers {id: text} to a records file's questions.
+
+    Cells of intervals are empty for slices of few questions (see `rows`). Raises InputError for missing or unknown ids
+    and for windows of other questions.
+    """
+    questions = read_questions(records_file)
+    exact, overlap = raw_scores(questions.golds, read_predictions(answers_file))
+    scores = np.array([list(exact.values()), list(overlap.values())], np.float64).T
+    windows = windows_of_questions(windows_folder, len(questions.titles))
+    found, ways = [], slicings(questions, windows)
+    progress = Progress("slice", sum(int((slicing.place >= 0).sum()) for slicing in ways), "scores")
+    for slicing in ways:
+        for row in rows(slicing, scores, questions.titles):
+            found.append(row)
+            progress.reach(progress.done + row["count"])
+    with written_aside(target) as aside, aside.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(found)
+    log.info(f"{len(found):,} slices of {len(questions.titles):,} questions")
+    return found

@@ -1,0 +1,237 @@
+"""Records of jobs: what each attempt was given and what it used, written by itself, a file an attempt.
+
+`logs/jobs/{the log's path}/{start}-{job or process}.json` is written when the stage starts and again when it ends. A
+record that still says `running` when its process has gone is of a job that was killed; SLURM tells how.
+"""
+
+import json
+import logging
+import os
+import platform
+import resource
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from qa.common.errors import Interrupted
+from qa.common.files import digest_of_json, write_json
+from qa.jobs import slurm_accounting
+from qa.jobs.slurm_accounting import Start
+
+LOGS = Path("logs")
+FOLDER = LOGS / "jobs"
+NO_REASON = ("FAILED", "COMPLETED", "REQUEUED")
+DETERMINANTS = ("settings", "seed", "code")
+SLACK = 5.0  # seconds by which the clocks of two nodes may differ
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Record:
+    """One attempt at a job. Times are ISO, in UTC; `asked` has `cpus`, `memory_mib`, `seconds`, `gpus` where known."""
+
+    rule: str
+    wildcards: dict[str, str]
+    log: str
+    started: str
+    state: str = "running"  # then completed, failed, interrupted (it can go on) or stopped (by Ctrl-C)
+    ended: str | None = None
+    node: str = ""
+    process: str = ""
+    fingerprint_inputs: str = ""  # digest of the params that determine the result
+    asked: dict[str, Any] = field(default_factory=dict)
+    slurm: dict[str, str] = field(default_factory=dict)  # job, submitted, started
+    cpu_seconds: float | None = None
+    peak_memory_mib: float | None = None
+    peak_gpu_memory_mib: float | None = None
+
+    @property
+    def job(self) -> str | None:
+        """The SLURM job; None without."""
+        return self.slurm.get("job")
+
+    @property
+    def began(self) -> datetime:
+        """When the stage started."""
+        return datetime.fromisoformat(self.started)
+
+
+@contextmanager
+def recorded(rule: str, log_file: str | Path, job: dict[str, Any]) -> Iterator[None]:
+    """Keep a record of the work within the block; a record that cannot be written is warned of, no more.
+
+    `job` has `wildcards`, `threads`, and of Snakemake's resources those that are a request: `mem_mb`, `runtime`
+    (minutes), `gpu`. Nothing else of it is kept, since more may hold an account or an address.
+    """
+    record = _tolerant(_begun, rule, log_file, job)
+    state = "failed"
+    try:
+        yield
+        state = "completed"
+    except Interrupted:
+        state = "interrupted"
+        raise
+    except KeyboardInterrupt:
+        state = "stopped"
+        raise
+    finally:
+        if record:
+            _tolerant(_ended, record, state)
+
+
+def _tolerant(function: Any, *arguments: Any) -> Any:
+    """Call a function; whatever goes wrong in it (a full disk, an odd node) must not cost the stage its result."""
+    try:
+        return function(*arguments)
+    except Exception as error:
+        log.warning(f"no record of this job's time and memory: {type(error).__name__}: {error}")
+        return None
+
+
+def _begun(rule: str, log_file: str | Path, job: dict[str, Any]) -> Record:
+    cluster = slurm_accounting.this_job()
+    asked = {
+        "cpus": job.get("threads"),
+        "memory_mib": job.get("mem_mb"),
+        "seconds": job["runtime"] * 60 if job.get("runtime") else None,
+        "gpus": job.get("gpus") or job.get("gpu"),
+    }
+    asked = {key: cluster.pop(key, value) for key, value in asked.items()}  # what SLURM gave before what was asked
+    record = Record(
+        rule=rule,
+        wildcards={key: str(value) for key, value in job["wildcards"].items()},
+        log=str(log_file),
+        started=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        node=platform.node(),
+        process=_process(os.getpid()),
+        fingerprint_inputs=fingerprint_inputs_of(job.get("params", {})),
+        asked={key: value for key, value in asked.items() if isinstance(value, int | float)},
+        slurm=cluster,
+    )
+    write_json(path_of(record), asdict(record))
+    return record
+
+
+def _ended(record: Record, state: str) -> None:
+    times = os.times()
+    record.state, record.ended = state, datetime.now(UTC).isoformat(timespec="milliseconds")
+    record.cpu_seconds = round(times.user + times.system + times.children_user + times.children_system, 2)
+    record.peak_memory_mib, record.peak_gpu_memory_mib = _peak_memory(), _peak_gpu_memory()
+    write_json(path_of(record), asdict(record))
+
+
+def fingerprint_inputs_of(params: Mapping[str, Any]) -> str:
+    """Digest of those of a job's params that determine its result, beside the input files."""
+    return digest_of_json({name: params[name] for name in DETERMINANTS if name in params})
+
+
+def folder_of(log_file: str | Path) -> Path:
+    """Folder of the records of all attempts at the job that has this log."""
+    return FOLDER / Path(log_file).relative_to(LOGS).with_suffix("")
+
+
+def path_of(record: Record) -> Path:
+    """File of a record, whose names sort by time."""
+    return folder_of(record.log) / f"{record.began:%Y%m%dT%H%M%S.%f}-{record.job or record.process.split(':')[0]}.json"
+
+
+def read(folder: Path = FOLDER) -> list[Record]:
+    """All records under a folder, oldest first; a file that is none is skipped and said."""
+    known = {part.name for part in fields(Record)}
+    records = []
+    for path in folder.rglob("*.json"):
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+            record = Record(**{key: value[key] for key in known & value.keys()})
+            _check(record)
+            records.append((record.began, record))
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            log.warning(f"{path}: no record of a job ({error})")
+    return [record for _, record in sorted(records, key=lambda pair: pair[0])]
+
+
+def _check(record: Record) -> None:
+    """Raise ValueError where a record read from a file holds what none would write."""
+    texts = (record.rule, record.log, record.state, record.node, record.process, *record.wildcards.values())
+    times = [datetime.fromisoformat(time) for time in (record.started, record.ended) if time is not None]
+    if not all(isinstance(text, str) for text in (*texts, record.job or "")):
+        raise ValueError("a name that is no text")
+    if any(time.tzinfo is None for time in times):
+        raise ValueError("a time without its zone")
+    int(record.process.partition(":")[0])
+    if not isinstance(record.asked, dict) or not Path(record.log).is_relative_to(LOGS) or ".." in record.log:
+        raise ValueError(f"a log that is not in {LOGS}")
+
+
+def settled(record: Record, known: dict[str, list[Start]] | None) -> tuple[str, datetime | None]:
+    """State and end of an attempt, by its record and what SLURM knows of its job (slurm_accounting.starts_of).
+
+    For an attempt that could not say its end itself: SLURM's state, in capitals; `killed` where nothing tells how,
+    `requeued` where SLURM only knows a later start, `unknown` where SLURM cannot be asked. For one that failed, SLURM's
+    state too where that says why, such as OUT_OF_MEMORY.
+    """
+    start = start_of(record, known)
+    if record.state != "running":
+        why = record.state == "failed" and start and start.over and start.state not in NO_REASON
+        return start.state if why else record.state, datetime.fromisoformat(record.ended) if record.ended else None
+    gone = record.node == platform.node() and _process(int(record.process.split(":")[0])) != record.process
+    if record.job is None:
+        return ("killed" if gone else "running"), None
+    if known is None:
+        return ("killed" if gone else "unknown"), None
+    if start is None:
+        return ("requeued" if known.get(record.job) else "killed"), None
+    if start.over:
+        return ("completed" if start.state == "COMPLETED" else start.state), start.ended
+    return ("killed" if gone else "running"), None
+
+
+def start_of(record: Record, known: dict[str, list[Start]] | None) -> Start | None:
+    """The start of the SLURM job that an attempt ran in: the last one before it."""
+    starts = (known or {}).get(record.job or "", [])
+    before = [s for s in starts if s.started and (s.started - record.began).total_seconds() <= SLACK]
+    return before[-1] if before else None
+
+
+def _process(pid: int) -> str:
+    """A process on this node: its number and, as numbers are used again, its start in clock ticks; empty if gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        return f"{pid}:{stat.rpartition(')')[2].split()[19]}"
+    except OSError:
+        pass
+    if Path("/proc/self/stat").exists():
+        return ""
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return ""
+    return f"{pid}:"
+
+
+def _peak_memory() -> float:
+    """Peak resident memory in MiB of this process, or of its largest child where that is more.
+
+    On Linux from /proc: getrusage also counts the process that this one was forked from.
+    """
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes there, in KiB on Linux
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / unit
+    try:
+        status = Path("/proc/self/status").read_text()
+        own = float(status.partition("VmHWM:")[2].split()[0]) / 1024
+    except (OSError, IndexError, ValueError):
+        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    return round(max(own, children), 1)
+
+
+def _peak_gpu_memory() -> float | None:
+    """Peak memory in MiB that torch held on a GPU, its cache included; None where this process used none."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return None
+    return round(max(map(torch.cuda.max_memory_reserved, range(torch.cuda.device_count()))) / 2**20, 1)

@@ -1,0 +1,262 @@
+"""What jobs used of what they had asked for: results/resource_usage.csv, and what to ask for next time.
+
+`python -m qa.jobs.resource_usage` writes the table from all records at any time, also after a failed run.
+"""
+
+import csv
+import logging
+import math
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from qa.common.files import read_json, readable_seconds, written_aside
+from qa.jobs import job_records, slurm_accounting
+from qa.jobs.job_records import Record
+
+RESULTS = Path("results")
+TABLE = RESULTS / "resource_usage.csv"
+NAMES = ("run", "variant", "dataset", "split", "decoding")
+COLUMNS = (
+    *("rule", *NAMES, "item", "attempt", "attempts", "state", "job_id", "node", "submitted", "started"),
+    *("wait_seconds", "elapsed_seconds", "asked_seconds", "time_used", "total_elapsed_seconds"),
+    *("peak_memory_mib", "asked_memory_mib", "memory_used", "peak_gpu_memory_mib"),
+    *("cpus", "cpus_used", "gpus", "next_mem_mb", "next_runtime_minutes"),
+)
+MEMORY_MARGIN, MEMORY_STEP = 1.25, 1024  # times the peak; MiB, the least that is asked for
+TIME_MARGIN, TIME_STEP, LEAST_TIME = 1.5, 15, 60  # times the longest; minutes: schedulers like jobs of an hour or more
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A record with what SLURM and the benchmark file add to it; seconds and MiB, None where nobody knows."""
+
+    record: Record
+    number: int
+    state: str
+    elapsed: float | None
+    peak_memory: float | None
+    peak_gpu_memory: float | None
+
+    @property
+    def wait(self) -> float | None:
+        """Seconds in SLURM's queue."""
+        times = [self.record.slurm.get(key) for key in ("submitted", "started")]
+        if None in times:
+            return None
+        submitted, started = map(datetime.fromisoformat, times)
+        return (started - submitted).total_seconds()
+
+
+def attempts(records: list[Record], expected: Iterable[dict[str, str]] | None = None) -> list[list[Attempt]]:
+    """For each job its attempts at the result that is there, or at the next: since the success before, same settings.
+
+    With `expected`, sets of wildcards, only of jobs whose wildcards are among those of one of them.
+    """
+    wanted = None if expected is None else [names.items() for names in expected]
+    histories: dict[str, list[Record]] = {}
+    for record in records:
+        if wanted is None or any(record.wildcards.items() <= names for names in wanted):
+            histories.setdefault(record.log, []).append(record)
+    series = []
+    for history in histories.values():
+        successes = [number for number, record in enumerate(history[:-1]) if record.state == "completed"]
+        recent = history[successes[-1] + 1 :] if successes else history
+        series.append([record for record in recent if record.fingerprint_inputs == history[-1].fingerprint_inputs])
+    known = slurm_accounting.starts_of(record.job for history in series for record in history if record.job)
+    return [[_attempt(record, number, known) for number, record in enumerate(h, 1)] for h in series]
+
+
+def _attempt(record: Record, number: int, known: dict[str, list[slurm_accounting.Start]] | None) -> Attempt:
+    state, ended = job_records.settled(record, known)
+    start = job_records.start_of(record, known)
+    peaks = [record.peak_memory_mib, start.peak_memory_mib if start else None, _benchmark_peak(record)]
+    return Attempt(
+        record=record,
+        number=number,
+        state=state,
+        elapsed=(ended - record.began).total_seconds() if ended else None,
+        # each is too low at times: of one process alone, sampled, or left out by a cluster
+        peak_memory=max((peak for peak in peaks if peak), default=None),
+        peak_gpu_memory=record.peak_gpu_memory_mib or _workers_gpu_peak(record),
+    )
+
+
+def _benchmark_peak(record: Record) -> float | None:
+    """Peak memory of all processes (MiB) by Snakemake's benchmark file, if that was written by this attempt."""
+    path = RESULTS / "usage" / Path(record.log).relative_to(job_records.LOGS).with_suffix(".tsv")
+    try:
+        if record.state != "completed" or path.stat().st_mtime < record.began.timestamp():
+            return None
+        with open(path, newline="", encoding="utf-8") as stream:
+            return max(float(row["max_rss"]) for row in csv.DictReader(stream, delimiter="\t"))
+    except (OSError, KeyError, ValueError):  # it has `NA` for a job too short to be measured
+        return None
+
+
+def _workers_gpu_peak(record: Record) -> float | None:
+    """Peak GPU memory (MiB) of a training that worked in processes of its own, by its manifest."""
+    if record.rule != "train" or record.state != "completed":
+        return None
+    try:
+        manifest = read_json(RESULTS / record.wildcards["run"] / record.wildcards["variant"] / "manifest.json")
+        return 1024 * manifest["peak_gpu_memory_gib"] or None
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def rows_of(series: list[list[Attempt]]) -> list[dict[str, Any]]:
+    """The table's rows, one an attempt, without the requests for next time."""
+    rows = []
+    for history in series:
+        total = sum(attempt.elapsed or 0.0 for attempt in history)
+        for attempt in history:
+            record, asked = attempt.record, attempt.record.asked
+            others = [value for key, value in record.wildcards.items() if key not in NAMES]
+            seconds = record.cpu_seconds
+            rows.append(
+                {
+                    "rule": record.rule,
+                    **{name: record.wildcards.get(name) for name in NAMES},
+                    "item": "/".join(others),
+                    "attempt": attempt.number,
+                    "attempts": len(history),
+                    "state": attempt.state,
+                    "job_id": record.job,
+                    "node": record.node,
+                    "submitted": record.slurm.get("submitted"),
+                    "started": record.started,
+                    "wait_seconds": _rounded(attempt.wait),
+                    "elapsed_seconds": _rounded(attempt.elapsed),
+                    "asked_seconds": asked.get("seconds"),
+                    "time_used": _share(attempt.elapsed, asked.get("seconds")),
+                    "total_elapsed_seconds": _rounded(total),
+                    "peak_memory_mib": _rounded(attempt.peak_memory),
+                    "asked_memory_mib": _rounded(asked.get("memory_mib")),
+                    "memory_used": _share(attempt.peak_memory, asked.get("memory_mib")),
+                    "peak_gpu_memory_mib": _rounded(attempt.peak_gpu_memory),
+                    "cpus": asked.get("cpus"),
+                    "cpus_used": _share(seconds, attempt.elapsed),
+                    "gpus": asked.get("gpus"),
+                }
+            )
+    return rows
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else int(value) if float(value).is_integer() else round(value, 1)
+
+
+def _share(part: float | None, whole: float | None) -> float | None:
+    return round(part / whole, 3) if part is not None and whole else None
+
+
+def next_requests(rows: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
+    """What to ask for next time, by rule: `next_mem_mb` and `next_runtime_minutes`, each where anything was measured.
+
+    Memory: the highest peak of any attempt of the rule, times 1.25, but twice what was asked where that ran out; up to
+    the next 1024 MiB. Time: the most that one job took with all its attempts, times 1.5, up to the next 15 minutes, and
+    an hour at least. A rule of which nothing has completed tells nothing, but for memory that ran out.
+    """
+    found: dict[str, dict[str, int]] = {}
+    for rule in dict.fromkeys(row["rule"] for row in rows):
+        own = [row for row in rows if row["rule"] == rule]
+        memory = [2 * (row["asked_memory_mib"] or 0) for row in own if row["state"] == "OUT_OF_MEMORY"]
+        longest = 0.0
+        if any(row["state"] == "completed" for row in own):
+            memory += [MEMORY_MARGIN * row["peak_memory_mib"] for row in own if row["peak_memory_mib"]]
+            longest = max(row["total_elapsed_seconds"] for row in own)
+        found[rule] = {}
+        if any(memory):
+            found[rule]["next_mem_mb"] = math.ceil(max(memory) / MEMORY_STEP) * MEMORY_STEP
+        if longest:
+            minutes = math.ceil(TIME_MARGIN * longest / 60 / TIME_STEP) * TIME_STEP
+            found[rule]["next_runtime_minutes"] = max(minutes, LEAST_TIME)
+    return found
+
+
+def write(target: str | Path = TABLE, expected: Iterable[dict[str, str]] | None = None) -> list[dict[str, Any]]:
+    """Write the table of all attempts, or of those at `expected` jobs (see attempts), and return its rows.
+
+    Rules stand in the order in which they first ran. Times of day are ISO, in UTC.
+    """
+    rows = rows_of(attempts(job_records.read(), expected))
+    order = list(dict.fromkeys(row["rule"] for row in sorted(rows, key=lambda row: row["started"])))
+    rows.sort(
+        key=lambda row: (order.index(row["rule"]), *(row[name] or "" for name in NAMES), row["item"], row["started"])
+    )
+    requests = next_requests(rows)
+    rows = [row | requests[row["rule"]] for row in rows]
+    with written_aside(target) as aside, open(aside, "w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    return rows
+
+
+def closing_message(table: str | Path = TABLE) -> str:
+    """Asked against used for the terminal, a line a rule that asked for time or memory; empty where none did."""
+    if not Path(table).exists():
+        return ""
+    with open(table, newline="", encoding="utf-8") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["asked_seconds"] or row["asked_memory_mib"]]
+    if not rows:
+        return ""
+    lines = [("rule", "jobs", "attempts", "waited", "longest", "of asked", "memory", "of asked", "next time")]
+    lines += [
+        _line([row for row in rows if row["rule"] == rule]) for rule in dict.fromkeys(row["rule"] for row in rows)
+    ]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    return "\n".join(["", f"What the jobs used of what they had asked for ({table}):", "", *text, ""])
+
+
+def _line(rows: list[dict[str, str]]) -> tuple[str, ...]:
+    """One rule's line: the longest wait and attempt, the highest peak, the largest requests."""
+
+    def most(column: str) -> float | None:
+        return max((float(row[column]) for row in rows if row[column]), default=None)
+
+    def told(column: str, form: Any) -> str:
+        value = most(column)
+        return "-" if value is None else form(value)
+
+    def gib(mebibytes: float) -> str:
+        return f"{mebibytes / 1024:.1f} GiB"
+
+    row = rows[0]
+    wishes = {
+        "mem_mb": row["next_mem_mb"],
+        "runtime": row["next_runtime_minutes"] and f"{row['next_runtime_minutes']}m",
+    }
+    return (
+        row["rule"],
+        str(sum(row["attempt"] == "1" for row in rows)),
+        str(len(rows)),
+        told("wait_seconds", readable_seconds),
+        told("elapsed_seconds", readable_seconds),
+        told("asked_seconds", readable_seconds),
+        told("peak_memory_mib", gib),
+        told("asked_memory_mib", gib),
+        ", ".join(f"{name}: {value}" for name, value in wishes.items() if value),
+    )
+
+
+def main() -> int:
+    """Write the table from the records of the working directory; return the exit code."""
+    logging.basicConfig(format="%(levelname)s %(message)s")
+    if not job_records.FOLDER.is_dir():
+        print(
+            f"{job_records.FOLDER}: no records of jobs; call this in the folder where the workflow ran", file=sys.stderr
+        )
+        return 1
+    rows = write()
+    print(closing_message() or f"{len(rows)} attempts: {TABLE}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

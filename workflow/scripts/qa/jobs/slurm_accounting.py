@@ -1,0 +1,161 @@
+"""What SLURM tells of jobs: of the one that this process runs in, and of many at once, ended ones included.
+
+Formats as in SLURM 22.05 and later: `scontrol show job --oneliner`, `squeue --format`, `sacct --parsable2`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from qa.jobs import slurm
+
+PATIENCE = 10.0  # seconds for a question whose answer is good to have, not needed
+AT_ONCE = 200  # job ids in one call of sacct
+SQUEUE = "%i|%T|%V|%S|%e"  # id, state, submitted, started, ended
+SACCT = "JobIDRaw,State,Submit,Start,End,MaxRSS"
+UNITS = {"K": 1 / 1024, "M": 1.0, "G": 1024.0, "T": 1024.0**2}  # in MiB
+
+
+@dataclass(frozen=True)
+class Start:
+    """One start of a job and how it went, times in UTC; a requeued job has several."""
+
+    state: str
+    submitted: datetime | None
+    started: datetime | None
+    ended: datetime | None
+    peak_memory_mib: float | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended; of a start that was requeued the state is REQUEUED."""
+        return self.ended is not None
+
+
+def this_job() -> dict[str, Any]:
+    """What this process's own job is and was given; empty outside of one, `job` alone where slurmctld does not answer.
+
+    `job`, `submitted`, `started` (ISO, UTC), `seconds` of walltime, `cpus`, `memory_mib`, `gpus`: each where told.
+    """
+    job = slurm.job_id()
+    if not job:
+        return {}
+    fields: dict[str, str] = {}
+    told = slurm.ask("scontrol", "show", "job", "--oneliner", job, patience=PATIENCE) or ""
+    for key, _, value in (part.partition("=") for part in told.split()):
+        fields.setdefault(key, value)
+    given = next((fields[key] for key in ("AllocTRES", "TRES", "ReqTRES") if "=" in fields.get(key, "")), "")
+    tres = dict(part.split("=", 1) for part in given.split(",") if "=" in part)
+    times = {
+        key: moment(fields.get(name, "")) for key, name in {"submitted": "SubmitTime", "started": "StartTime"}.items()
+    }
+    found = {
+        "job": job,
+        **{key: time.isoformat() if time else None for key, time in times.items()},
+        "seconds": seconds(fields.get("TimeLimit", "")),
+        "cpus": _whole(tres.get("cpu", "")),
+        "memory_mib": mebibytes(tres.get("mem", "")),
+        "gpus": _whole(tres.get("gres/gpu", "")),
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def starts_of(jobs: Iterable[str]) -> dict[str, list[Start]] | None:
+    """Every start that SLURM knows of each job, oldest first; None where it cannot be asked at all.
+
+    With accounting it knows all; without, what slurmctld remembers: a job's last start, for MinJobAge after its end.
+    """
+    jobs = sorted(set(jobs))
+    if not jobs:
+        return {}
+    # without ids, since squeue fails for one that it has forgotten
+    queue = slurm.ask("squeue", "--me", "--noheader", "--states=all", f"--format={SQUEUE}", patience=PATIENCE)
+    accounts = [
+        slurm.ask(
+            *("sacct", "--noheader", "--parsable2", "--duplicates", f"--format={SACCT}"),
+            f"--jobs={','.join(jobs[first : first + AT_ONCE])}",
+            patience=PATIENCE,
+        )
+        for first in range(0, len(jobs), AT_ONCE)
+    ]
+    if queue is None and not any(accounts):
+        return None
+    return merged(from_sacct("".join(text or "" for text in accounts)), from_squeue(queue or ""), jobs)
+
+
+def from_sacct(text: str) -> dict[str, list[Start]]:
+    """Starts by job id, out of sacct's rows: each start's own, then its steps', which have the peak memory."""
+    found: dict[str, list[Start]] = {}
+    for line in text.splitlines():
+        row = line.split("|")
+        if len(row) != len(SACCT.split(",")):
+            continue
+        job, _, step = row[0].partition(".")
+        state = row[1].split(" ")[0]  # `CANCELLED by 1000`
+        if not step:
+            found.setdefault(job, []).append(Start(state, *map(moment, row[2:5])))
+        elif job in found:
+            start = found[job][-1]
+            peaks = [peak for peak in (start.peak_memory_mib, mebibytes(row[5])) if peak]
+            # the batch script of a step that ran out of memory merely fails
+            oom = state == "OUT_OF_MEMORY" and start.state == "FAILED"
+            found[job][-1] = replace(
+                start, peak_memory_mib=max(peaks, default=None), state=state if oom else start.state
+            )
+    return found
+
+
+def from_squeue(text: str) -> dict[str, Start]:
+    """The last start of each job, out of squeue's rows."""
+    found = {}
+    for line in text.splitlines():
+        row = line.strip().split("|")
+        if len(row) == len(SQUEUE.split("|")):
+            start = Start(row[1], *map(moment, row[2:5]))
+            found[row[0]] = replace(start, ended=None) if start.state in slurm.ALIVE else start  # else the expected end
+    return found
+
+
+def merged(accounts: dict[str, list[Start]], queue: dict[str, Start], jobs: Iterable[str]) -> dict[str, list[Start]]:
+    """Both for the given jobs: accounting's rows, with slurmctld's word on the last start where that is newer."""
+    found = {}
+    for job in jobs:
+        starts, last = list(accounts.get(job, [])), queue.get(job)
+        if last and (not starts or starts[-1].started != last.started):
+            starts.append(last)
+        elif last and not starts[-1].over:
+            starts[-1] = replace(last, peak_memory_mib=starts[-1].peak_memory_mib)
+        if starts:
+            found[job] = starts
+    return found
+
+
+def moment(text: str) -> datetime | None:
+    """A time as SLURM writes it, local and without a zone, in UTC; None for `Unknown`, `N/A` and the like."""
+    try:
+        return datetime.fromisoformat(text.strip()).astimezone(UTC)
+    except ValueError:
+        return None
+
+
+def seconds(text: str) -> int | None:
+    """A duration as SLURM writes it, `[days-]hours:minutes:seconds` or `minutes:seconds`; None for `UNLIMITED`."""
+    days, dash, rest = text.rpartition("-")
+    parts = rest.split(":")
+    if len(parts) not in (2, 3) or not all(part.isdigit() for part in [*parts, *([days] if dash else [])]):
+        return None
+    hours, minutes, whole = ["0", *parts][-3:]
+    return ((int(days or 0) * 24 + int(hours)) * 60 + int(minutes)) * 60 + int(whole)
+
+
+def mebibytes(text: str) -> float | None:
+    """An amount of memory as SLURM writes it, `4544K` or `3G`, in MiB; None where there is none."""
+    try:
+        return float(text[:-1]) * UNITS[text[-1:]]
+    except (KeyError, ValueError):
+        return None
+
+
+def _whole(text: str) -> int | None:
+    return int(text) if text.isdigit() else None

@@ -1,0 +1,165 @@
+"""Confidence: how far a model's probabilities can be believed, and how far these measures vary with the questions."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from qa.metrics import statistics
+
+MEASURES = ("ece", "brier", "aurc")
+RESAMPLES = 200  # of these, which cost more than means do; enough for a standard error (Efron and Tibshirani 1993)
+BINS = 15  # as Guo et al. 2017
+ROUNDING = 1e-9  # a sum of probabilities may exceed 1 by so much
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """The bins of a reliability diagram that hold a question: arrays (bins,).
+
+    `low`, `high`: float64, the bin's bounds; `count`: int; `confidence`, `accuracy`: float64, means from 0 to 1.
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    count: np.ndarray
+    confidence: np.ndarray
+    accuracy: np.ndarray
+
+
+@dataclass(frozen=True)
+class RiskCoverage:
+    """Risk of answering only the most confident questions: float64 arrays, a point for each distinct confidence.
+
+    `threshold`: the least confidence that is answered, falling; `coverage`: the share of questions answered; `risk`:
+    their mean of 1 - correct. `area`: AURC.
+    """
+
+    threshold: np.ndarray
+    coverage: np.ndarray
+    risk: np.ndarray
+    area: float
+
+
+def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS, equal_mass: bool = False) -> Reliability:
+    """Mean confidence against mean correctness in bins of confidence: what a reliability diagram draws.
+
+    `confidence`: float (n,), from 0 to 1; `correct`: (n,), 0 or 1, or F1 from 0 to 1. Bins have equal widths, each with
+    its upper bound (Guo et al. 2017); with `equal_mass` equal numbers of questions, within one (Naeini, Cooper and
+    Hauskrecht, "Obtaining well calibrated probabilities using Bayesian binning", 2015; Nixon et al. 2019), and as
+    bounds the least and greatest confidence. Raises ValueError for no question, other shapes and values beyond 0 to 1.
+    """
+    confidence, correct = checked(confidence, correct)
+    order = np.argsort(confidence, kind="stable")
+    edges = np.linspace(0, 1, bins + 1)
+    if equal_mass:
+        # equals share their correctness, or the bins would depend on the order of the questions
+        _, group = np.unique(confidence, return_inverse=True)
+        correct = (np.bincount(group, correct) / np.bincount(group))[group]
+        place = np.empty(len(order), np.int64)
+        place[order] = np.arange(len(order)) * bins // len(order)
+    else:
+        place = np.searchsorted(edges[1:-1], confidence)
+    count = np.bincount(place, minlength=bins)
+    some = np.flatnonzero(count)
+    means = [np.bincount(place, values, bins)[some] / count[some] for values in (confidence, correct)]
+    if equal_mass:
+        last = np.cumsum(count[some])
+        ends = confidence[order][last - count[some]], confidence[order][last - 1]
+    else:
+        ends = edges[some], edges[some + 1]
+    return Reliability(*ends, count[some], *means)
+
+
+def expected_calibration_error(
+    confidence: np.ndarray, correct: np.ndarray, bins: int = BINS, equal_mass: bool = False
+) -> float:
+    """Mean gap, from 0 to 1, between confidence and correctness over bins, weighted by their questions (ECE).
+
+    Naeini et al. 2015; with bins of equal width as Guo et al. 2017. Arguments and errors are those of `reliability`.
+    """
+    found = reliability(confidence, correct, bins, equal_mass)
+    return float(np.average(np.abs(found.accuracy - found.confidence), weights=found.count))
+
+
+def brier(confidence: np.ndarray, correct: np.ndarray) -> float:
+    """Mean squared difference of confidence and correctness, from 0 to 1 (Brier, "Verification of forecasts", 1950).
+
+    Of the two outcomes right and wrong only right is counted, so it is half of Brier's own figure. Arguments and errors
+    are those of `reliability`.
+    """
+    confidence, correct = checked(confidence, correct)
+    return float(np.mean((confidence - correct) ** 2))
+
+
+def risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> RiskCoverage:
+    """Risk against coverage when only the most confident questions are answered, and the area under that curve.
+
+    Geifman and El-Yaniv, "Selective classification for deep neural networks", 2017. Questions of equal confidence are
+    answered together. The area is the mean, over the questions, of the risk at each one's confidence as threshold (AURC
+    of Geifman, Uziel and El-Yaniv 2019). Arguments and errors are those of `reliability`.
+    """
+    confidence, correct = checked(confidence, correct)
+    threshold, group, count = np.unique(-confidence, return_inverse=True, return_counts=True)
+    answered = np.cumsum(count)
+    risk = np.cumsum(np.bincount(group, 1.0 - correct)) / answered
+    area = float(np.average(risk, weights=count))
+    return RiskCoverage(-threshold, answered / len(confidence), risk, area)
+
+
+def checked(confidence: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both as float64 (n,), from 0 to 1 but for rounding; raises ValueError where they are not."""
+    confidence, correct = np.asarray(confidence, np.float64), np.asarray(correct, np.float64)
+    if confidence.ndim != 1 or confidence.shape != correct.shape or not len(confidence):
+        raise ValueError(f"confidence {confidence.shape} and correct {correct.shape} must be of one shape (n,), n > 0")
+    for name, values in (("confidence", confidence), ("correct", correct)):
+        if not ((values >= 0) & (values <= 1 + ROUNDING)).all():
+            raise ValueError(f"{name} must be from 0 to 1")
+    return np.minimum(confidence, 1), np.minimum(correct, 1)
+
+
+def intervals(
+    confidence: np.ndarray, correct: np.ndarray, article: np.ndarray | None = None, resamples: int = RESAMPLES
+) -> dict[str, list[float]]:
+    """Bootstrap intervals of `ece`, `brier` and `aurc`: {name: [low, high]}, from 0 to 1, at statistics.LEVEL.
+
+    Questions are drawn, or given each one's `article`, int (n,), whole articles, as in statistics.bootstrap. Of the
+    resamples the standard deviation is taken, `statistics.reach` times, to both sides. Calibration errors are too high
+    on average, and those of resamples, which hold questions twice, even more so (Kumar, Liang and Ma, "Verified
+    uncertainty calibration", 2019): what resamples add on average is taken off the figure first. Other arguments and
+    errors are those of `reliability`.
+    """
+    confidence, correct = checked(confidence, correct)
+    order = np.argsort(-confidence, kind="stable")  # once: resamples are then read from front to back
+    article = None if article is None else np.asarray(article)[order]
+    measured = _measures(confidence[order], correct[order])
+    whole = measured(np.ones((1, len(confidence))))
+    draws = statistics.question_draws(len(correct), article, resamples)
+    drawn = np.concatenate([measured(times) for times in draws])
+    reach = statistics.reach(len(correct if article is None else np.unique(article))) * drawn.std(axis=0, ddof=1)
+    ends = np.clip(2 * whole - drawn.mean(axis=0) + np.stack([-reach, reach]), 0, 1)
+    return dict(zip(MEASURES, ends.T.tolist(), strict=True))
+
+
+def _measures(confidence: np.ndarray, correct: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """What gives MEASURES where each question counts so many times: float64 (resamples, n) to (resamples, 3).
+
+    The surest question comes first.
+    """
+    place = np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], confidence)
+    bins, equal = _first_of_each(place), _first_of_each(confidence)
+    gap, square, fault = correct - confidence, (confidence - correct) ** 2, 1 - correct
+
+    def measured(times: np.ndarray) -> np.ndarray:
+        count = np.add.reduceat(times, equal, axis=1)
+        wrong = np.add.reduceat(times * fault, equal, axis=1)
+        risk = np.cumsum(wrong, axis=1) / np.maximum(np.cumsum(count, axis=1), 1)
+        ece = np.abs(np.add.reduceat(times * gap, bins, axis=1)).sum(axis=1)
+        return np.stack([ece, times @ square, (risk * count).sum(axis=1)], axis=1) / times.sum(axis=1, keepdims=True)
+
+    return measured
+
+
+def _first_of_each(ordered: np.ndarray) -> np.ndarray:
+    """Where runs of equal values begin: int (runs,)."""
+    return np.flatnonzero(np.diff(ordered, prepend=np.nan) != 0)

@@ -1,0 +1,228 @@
+"""Statistics: how far a mean score would move with another sample of questions, and whether two differ by chance."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from qa.common.progress import Progress
+
+LEVEL = 0.95
+RESAMPLES = 10_000
+FLIPS = 10_000  # random assignments of a paired randomisation test: the least p is 1 / 10,001
+LEAST_P = 1 / (FLIPS + 1)
+SEED = 0  # fixed, so that the same scores have the same intervals
+LEAST_ARTICLES = 5  # of fewer, resamples are too much alike: 95 % intervals then hold the mean 86 to 89 % of the time
+CELLS = 1_000_000  # draws in memory at once
+ROUNDING = 1e-9  # sums of differences (share of the sum of their sizes) nearer than this are equal
+DRAWS_A_GROUP = 16  # draws of one unit that take as long as the one multinomial draw of a group
+
+
+@dataclass
+class Ratios:
+    """Metrics that are ratios of sums over questions, in percent: numerators and denominators by metric name.
+
+    `numerator`, `denominator`: float64 (questions, metrics).
+    """
+
+    names: list[str]
+    numerator: np.ndarray
+    denominator: np.ndarray
+
+
+def mean_metrics(
+    gold_answers: Mapping[str, Sequence[str]],
+    exact: Mapping[str, float],
+    overlap: Mapping[str, float],
+    texts: Mapping[str, str],
+) -> Ratios:
+    """The mean metrics of answers: exact, f1, both with HasAns_ and NoAns_ where there are such questions, answered.
+
+    `exact` and `overlap` (F1) are from 0 to 1, all by question id.
+    """
+    has_answer = np.array([bool(golds) for golds in gold_answers.values()])
+    values = {
+        "exact": np.array([exact[key] for key in gold_answers], float),
+        "f1": np.array([overlap[key] for key in gold_answers], float),
+    }
+    everyone = np.ones(len(has_answer))
+    columns = [(name, value, everyone) for name, value in values.items()]
+    for prefix, some in (("HasAns_", has_answer), ("NoAns_", ~has_answer)):
+        if some.any():
+            columns += [(prefix + name, value * some, some.astype(float)) for name, value in values.items()]
+    columns.append(("answered", np.array([bool(texts[key]) for key in gold_answers], float), everyone))
+    names, numerators, denominators = zip(*columns, strict=True)
+    return Ratios(list(names), np.stack(numerators, axis=1), np.stack(denominators, axis=1))
+
+
+def clusters(titles: Sequence[str]) -> np.ndarray | None:
+    """Number of each question's article, int (questions,); None where there are fewer than LEAST_ARTICLES titles.
+
+    Questions are then taken as independent, which they are not where articles differ: intervals are too narrow.
+
+    A question without a title is an article of its own.
+    """
+    distinct, article = np.unique(np.array(titles, object).astype(str), return_inverse=True)
+    if np.count_nonzero(distinct != "") < LEAST_ARTICLES:
+        return None
+    alone = np.flatnonzero(np.array([not title for title in titles]))
+    article[alone] = len(distinct) + np.arange(len(alone))
+    return article
+
+
+def bootstrap(
+    ratios: Ratios,
+    article: np.ndarray | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+    grouped: bool = True,
+) -> dict[str, list[float]]:
+    """Percentile bootstrap intervals of ratios (Efron and Tibshirani 1993): {name: [low, high]} in percent, at LEVEL.
+
+    The percentiles are those of `percentiles`, further out where few are drawn.
+
+    Draws as many questions as there are, with replacement; given each question's `article`, whole articles instead,
+    since questions about one text are not independent (a cluster bootstrap, Davison and Hinkley 1997). A resample
+    without any question of a metric says nothing of that metric.
+
+    Equal questions, or articles of equal sums, are drawn as one group: how often is multinomial. Not `grouped`, the
+    draws depend on the seed and the number of questions (articles) alone, so a metric's interval on no other metric.
+    """
+    sums = np.concatenate([ratios.numerator, ratios.denominator], axis=1)
+    sums = _sums(sums, article)
+    groups, counts = np.unique(sums, axis=0, return_counts=True) if grouped else (sums, np.ones(len(sums), int))
+    order = np.argsort(
+        -counts, kind="stable"
+    )  # numpy draws group by group, and is done early when the greatest come first
+    drawn = _drawn(counts[order], resamples, np.random.default_rng(seed))
+    numerator, denominator = np.split(np.concatenate([times @ groups[order] for times in drawn]), 2, axis=1)
+    ends = percentiles(int(counts.sum()))
+    intervals = {}
+    for name, above, below in zip(ratios.names, numerator.T, denominator.T, strict=True):
+        known = below > 0
+        intervals[name] = np.percentile(100 * above[known] / below[known], ends).tolist()
+    return intervals
+
+
+def reach(units: int) -> float:
+    """How many of the resamples' standard deviations an interval at LEVEL reaches, where so many units are drawn.
+
+    Student's quantile for units - 1 degrees of freedom (by Abramowitz and Stegun 1964, 26.7.5, right to 0.002 from 5
+    units on), times the root of units / (units - 1), by which resamples spread less than means do. One counts as two.
+    """
+    units = max(units, 2)
+    z, freedom = NormalDist().inv_cdf((1 + LEVEL) / 2), units - 1
+    terms = (
+        z,
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92_160,
+    )
+    return sum(term / freedom**power for power, term in enumerate(terms)) * (units / freedom) ** 0.5
+
+
+def percentiles(units: int) -> tuple[float, float]:
+    """The percentiles of resamples that are the ends of an interval at LEVEL, where so many units are drawn.
+
+    2.5 and 97.5 for many; expanded for few, of which these hold the mean too seldom (Hesterberg, "What teachers should
+    know about the bootstrap", 2015).
+    """
+    outside = 100 * NormalDist().cdf(-reach(units))
+    return outside, 100 - outside
+
+
+def _sums(values: np.ndarray, article: np.ndarray | None) -> np.ndarray:
+    """Sums of float64 (questions, columns) over each article; the values themselves where there are none."""
+    if article is None:
+        return values
+    _, place = np.unique(article, return_inverse=True)
+    totals = np.zeros((place.max() + 1, values.shape[1]))
+    np.add.at(totals, place, values)
+    return totals
+
+
+def randomisation_test(
+    differences: np.ndarray, article: np.ndarray | None = None, flips: int = FLIPS, seed: int = SEED
+) -> np.ndarray:
+    """Two-sided p-values of paired differences, float64 (questions, metrics): (metrics,).
+
+    If the two systems were alike, each question's two scores could as well be swapped, which turns its difference's
+    sign (Fisher's paired randomisation test; for such scores Noreen 1989, Yeh 2000). Given each question's `article`,
+    all of an article are swapped together, since they are not independent. Of `flips` random assignments k have a sum
+    at least as far from 0 as the one observed: p = (k + 1) / (flips + 1), which is never too small for chance alone
+    (Davison and Hinkley 1997). The assignments depend on the seed and the number of questions (articles) alone.
+    """
+    sums = _sums(differences, article)
+    observed = np.abs(sums.sum(axis=0)) - ROUNDING * np.abs(sums).sum(axis=0)
+    draws, as_far = np.random.default_rng(seed), np.zeros(sums.shape[1], int)
+    step, progress = max(1, CELLS // len(sums)), Progress("test differences", flips, "assignments")
+    for first in range(0, flips, step):
+        size = min(step, flips - first)
+        bits = draws.integers(256, size=(size, -(-len(sums) // 8)), dtype=np.uint8)
+        kept = np.unpackbits(bits, axis=1, count=len(sums))
+        as_far += (np.abs(2 * (kept.astype(float) @ sums) - sums.sum(axis=0)) >= observed).sum(axis=0)
+        progress.reach(first + size)
+    return (as_far + 1) / (flips + 1)
+
+
+def holm(p_values: Sequence[float]) -> np.ndarray:
+    """p-values corrected for their number by Holm's step-down rule (1979), in the order given: float64 (tests,).
+
+    Rejecting those at most 0.05 rejects any true hypothesis with a probability of at most 0.05, however they depend.
+    """
+    p = np.asarray(p_values, float)
+    order = np.argsort(p, kind="stable")
+    corrected = np.empty_like(p)
+    corrected[order] = np.maximum.accumulate(np.minimum(1, p[order] * np.arange(len(p), 0, -1)))
+    return corrected
+
+
+def _drawn(counts: np.ndarray, resamples: int, draws: np.random.Generator) -> Iterator[np.ndarray]:
+    """Yield how often each group is drawn, for some resamples at a time: int (resamples, groups); `counts` its size."""
+    units = counts.sum()
+    one_by_one = len(counts) * DRAWS_A_GROUP > units
+    step = max(1, CELLS // (units if one_by_one else len(counts)))
+    group = np.repeat(np.arange(len(counts)), counts)
+    progress = Progress("bootstrap", resamples, "resamples")
+    for first in range(0, resamples, step):
+        size = min(step, resamples - first)
+        if one_by_one:
+            picked = group[draws.integers(units, size=(size, units), dtype=np.int32)]
+            picked += len(counts) * np.arange(size)[:, None]
+            yield np.bincount(picked.reshape(-1), minlength=size * len(counts)).reshape(size, -1)
+        else:
+            yield draws.multinomial(units, counts / units, size)
+        progress.reach(first + size)
+
+
+def question_draws(
+    questions: int, article: np.ndarray | None, resamples: int, seed: int = SEED
+) -> Iterator[np.ndarray]:
+    """Yield how often each question is drawn, for some resamples at a time: float64 (some, questions).
+
+    With replacement, as many as there are; given each question's `article`, int (questions,), whole articles.
+    """
+    place = np.arange(questions) if article is None else np.unique(article, return_inverse=True)[1]
+    draws, units = np.random.default_rng(seed), int(place.max()) + 1
+    step, progress = max(1, CELLS // questions), Progress("bootstrap", resamples, "resamples")
+    for first in range(0, resamples, step):
+        size = min(step, resamples - first)
+        picked = draws.integers(units, size=(size, units)) + units * np.arange(size)[:, None]
+        times = np.bincount(picked.reshape(-1), minlength=size * units).reshape(size, units)
+        yield (times if article is None else times[:, place]).astype(float)
+        progress.reach(first + size)
+
+
+def intervals(ratios: Ratios, titles: Sequence[str]) -> dict[str, Any]:
+    """What metrics.json says of the means' uncertainty: `intervals` of `bootstrap`, and `interval`, how it was found.
+
+    Articles are drawn where at least LEAST_ARTICLES titles tell them apart, else questions. The best thresholds, their
+    scores and the average precisions have no interval: a maximum over a sample is biased, and more so over resamples,
+    which hold questions twice.
+    """
+    article = clusters(titles)
+    how = {"level": LEVEL, "resamples": RESAMPLES, "resampled": "questions" if article is None else "articles"}
+    return {"intervals": bootstrap(ratios, article), "interval": {**how, "seed": SEED}}

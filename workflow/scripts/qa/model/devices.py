@@ -1,0 +1,119 @@
+"""Where the model runs and in which arithmetic."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from qa.common.errors import InputError, first_line
+
+AUTOCAST = ("bf16", "fp16")
+
+log = logging.getLogger(__name__)
+
+
+def device() -> Any:
+    """The first GPU, else the CPU; in one of several processes that torchrun started, the GPU of its rank.
+
+    Other GPUs are hidden from a single process, lest the Trainer spread the batch over them and make it larger than
+    configured. Call it before anything else touches CUDA. Raises InputError where processes outnumber the GPUs.
+    """
+    rank = os.environ.get("LOCAL_RANK")
+    if rank is None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    import torch
+
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    if int(rank or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"training.gpus is {os.environ['LOCAL_WORLD_SIZE']}, but {torch.cuda.device_count()} can be seen here; the "
+            "job must ask for as many (profiles/)"
+        )
+    return torch.device("cuda", int(rank or 0))
+
+
+def check_precision(precision: str) -> None:
+    """Raise InputError where this machine cannot compute in `precision`, naming what it can."""
+    import torch
+
+    if precision in ("tf32", "fp16") and not torch.cuda.is_available():
+        raise InputError(f"precision {precision} needs a CUDA GPU and none is visible; choose fp32 or bf16")
+    if precision == "tf32" and torch.cuda.get_device_capability()[0] < 8:
+        raise InputError(
+            f"precision tf32 needs an Ampere GPU or newer, not {torch.cuda.get_device_name()}; choose fp32"
+        )
+    if (
+        precision == "bf16"
+        and torch.cuda.is_available()
+        and not torch.cuda.is_bf16_supported(including_emulation=False)
+    ):
+        raise InputError(f"{torch.cuda.get_device_name()} has no bf16 arithmetic; choose fp16 or fp32")
+
+
+@contextlib.contextmanager
+def arithmetic(precision: str) -> Any:
+    """Compute in `precision` within the block: mixed precision by autocast, TF32 only where it is asked for."""
+    import torch
+
+    check_precision(precision)
+    before = torch.backends.fp32_precision  # allow_tf32 is the older interface: torch refuses a mix of the two
+    torch.backends.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+    try:
+        with torch.autocast(device().type, dtype=dtype, enabled=precision in AUTOCAST):
+            yield
+    finally:
+        torch.backends.fp32_precision = before
+
+
+@contextlib.contextmanager
+def repeatable(wanted: bool) -> Iterator[None]:
+    """Within the block compute with algorithms only that give the same bits every time, if that is `wanted`.
+
+    On a GPU they are slower. Attention needs no choice of ours: backwards, torch's flash kernel (`varlen` too) and the
+    memory-efficient one keep to this setting, and SDPA leaves out cuDNN's, which cannot. Call it before anything else
+    uses cuBLAS. Raises InputError where an operation has no such algorithm.
+    """
+    if not wanted:
+        yield
+        return
+    import torch
+
+    before = (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled())
+    cudnn = (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark)
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # else sums of matrix products depend on the order of streams
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    try:
+        yield
+    except RuntimeError as error:
+        if "deterministic" not in str(error):
+            raise
+        raise InputError(
+            f"deterministic: true cannot be kept with this model on this machine ({first_line(error)}); set it to false"
+        ) from error
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn
+
+
+def set_threads(threads: int) -> None:
+    """Use as many CPU threads as the job was given, and no more than there are cores: those would wait in turns."""
+    import torch
+
+    torch.set_num_threads(max(1, min(threads, len(os.sched_getaffinity(0)))))
+
+
+def can_compile() -> bool:
+    """Whether torch.compile works on this machine's GPU: it needs Triton and a C compiler, which a node may lack."""
+    import torch
+
+    try:
+        values = torch.ones(64, 64, device="cuda", requires_grad=True)
+        torch.compile(lambda one: (one @ one).relu().sum())(values).backward()
+        return bool((values.grad == 128).all())
+    except Exception as error:  # of many kinds, none of them public
+        log.warning(f"torch.compile does not work here, so training is slower ({first_line(error)})")
+        return False

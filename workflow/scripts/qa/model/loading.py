@@ -1,0 +1,113 @@
+"""Models: loaded from local safetensors only, with a head for extractive question answering."""
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+from qa.common.errors import InputError, first_line, shortage, some
+from qa.common.files import written_aside
+
+ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")  # as configurations name it
+
+
+def load_model(path: str | Path, overrides: dict[str, Any] | None = None, trained: bool = False) -> Any:
+    """Load a folder's model with AutoModelForQuestionAnswering, fp32, from safetensors, without remote code.
+
+    `overrides` replace values of its configuration. The head is drawn from torch's random state where the folder has
+    none, unless the model must be `trained`. Raises InputError when the architecture has no such head, a file is
+    missing or broken, the configuration has no such key, weights are no finite numbers, those of the encoder itself are
+    missing or of another shape, or those of the head are missing and must not be; a shortage is raised as it is.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForQuestionAnswering
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()  # lest it warn of a new head, or of the pooler that is not needed
+    overrides = overrides or {}
+    try:
+        config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # of many kinds, for a file that holds anything
+        if shortage(error):
+            raise
+        raise InputError(f"{path}: its config.json cannot be used ({first_line(error)})") from None
+    unknown = [key for key in overrides if not hasattr(config, key)]
+    if unknown:
+        raise InputError(f"models.overrides: {type(config).__name__} of {path} has no {some(unknown)}")
+    for key, value in overrides.items():
+        setattr(config, key, value)
+    try:
+        model, info = AutoModelForQuestionAnswering.from_pretrained(
+            path,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except Exception as error:  # of many kinds, for weights and a configuration that are no pair
+        if shortage(error):
+            raise
+        fault = f"cannot be loaded for question answering ({first_line(error)})"
+        if type(error).__name__ == "SafetensorError":  # not exported where a base class could name it
+            fault = f"its safetensors file is broken ({error}); remove the folder and download again"
+        raise InputError(f"{path}: {fault}") from None
+    # Weights are saved under the names that the modules have: transformers 5.5 saves BERT's norms under their historic
+    # names, and its Trainer then leaves them out, in silence, when it resumes from such a checkpoint.
+    model._weight_conversions = []
+    if broken := [name for name, weights in model.named_parameters() if not weights.isfinite().all()]:
+        raise InputError(
+            f"{path}: weights that are no finite numbers: {some(broken)}; the training that made them diverged, take "
+            "another model"
+        )
+    missing = sorted(key for key in info["missing_keys"] if key.startswith(f"{model.base_model_prefix}."))
+    if missing:
+        raise InputError(f"{path}: weights of the encoder are missing: {some(missing)}; are config and weights a pair?")
+    if trained and info["missing_keys"]:
+        raise InputError(
+            f"{path}: not fine-tuned for question answering, it has no {some(sorted(info['missing_keys']))}; name a "
+            "model that is, or let the run fine-tune this one (train_on)"
+        )
+    return model
+
+
+def with_attention_dropout(path: str | Path, overrides: dict[str, Any], dropout: float | None) -> dict[str, Any]:
+    """`overrides` for `load_model` with the attention's dropout, a share; None leaves the model's own.
+
+    Raises InputError where the model's configuration has no such value under any known name.
+    """
+    from transformers import AutoConfig
+
+    if dropout is None or any(name in overrides for name in ATTENTION_DROPOUT):
+        return overrides
+    config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    names = [name for name in ATTENTION_DROPOUT if hasattr(config, name)]
+    if not names:
+        raise InputError(
+            f"training.attention_dropout: {type(config).__name__} of {path} has no {some(ATTENTION_DROPOUT)}; set null"
+        )
+    return {**overrides, names[0]: dropout}
+
+
+def export(checkpoint: str | Path, pretrained: str | Path, folder: str | Path) -> None:
+    """Write a training checkpoint's model, with the tokenizer of its pretrained one, as a folder for from_pretrained.
+
+    Raises InputError where the checkpoint cannot be loaded.
+    """
+    save_model(load_model(checkpoint), pretrained, folder)
+
+
+def save_model(model: Any, pretrained: str | Path, folder: str | Path) -> None:
+    """Write a model and the tokenizer of the pretrained one as a folder for from_pretrained."""
+    from qa.windows.tokenizer import load_tokenizer
+
+    with written_aside(folder, directory=True) as aside:
+        model.save_pretrained(aside)
+        load_tokenizer(pretrained).save_pretrained(aside)
+
+
+def inputs_of(model: Any, names: list[str]) -> list[str]:
+    """Those of `names` that the model's forward takes: DistilBERT and ModernBERT have no token types, say."""
+    taken = inspect.signature(model.forward).parameters
+    return [name for name in names if name in taken]

@@ -1,0 +1,125 @@
+"""Packed rows: a model computes windows laid end to end, with positions of their own and attention within each."""
+
+import logging
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AttentionInterface
+
+from qa.common.errors import first_line
+from qa.model import attention, devices
+from qa.model.batching import POSITIONS, SOFT_TARGETS, PackingCollator, PaddingCollator, TokenRows
+from qa.model.loading import ATTENTION_DROPOUT, inputs_of
+
+PROBED = (3, 160, 5)  # tokens of the windows that a model is tried with; the long one passes any sliding window
+TOLERANCE = 1e-4  # of the greatest logit; in fp32 other orders of summing stay far below
+
+log = logging.getLogger(__name__)
+AttentionInterface.register(attention.NAME, attention.packed_attention)
+
+
+def prepare(model: Any) -> str:
+    """Let a model compute packed rows from now on. Returns "" or, where it cannot and stays as it is, why not.
+
+    It is tried: three windows packed must give the logits that they give padded. So no list of architectures is
+    needed: an encoder with relative positions or convolutions, say, is found out. In fp32 on the device it is on.
+    """
+    name = type(model).__name__
+    if not getattr(model, "_supports_attention_backend", False):
+        return f"{name} declares no attention backend"
+    before, training = model.config._attn_implementation, model.training
+    rows, packer = _probe(model), PackingCollator(first_position(model), "token_type_ids" in _forward(model))
+    model.eval()
+    try:
+        with torch.no_grad():
+            padded = _logits(model, PaddingCollator(0, 0, left=False)(rows))
+            model.config._attn_implementation = attention.NAME  # set_attn_implementation refuses some that can
+            packed = _logits(model, packer(rows))
+    except (TypeError, ValueError, RuntimeError, IndexError, KeyError) as error:
+        model.config._attn_implementation = before
+        return f"{name} cannot compute packed rows ({type(error).__name__}: {first_line(error)})"
+    finally:
+        model.train(training)
+    real = torch.arange(padded.shape[2]) < torch.from_numpy(rows.lengths)[:, None]
+    apart = ((padded - packed).abs() * real).max().item() / (padded.abs() * real).max().item()
+    if not apart < TOLERANCE:
+        model.config._attn_implementation = before
+        return f"packed rows give other logits with {name} (by {apart:.1%})"
+    return ""
+
+
+def collator(model: Any, tokenizer: Any, settings: dict[str, Any]) -> tuple[PackingCollator | PaddingCollator, str]:
+    """What makes batches of windows for a model under the setting `padding`, and what that is called.
+
+    Where packed rows are wanted the model is prepared; one that cannot compute them gets padded rows, and the log says
+    why.
+    """
+    if settings["padding"] == "packed":
+        why = prepare(model)
+        if not why:
+            return PackingCollator(first_position(model), "token_type_ids" in _forward(model)), "packed rows"
+        log.warning(f"{why}; rows are padded to the longest of their batch instead")
+    return PaddingCollator.of(tokenizer, settings), "padded rows"
+
+
+def attention_of(model: Any, device: torch.device, precision: str) -> str:
+    """Which attention is computed, with how much dropout in training, in words."""
+    dropout = next((getattr(model.config, name) for name in ATTENTION_DROPOUT if hasattr(model.config, name)), 0.0)
+    way = model.config._attn_implementation
+    if way == attention.NAME:
+        attention.try_varlen(device, torch.float16 if precision == "fp16" else torch.bfloat16)
+        way = attention.kernel(device, precision in devices.AUTOCAST, dropout)
+    return f"attention {way}, attention dropout {dropout:g}"
+
+
+def first_position(model: Any) -> int:
+    """The number that a model's position embeddings give to a row's first token: 2 in RoBERTa's family, else 0."""
+    for module in model.modules():
+        table = getattr(module, "position_embeddings", None)
+        if isinstance(table, torch.nn.Embedding):
+            return 0 if table.padding_idx is None else table.padding_idx + 1
+    return 0
+
+
+def model_inputs(batch: dict[str, Any]) -> dict[str, Any]:
+    """What the model's forward is given of a batch: all but the labels, so that the loss is ours."""
+    return {name: values for name, values in batch.items() if name not in (*POSITIONS, *SOFT_TARGETS)}
+
+
+def window_logits(output: Any, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Start and end logits, a row a window, and which of them are tokens' (bool), each of shape (windows, tokens)."""
+    if "window_places" not in batch:
+        return output.start_logits, output.end_logits, batch["attention_mask"].bool()
+    places = batch["window_places"]
+    return output.start_logits[0][places], output.end_logits[0][places], batch["window_tokens"].bool()
+
+
+def budgets(training: int, validation: int, step: int = 128) -> tuple[int, ...]:
+    """The sizes of row, in tokens and multiples of `step`, that hold the largest batches of training and validation.
+
+    Code is compiled once for each. One of training's serves validation where it is large enough.
+    """
+    sizes = [-(-tokens // step) * step for tokens in (training, max(training, validation))]
+    return tuple(sorted(set(sizes)))
+
+
+def _probe(model: Any) -> TokenRows:
+    longest = min(max(PROBED), getattr(model.config, "max_position_embeddings", max(PROBED)) - first_position(model))
+    lengths = np.minimum(PROBED, longest)
+    ids = 3 + np.arange(lengths.sum()) % max(1, min(model.config.vocab_size, 1_000) - 3)
+    ids = np.where(ids == (model.config.pad_token_id or 0), 1, ids).astype(np.int32)
+    lists = {"input_ids": ids}
+    if "token_type_ids" in _forward(model):
+        lists["token_type_ids"] = np.zeros(len(ids), np.int32)
+    return TokenRows(lists, {}, lengths.astype(np.int64))
+
+
+def _logits(model: Any, batch: dict[str, Any]) -> torch.Tensor:
+    batch = {name: values.to(model.device) if hasattr(values, "to") else values for name, values in batch.items()}
+    start, end, _ = window_logits(model(**model_inputs(batch)), batch)
+    return torch.stack([start, end]).float().cpu()
+
+
+def _forward(model: Any) -> list[str]:
+    return inputs_of(model, ["token_type_ids"])

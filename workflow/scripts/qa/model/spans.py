@@ -1,0 +1,82 @@
+"""Spans: the best starts and ends of each window with their logits, as prediction hands them to decoding."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from qa.common.errors import broken
+
+
+@dataclass
+class Spans:
+    """What prediction keeps of each window; W windows, k candidates.
+
+    `start_index`, `end_index`: int32 (W, k), places in the row, best first, -1 where the context is shorter than k;
+    `start_logit`, `end_logit`: float32 (W, k). `null_score`: float32 (W,), start plus end logit of the null position.
+    `row_start_index`, `row_end_index`, `row_start_logit`, `row_end_logit`: (W,), the greatest over the whole row with
+    question, special tokens and padding, as the walkthrough decodes.
+    """
+
+    start_index: np.ndarray
+    start_logit: np.ndarray
+    end_index: np.ndarray
+    end_logit: np.ndarray
+    null_score: np.ndarray
+    row_start_index: np.ndarray
+    row_start_logit: np.ndarray
+    row_end_index: np.ndarray
+    row_end_logit: np.ndarray
+
+    @classmethod
+    def empty(cls, windows: int, candidates: int) -> "Spans":
+        """Room for `windows` windows of `candidates` candidates, nothing found yet."""
+
+        def column(name: str) -> np.ndarray:
+            shape = (windows,) if name.startswith(("row_", "null_")) else (windows, candidates)
+            return np.full(shape, -1, np.int32) if name.endswith("index") else np.full(shape, -np.inf, np.float32)
+
+        return cls(**{part.name: column(part.name) for part in fields(cls)})
+
+    @property
+    def candidates(self) -> int:
+        """Starts, and ends, kept for each window."""
+        return self.start_index.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.null_score)
+
+    def put(self, rows: np.ndarray, found: dict[str, np.ndarray]) -> None:
+        """Set the values of some windows, each array's first axis in the order of `rows`."""
+        for name, values in found.items():
+            getattr(self, name)[rows] = values
+
+    def write(self, path: str | Path) -> None:
+        """Write as Parquet: a row a window, candidates as lists of fixed length; read with pandas or pyarrow."""
+        import pyarrow as pa
+        import pyarrow.parquet as parquet
+
+        columns = {}
+        for part in fields(self):
+            values = getattr(self, part.name)
+            flat = pa.array(values.reshape(-1))
+            columns[part.name] = flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, self.candidates)
+        parquet.write_table(pa.table(columns), path, compression="zstd", write_page_checksum=True)
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Spans":
+        """Read what `write` wrote; raises InputError for a file that is broken or holds something else."""
+        import pyarrow as pa
+        import pyarrow.parquet as parquet
+
+        try:
+            arrays = {}
+            with parquet.ParquetFile(path, page_checksum_verification=True) as file:
+                for part in fields(cls):  # one by one, since reading takes twice what a column does
+                    column = file.read([part.name]).column(part.name)
+                    chunks = [c.flatten() if pa.types.is_fixed_size_list(c.type) else c for c in column.chunks]
+                    width = column.type.list_size if pa.types.is_fixed_size_list(column.type) else None
+                    arrays[part.name] = np.from_dlpack(pa.concat_arrays(chunks)).reshape((-1, width) if width else -1)
+        except (OSError, KeyError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise broken(path, "spans", error) from None
+        return cls(**arrays)

@@ -1,0 +1,89 @@
+"""A digest of the code behind a stage, for its params: Snakemake does not see the modules that a script imports."""
+
+import ast
+import hashlib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+LIBRARY = Path(__file__).parents[1]
+TELLING = frozenset({"common.progress"})  # modules that only tell how far a stage is, and change no result
+
+
+@cache
+def code_digest(script: str | Path, library: str | Path = LIBRARY) -> str:
+    """Twelve hexadecimal digits over the syntax trees of a script and the `qa` modules that it reaches by imports.
+
+    Comments, docstrings, formatting, time stamps and modules of TELLING change nothing. Imports inside functions count.
+    """
+    library = Path(library)
+    digest = hashlib.sha256()
+    named = {path: path.relative_to(library).as_posix() for path in _reached(Path(script), library)}
+    for path, name in sorted({Path(script): Path(script).name, **named}.items(), key=lambda item: item[1]):
+        digest.update(f"{name}\n{_essence(path)}\n".encode())
+    return digest.hexdigest()[:12]
+
+
+def modules_behind(script: str | Path, library: str | Path = LIBRARY) -> set[str]:
+    """The modules that a script reaches by imports: their paths below the library, such as `report/page.py`."""
+    return {path.relative_to(library).as_posix() for path in _reached(Path(script), Path(library))}
+
+
+def _reached(script: Path, library: Path) -> set[Path]:
+    reached: set[Path] = set()
+    waiting = [script]
+    while waiting:
+        for name in _imports(waiting.pop()):
+            path = library / f"{name.replace('.', '/')}.py"
+            if name not in TELLING and path.is_file() and path not in reached:
+                reached.add(path)
+                waiting.append(path)
+    return reached
+
+
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+@cache
+def _imports(path: Path) -> frozenset[str]:
+    names: set[str] = set()
+    for node in _statements(_tree(path)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "qa":
+            # what is imported may be a module itself, or something of the module that it is imported from
+            names.update([node.module, *(f"{node.module}.{alias.name}" for alias in node.names)])
+        elif isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names if alias.name.startswith("qa."))
+    return frozenset(name.removeprefix("qa.") for name in names)
+
+
+@cache
+def _essence(path: Path) -> str:
+    tree = _tree(path)
+    for node in (tree, *_statements(tree)):
+        bodied = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        if bodied and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return _told(tree)
+
+
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """Every statement below a node: only these import or have docstrings, and there are ten times as many nodes."""
+    for name in ("body", "orelse", "finalbody", "handlers", "cases"):
+        for child in getattr(node, name, ()):
+            yield child
+            yield from _statements(child)
+
+
+def _told(node: object) -> str:
+    """A syntax tree as text. Empty fields are left out: Python versions differ in those, and `ast.dump` shows them."""
+    if isinstance(node, list):
+        return f"[{','.join([_told(value) for value in node])}]"
+    if isinstance(node, ast.Constant):
+        return repr(node.value)
+    if isinstance(node, ast.AST):
+        fields = [(name, getattr(node, name, None)) for name in node._fields]
+        told = [f"{name}={_told(value)}" for name, value in fields if value is not None and value != []]
+        return f"{type(node).__name__}({','.join(told)})"
+    return repr(node)

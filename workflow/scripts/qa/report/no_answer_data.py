@@ -1,0 +1,202 @@
+"""What the figures on answers and silence draw, as tables: scores and shares in percent, thresholds in logits."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+from qa.report.drawing import thinned
+from qa.report.results import Answers, Results
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from qa.decoding.answers import Listed
+
+BINS = 30
+NO_SPAN = 1e5  # null scores beyond it are of questions without any span (see answers.NO_SPAN)
+BEST = "best for F1"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Sets of answers of one model whose best texts and null scores are the same: only thresholds differ.
+
+    `answers` and `nbests` go together. `golds`: gold answers, `null_scores`: logits, both by question id; `results`:
+    where they are from.
+    """
+
+    answers: list[Answers]
+    nbests: "list[Listed]"
+    golds: Mapping[str, Sequence[str]]
+    null_scores: dict[str, float]
+    results: Results
+
+    @property
+    def run(self) -> str:
+        """The run's name."""
+        return self.answers[0].run
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """The first decoding's: what does not depend on the threshold is the same in all."""
+        return self.answers[0].metrics()
+
+    @cached_property
+    def raw(self) -> tuple[dict[str, int], dict[str, float]]:
+        """Exact match and F1 of each question's best text."""
+        from qa.metrics.squad import raw_scores
+
+        return raw_scores(self.golds, self.nbests[0].best)
+
+    @cached_property
+    def ranked(self) -> list[float]:
+        """The null scores of the questions that have a span, the least first."""
+        return sorted(score for score in self.null_scores.values() if score < NO_SPAN)
+
+    @cached_property
+    def thresholds(self) -> dict[str, float]:
+        """The null threshold of each decoding that has one within the null scores' range."""
+        found = {each.decoding: self.results.threshold(each) for each in self.answers}
+        return {name: value for name, value in found.items() if value is not None and abs(value) < NO_SPAN}
+
+
+def groups(results: Results, split: str, runs: Sequence[str]) -> Iterator[Group]:
+    """The sets of answers of each run's first variant to a split, those with equal null scores together."""
+    from qa.data.read_records import titles_and_golds
+    from qa.decoding.answers import read_nbest
+
+    _, golds = titles_and_golds(results.records(split))
+    for run in runs:
+        found: list[Group] = []
+        for answers in (each for each in results.one_of_each(split) if each.run == run):
+            null_scores, nbest = answers.null_scores(), read_nbest(answers.folder / "nbest.parquet")
+            same = [group for group in found if (group.null_scores, group.nbests[0].best) == (null_scores, nbest.best)]
+            if same:
+                same[0].answers.append(answers)
+                same[0].nbests.append(nbest)
+            else:
+                found.append(Group([answers], [nbest], golds, null_scores, results))
+        yield from found
+
+
+def curve(group: Group, scores: Mapping[str, float]) -> "pd.DataFrame":
+    """`threshold` and the mean of `scores` with it, `score`: for none, one, ... of the questions with a span answered.
+
+    As the official search for the best threshold goes (metrics.best_threshold), so that its greatest value is theirs.
+    """
+    import pandas as pd
+
+    order = sorted(group.null_scores, key=group.null_scores.__getitem__)[: len(group.ranked)]
+    best = group.nbests[0].best
+    gains = (scores[key] if group.golds[key] else -bool(best[key]) for key in order)
+    totals = accumulate(gains, initial=sum(not golds for golds in group.golds.values()))
+    places = [group.ranked[0] - 1.0, *group.ranked]  # the first answers nothing
+    return pd.DataFrame({"threshold": places, "score": [100.0 * total / len(group.golds) for total in totals]})
+
+
+def histogram(group: Group) -> "pd.DataFrame":
+    """Questions in equal bins of null score, `low` to `high`, and thresholds as rows whose `mark` says which."""
+    import numpy as np
+    import pandas as pd
+
+    edges = np.linspace(group.ranked[0], max(group.ranked[-1], group.ranked[0] + 1e-9), BINS + 1)
+    counts = {}
+    for kind, has_answer in (("answerable", True), ("unanswerable", False)):
+        kept = [s for key, s in group.null_scores.items() if s < NO_SPAN and bool(group.golds[key]) == has_answer]
+        counts[kind] = np.histogram(kept, edges)[0]
+    bins = pd.DataFrame({"mark": "", "low": edges[:-1], "high": edges[1:], **counts})
+    places = {**group.thresholds, BEST: best(group)["threshold"]}
+    marks = pd.DataFrame({"mark": list(places), "low": list(places.values()), "high": list(places.values())})
+    return pd.concat([bins, marks], ignore_index=True)
+
+
+def best(group: Group) -> dict[str, float]:
+    """The least threshold with the greatest F1, and that F1."""
+    points = curve(group, group.raw[1])
+    return points.loc[points["score"].idxmax()].to_dict()
+
+
+def against_threshold(group: Group) -> "pd.DataFrame":
+    """`series` (F1, EM, or whose threshold is marked), `threshold` and `score`."""
+    import pandas as pd
+
+    parts = []
+    for name, scores in (("F1", group.raw[1]), ("EM", group.raw[0])):
+        parts.append(thinned(curve(group, scores), "score").assign(series=name))
+    decoded = {answers.decoding: answers.metrics()["f1"] for answers in group.answers}
+    marks = [{"series": name, "threshold": place, "score": decoded[name]} for name, place in group.thresholds.items()]
+    parts.append(pd.DataFrame([*marks, {"series": BEST, **best(group)}]))
+    return pd.concat(parts, ignore_index=True)[["series", "threshold", "score"]]
+
+
+def precision_recall(group: Group, thin: bool = True) -> "pd.DataFrame":
+    """`series` (F1, EM), `null_score`, `recall` and `precision`; empty where no question has an answer."""
+    import pandas as pd
+
+    from qa.metrics.squad import precision_recall_curves
+
+    found = precision_recall_curves(group.golds, *group.raw, group.null_scores)
+    parts = []
+    for name, points in (("F1", found.get("f1", [])), ("EM", found.get("exact", []))):
+        part = pd.DataFrame(points, columns=["null_score", "precision", "recall"])
+        part[["precision", "recall"]] *= 100.0
+        parts.append((thinned(part, "precision") if thin else part).assign(series=name))
+    return pd.concat(parts, ignore_index=True)[["series", "null_score", "recall", "precision"]]
+
+
+def risk_coverage(group: Group) -> "pd.DataFrame":
+    """`series` (see `_sides`), `coverage` and `risk`, the share of wrong answers; in percent."""
+    import pandas as pd
+
+    parts = []
+    for answers in group.answers:
+        table = answers.risk_coverage()
+        for which, label in _sides(group.results, answers).items():
+            part = table.loc[table["probabilities"] == which, ["coverage", "risk"]] * 100.0
+            parts.append(thinned(part, "risk").assign(series=label))
+    return pd.concat(parts, ignore_index=True)[["series", "coverage", "risk"]]
+
+
+def reliability(group: Group) -> "pd.DataFrame":
+    """Bins of the probability of what was answered, of each series: bounds, `questions`, mean `confidence`, `right`."""
+    import numpy as np
+    import pandas as pd
+
+    from qa.decoding import probabilities
+    from qa.metrics import confidence
+    from qa.metrics.squad import raw_scores
+
+    parts = []
+    for answers, nbest in zip(group.answers, group.nbests, strict=True):
+        texts = answers.texts()
+        exact, _ = raw_scores(group.golds, texts)
+        correct = np.array([exact[key] for key in nbest.best], float)
+        answered = np.array([bool(texts[key]) for key in nbest.best])
+        sure = probabilities.certainty(nbest, answered)
+        for which, label in _sides(group.results, answers).items():
+            bins = confidence.reliability(sure[which], correct)
+            columns = {"low": bins.low, "high": bins.high, "confidence": bins.confidence, "right": bins.accuracy}
+            part = pd.DataFrame({name: 100.0 * values for name, values in columns.items()})
+            parts.append(part.assign(series=label, questions=bins.count))
+    return pd.concat(parts, ignore_index=True)[["series", "low", "high", "questions", "confidence", "right"]]
+
+
+def measure(group: Group, name: str) -> dict[str, float]:
+    """A measure of metrics.json (ece, aurc), in percent, for each series of `_sides`."""
+    found = {}
+    for answers in group.answers:
+        metrics = answers.metrics()
+        for which, label in _sides(group.results, answers).items():
+            found[label] = metrics[name if which == "calibrated" else f"{name}_{which}"]
+    return found
+
+
+def _sides(results: Results, answers: Answers) -> dict[str, str]:
+    """Labels of the probabilities of some answers: with the temperature and without, where there is one."""
+    calibration = results.calibration(answers)
+    if calibration is None or calibration["temperature"] == 1.0:
+        return {"calibrated": answers.decoding}
+    temperature = f"{answers.decoding}, T = {calibration['temperature']:.2f}"
+    return {"calibrated": temperature, "uncalibrated": f"{answers.decoding}, T = 1"}

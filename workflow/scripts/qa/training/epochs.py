@@ -1,0 +1,76 @@
+"""Epochs: how well a training answers held-out questions after each of them, and which one is kept."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import TrainerCallback
+
+from qa.common import checksums
+from qa.common.files import written_aside
+from qa.data.read_records import column, titles_and_golds
+from qa.decoding import calibrate
+from qa.decoding.postprocess import Rows, n_best
+from qa.model import predict
+from qa.model.batching import PackingCollator, PaddingCollator, WindowDataset
+from qa.model.loading import inputs_of
+from qa.windows.read_windows import arrow_table
+
+CANDIDATES, LONGEST_ANSWER = 20, 30  # of the n-best decoding that measures
+EXACT, F1 = "eval_calibration_exact", "eval_calibration_f1"  # as the Trainer names what it evaluates
+BATCH = 64  # windows
+DIVERGED = "the model after this epoch (did training diverge? see learning_rate and precision)"
+
+
+class Check:
+    """EM and F1 of a model on held-out questions, at the null threshold that is best for F1 there.
+
+    `windows` are folders, `records` the files of their questions, one for each; `device` where the model is.
+    """
+
+    def __init__(
+        self, windows: list[str], records: list[str], collator: PackingCollator | PaddingCollator, device: torch.device
+    ):
+        self.windows, self.records, self.collator, self.device = windows, records, collator, device
+
+    def __call__(self, model: Any) -> dict[str, float]:
+        """In percent, by the names of the Trainer's log."""
+        model.eval()
+        found = [self._questions(model, *pair) for pair in zip(self.windows, self.records, strict=True)]
+        questions = calibrate.together(found)
+        weights = np.ones(len(questions.difference))
+        threshold = calibrate.best_threshold(questions, "f1", weights)
+        scores = calibrate.scores_at(questions, threshold, weights)
+        return {EXACT: scores["exact"], F1: scores["f1"]}
+
+    def _questions(self, model: Any, windows: str, records: str) -> calibrate.Questions:
+        table = arrow_table(windows)
+        columns = [*inputs_of(model, ["input_ids", "token_type_ids"]), *predict.PLACES]
+        store = WindowDataset(table, [name for name in columns if name in table.column_names])
+        # model.forward, which is not compiled: shapes differ from training's
+        spans = predict.spans_of(model.forward, store, self.collator, BATCH, CANDIDATES, self.device, DIVERGED)
+        golds = list(titles_and_golds(records)[1].values())
+        candidates = n_best(spans, Rows.of(table), len(golds), CANDIDATES, LONGEST_ANSWER)
+        contexts = column(records, "context")
+        return calibrate.questions_of(candidates, golds, calibrate.texts_of(candidates, contexts))
+
+
+class KeepBest(TrainerCallback):
+    """Saves the weights after each epoch that is better than all before, under `best-{step}` of the checkpoints.
+
+    All of them stay until the end: a training that is killed and resumed may take another course after its checkpoint.
+    """
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        """Called by the Trainer after a validation."""
+        if args.process_index == 0 and best_step(state.log_history) == state.global_step:
+            with written_aside(Path(args.output_dir, f"best-{state.global_step}"), directory=True) as aside:
+                model.save_pretrained(aside)
+                checksums.seal([aside])
+
+
+def best_step(history: list[dict[str, Any]]) -> int:
+    """The step of the first of the best epochs by F1 on held-out questions, of a Trainer's log."""
+    rows = [row for row in history if F1 in row]
+    return max(rows, key=lambda row: (row[F1], -row["step"]))["step"]

@@ -1,0 +1,97 @@
+"""Provenance: what made a model, for its manifest.json."""
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from qa.common.files import sha256_of_file, sha256_of_folder
+
+PACKAGES = ("snakemake", "transformers", "datasets", "torch", "accelerate", "tokenizers", "safetensors", "numpy")
+PROJECT = Path(__file__).parents[4]
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of Python and of the packages that a result can depend on; None for one that is not installed."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def code_state(project: Path = PROJECT) -> dict[str, Any]:
+    """Git commit of the project and whether tracked files differ from it; None for both outside a checkout."""
+    commit = _git(project, "rev-parse", "HEAD")
+    changes = _git(project, "status", "--porcelain", "--untracked-files=no") if commit else None
+    return {"git_commit": commit, "git_dirty": None if changes is None else bool(changes)}
+
+
+def _git(project: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(project), *arguments], capture_output=True, text=True, timeout=20, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def machine() -> dict[str, Any]:
+    """Node, SLURM job, processor and GPU that this process runs on."""
+    import torch
+
+    gpu: dict[str, Any] = {"gpu": None, "driver": None, "cuda": None}
+    if torch.cuda.is_available():
+        gpu = {"gpu": torch.cuda.get_device_name(0), "driver": _driver(), "cuda": torch.version.cuda}
+    return {
+        "node": platform.node(),
+        "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
+        "platform": platform.platform(),
+        "cpu_threads": torch.get_num_threads(),
+        **gpu,
+    }
+
+
+def _driver() -> str | None:
+    try:
+        query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        return subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout.split()[0]
+    except (OSError, subprocess.SubprocessError, IndexError):
+        return None
+
+
+def peak_memory() -> dict[str, float]:
+    """Peak memory of this process in GiB: resident, and allocated on the GPU (0 without one)."""
+    import resource
+
+    import torch
+
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB on Linux
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+    gpu = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0.0
+    return {"peak_memory_gib": round(resident, 3), "peak_gpu_memory_gib": round(gpu, 3)}
+
+
+def input_hashes(paths: dict[str, Any]) -> dict[str, Any]:
+    """SHA-256 of each input by its name: of a file, or of each data file of a folder; a list of them by their paths.
+
+    A saved dataset's `state.json` is left out: it holds a random fingerprint, and no data.
+    """
+    hashes: dict[str, Any] = {}
+    for name, path in paths.items():
+        if isinstance(path, list):
+            hashes[name] = input_hashes({str(each): each for each in path})
+        elif Path(path).is_dir():
+            hashes[name] = {f: h for f, h in sha256_of_folder(path).items() if Path(f).name not in VARYING}
+        else:
+            hashes[name] = sha256_of_file(path)
+    return hashes
+
+
+VARYING = ("state.json", "source.json")

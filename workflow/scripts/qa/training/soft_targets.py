@@ -1,0 +1,119 @@
+"""Distillation: a teacher's answers as soft start and end targets of a student's windows. NumPy, no torch."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qa.common.files import written_aside
+from qa.data.read_records import number_of_records
+from qa.decoding.answers import Candidates, decide
+from qa.decoding.postprocess import Rows, candidates_of
+from qa.windows.read_windows import arrow_table
+
+COLUMNS = ("record", "window", "offset_start", "offset_end", "context_start", "context_stop", "null_position")
+TEACHER = {"method": "n_best", "n_best_size": 20, "max_answer_length": 30}  # the teacher's spans that count
+PLACES = TEACHER["n_best_size"] + 1  # and the null answer
+
+log = logging.getLogger(__name__)
+
+
+def write_targets(
+    spans_files: list[str],
+    windows_folders: list[str],
+    records_file: str | Path,
+    student_windows: str | Path,
+    temperature: float,
+    target: str | Path,
+) -> None:
+    """Write a row of soft targets for each of a student's windows, from the spans of a teacher or of its variants.
+
+    For the Parquet file's columns see `soft_targets`, each a list of PLACES.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    found = candidates_of(spans_files, windows_folders, number_of_records(records_file), TEACHER)
+    table = arrow_table(student_windows, COLUMNS)
+    targets = soft_targets(found, Rows.of(table), _columns(table, COLUMNS[4:]), temperature)
+    arrays = {
+        name: pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), PLACES) for name, values in targets.items()
+    }
+    with written_aside(target) as aside:
+        parquet.write_table(pa.table(arrays), aside, compression="zstd", write_page_checksum=True)
+    silent = targets["start_weights"][:, 0].mean()
+    log.info(f"soft targets of {table.num_rows:,} windows; no answer weighs {silent:.2f} in the mean")
+
+
+def soft_targets(
+    candidates: Candidates, rows: Rows, windows: dict[str, np.ndarray], temperature: float
+) -> dict[str, np.ndarray]:
+    """Distributions over each window's tokens: what the teacher's spans say of starts and ends, at a temperature.
+
+    A span's probability is a softmax over its record's candidates and null answer, scores divided by `temperature`. It
+    falls on the span's first and last token, by the rule of labels, where the window holds all of it; what is left is
+    for the null position. `windows` has `context_start`, `context_stop` (tokens) and `null_position` of each of W rows.
+
+    Returns `start_places`, `end_places`, int32 (W, PLACES), tokens of the window, the null position first, and
+    `start_weights`, `end_weights`, float32 of that shape, which sum to 1 in each row. After Hinton, Vinyals and Dean
+    2015, over characters, so that teacher and student may have different tokenizers.
+    """
+    decision = decide(candidates, np.inf, temperature)
+    window, candidate = _pairs(decision.bounds, rows.record)
+    start, end = _tokens(rows, windows, window, candidates.start[candidate], candidates.stop[candidate])
+    inside = start >= 0
+    window, candidate, start, end = window[inside], candidate[inside], start[inside], end[inside]
+    rank = 1 + np.arange(len(window)) - np.searchsorted(window, window)
+    shape = (len(rows.record), PLACES)
+    weights = np.zeros(shape)
+    weights[window, rank] = decision.probability[candidate]
+    weights[:, 0] = np.maximum(0.0, 1.0 - weights[:, 1:].sum(axis=1))
+    weights = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    found = {}
+    for name, place in (("start", start), ("end", end)):
+        places = np.repeat(windows["null_position"].astype(np.int32)[:, None], PLACES, axis=1)
+        places[window, rank] = place
+        found |= {f"{name}_places": places, f"{name}_weights": weights}
+    return found
+
+
+def _columns(table: Any, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    return {name: table.column(name).to_numpy() for name in names}
+
+
+def _pairs(bounds: np.ndarray, record: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Every window with every candidate of its record, window by window: two int arrays of equal length."""
+    counts = np.diff(bounds)[record]
+    window = np.repeat(np.arange(len(record)), counts)
+    first = np.cumsum(counts) - counts
+    return window, bounds[record][window] + np.arange(len(window)) - first[window]
+
+
+def _tokens(
+    rows: Rows, windows: dict[str, np.ndarray], window: np.ndarray, start: np.ndarray, stop: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """First and last token of the smallest spans that contain the characters [start, stop) of the context.
+
+    The rule of labels.answer_tokens, so that teacher and labels agree; -1 for both where the window does not hold all.
+    """
+    owner = np.repeat(np.arange(len(rows.record)), np.diff(rows.first_token))
+    place = np.arange(len(owner)) - rows.first_token[owner]
+    context = (place >= windows["context_start"][owner]) & (place < windows["context_stop"][owner])
+    wide = np.flatnonzero(context & (rows.offset_end > rows.offset_start))
+    owner, place = owner[wide], place[wide]
+    token_start, token_stop = (offsets[wide].astype(np.int64) for offsets in (rows.offset_start, rows.offset_end))
+    reach = int(token_stop.max(initial=0)) + 1
+    low, high = np.full(len(rows.record), reach), np.zeros(len(rows.record), np.int64)
+    np.minimum.at(low, owner, token_start)
+    np.maximum.at(high, owner, token_stop)
+    held = np.flatnonzero((low[window] <= start) & (stop <= high[window]))
+    # each window's offsets beyond those before it; ascending, even where some normalizer's go back and forth
+    stops = np.maximum.accumulate(owner * reach + token_stop)
+    starts = np.minimum.accumulate((owner * reach + token_start)[::-1])[::-1]
+    first = np.searchsorted(stops, window[held] * reach + start[held], side="right")
+    last = np.searchsorted(starts, window[held] * reach + stop[held], side="left") - 1
+    some = first <= last  # else the tokenizer drops all of these characters
+    found = np.full((2, len(window)), -1)
+    found[:, held[some]] = place[first[some]], place[last[some]]
+    return found[0], found[1]

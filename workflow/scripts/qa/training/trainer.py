@@ -1,0 +1,350 @@
+"""The Hugging Face Trainer, its loop untouched: with resumable batches and losses, and an end in time."""
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainerCallback
+
+from qa.common.errors import InputError, Interrupted, shortage
+from qa.common.progress import Progress
+from qa.jobs.interruption import Pace, Requests, Walltime
+from qa.model import packing
+from qa.model.batching import IGNORED, POSITIONS, EpochBatchSampler
+from qa.training.checkpoints import TrainingMemory, checkpoints_in, is_whole, mark_complete
+
+UNLOGGED = "unlogged_loss.json"
+SIGN_OF_LIFE = 30.0  # seconds between two notes of how far an attempt is
+AGREE_EVERY = 5  # steps between two agreements of several processes on whether to stop
+NEVER = 2**62  # a step that no training reaches
+REASONS = ("", "its walltime is about to end", "SIGTERM was received", "SIGUSR1 was received")
+
+log = logging.getLogger(__name__)
+
+
+class WindowTrainer(Trainer):
+    """The Trainer over our batches, with a running sum of losses that survives a restart.
+
+    A logged loss is the mean since the row before. The Trainer forgets the sum that leads there when it resumes.
+    With `padding_counts` the loss is the model's own, a softmax over the whole row, as in the walkthrough; else padding
+    is left out, so that a window's loss does not depend on the rows beside it. Where windows have soft targets,
+    `distillation` says their `weight` in the loss and the `temperature`. What `check` finds of the model is validated
+    too.
+    """
+
+    def __init__(
+        self,
+        *arguments: Any,
+        batches: EpochBatchSampler,
+        padding_counts: bool,
+        distillation: dict[str, float] | None = None,
+        check: Callable[[Any], dict[str, float]] | None = None,
+        **options: Any,
+    ):
+        super().__init__(*arguments, **options)
+        # the Trainer divides a loss by the parts of its batch; in transformers 5.5 accelerate would do so once more
+        self.accelerator.gradient_accumulation_steps = 1
+        self.batches, self.padding_counts = batches, padding_counts
+        self.distillation, self.check = distillation, check
+        self.unlogged = torch.tensor(0.0, device=self.args.device)
+        self.logged_step = 0
+        self.diverged_at = torch.tensor(NEVER, device=self.args.device)
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Our batches as they are: they already are this process's share."""
+        return DataLoader(
+            self.train_dataset,
+            batch_sampler=self.batches,
+            collate_fn=self.data_collator,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+
+    def _prepare_input(self, data: Any) -> Any:
+        """The Trainer's, without waiting for the GPU: it would stand still while the next batch is made."""
+        if isinstance(data, torch.Tensor):
+            return data.to(self.args.device, non_blocking=True)
+        return super()._prepare_input(data)
+
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **options: Any) -> Any:
+        """The mean over a batch's windows, also where several processes share it in unequal pieces."""
+        if self.padding_counts:
+            loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **options)
+        else:
+            outputs = model(**packing.model_inputs(inputs))
+            logits = packing.window_logits(outputs, inputs)
+            loss = window_loss(*logits, inputs)
+            if model.training and self.distillation:  # validation's loss stays comparable
+                weight, temperature = self.distillation["weight"], self.distillation["temperature"]
+                loss = (1 - weight) * loss + weight * soft_loss(*logits, inputs, temperature)
+        if self.args.world_size > 1 and model.training:
+            here = (inputs[POSITIONS[0]] != IGNORED).sum().float()
+            everywhere = here.clone()
+            torch.distributed.all_reduce(everywhere)
+            loss = loss * (here * self.args.world_size / everywhere)
+        return (loss, outputs) if return_outputs else loss
+
+    def training_step(self, *arguments: Any, **options: Any) -> torch.Tensor:
+        """The Trainer's step; its loss is added to the sum, on the device, without waiting for it.
+
+        The first step whose loss is no finite number is noted there too. Only a CPU, which has no lead, looks at once.
+        """
+        loss = super().training_step(*arguments, **options)
+        self.unlogged += loss.detach()
+        first = ~self.unlogged.isfinite() & (self.diverged_at == NEVER)
+        self.diverged_at.masked_fill_(first, self.state.global_step + 1)
+        if self.args.device.type == "cpu" and self.args.world_size == 1:
+            self._check_losses()
+        return loss
+
+    def _check_losses(self) -> None:
+        """Raise InputError where a loss so far was no finite number. To be called on every process."""
+        first = self.diverged_at.clone()
+        if self.args.world_size > 1:
+            torch.distributed.all_reduce(first, op=torch.distributed.ReduceOp.MIN)
+        if (step := int(first.item())) != NEVER:
+            raise self._diverged(f"the loss of step {step:,} is no finite number")
+
+    def _check_weights(self) -> None:
+        """Raise InputError where a weight is no finite number: such a checkpoint would only be resumed in vain."""
+        finite = torch.stack([weights.isfinite().all() for weights in self.model.parameters()])
+        if not finite.all().item():
+            raise self._diverged(f"after step {self.state.global_step:,} there are weights that are no finite numbers")
+
+    def _diverged(self, how: str) -> InputError:
+        kept = next(filter(is_whole, checkpoints_in(Path(self.args.output_dir))), None)
+        return InputError(
+            f"training diverged: {how}; lower training.learning_rate, give it more warmup, or take another precision "
+            f"than fp16 ({f'kept from before: {kept}' if kept else 'no checkpoint had been saved before'})"
+        )
+
+    def evaluation_loop(self, *arguments: Any, **options: Any) -> Any:
+        """The Trainer's validation, and what `check` finds."""
+        output = super().evaluation_loop(*arguments, **options)
+        if self.check:
+            output.metrics.update(self.check(self.model))
+        return output
+
+    def log(self, logs: dict[str, float], *arguments: Any, **options: Any) -> None:
+        """Add a row to the history, with the loss as an undisturbed training has it."""
+        if "loss" in logs:
+            self._check_losses()
+            logs["loss"] = self._unlogged_over_processes() / (self.state.global_step - self.logged_step)
+            self.unlogged.zero_()
+            self.logged_step = self.state.global_step
+        super().log(logs, *arguments, **options)
+
+    def _unlogged_over_processes(self) -> float:
+        total = self.unlogged.clone()
+        if self.args.world_size > 1:
+            torch.distributed.all_reduce(total)
+        return total.item() / self.args.world_size
+
+    def save_unlogged(self, checkpoint: Path) -> None:
+        """Write the sum of losses since the last row beside a checkpoint. To be called on every process."""
+        total = self._unlogged_over_processes()
+        if self.is_world_process_zero():
+            (checkpoint / UNLOGGED).write_text(json.dumps({"sum": total, "since_step": self.logged_step}))
+
+    def load_unlogged(self, checkpoint: Path) -> None:
+        """Take up the sum of losses that a checkpoint was saved with."""
+        saved = json.loads((checkpoint / UNLOGGED).read_text())
+        self.unlogged.fill_(saved["sum"])
+        self.logged_step = saved["since_step"]
+
+    def _save_checkpoint(self, *arguments: Any, **options: Any) -> None:
+        self._check_losses()
+        self._check_weights()
+        try:
+            super()._save_checkpoint(*arguments, **options)
+        except Exception as error:
+            lack = shortage(error)
+            if lack is None:
+                raise
+            raise InputError(
+                f"{self.args.output_dir}: {lack}; the checkpoint of step {self.state.global_step:,} is not written, "
+                "training resumes at its last whole one"
+            ) from error
+
+
+def window_loss(start: torch.Tensor, end: torch.Tensor, tokens: torch.Tensor, positions: Any) -> torch.Tensor:
+    """Mean over windows and over start and end of the cross entropy among a window's own tokens.
+
+    `start` and `end` are logits of shape (windows, tokens), any float type; `tokens`, bool of that shape, says which
+    are a window's; `positions` has start_positions and end_positions of shape (windows,), int64, IGNORED where a window
+    only fills a row. A scalar in fp32.
+    """
+    losses = []
+    for name, logits in zip(POSITIONS, (start, end), strict=True):
+        outside = ~tokens & (positions[name] != IGNORED)[:, None]  # all of a window's would make its gradient NaN
+        among = logits.float().masked_fill(outside, -torch.inf)
+        losses.append(torch.nn.functional.cross_entropy(among, positions[name], ignore_index=IGNORED))
+    return sum(losses) / 2
+
+
+def soft_loss(
+    start: torch.Tensor, end: torch.Tensor, tokens: torch.Tensor, targets: Any, temperature: float
+) -> torch.Tensor:
+    """Mean over windows and over start and end of the divergence of softened logits from a teacher's distribution.
+
+    Arguments as for `window_loss`; `targets` has start_places and end_places, int64 (windows, places), and their
+    weights, float32, which sum to 1, or to 0 where a window only fills a row. Kullback-Leibler divergence, times the
+    square of `temperature` (Hinton, Vinyals and Dean 2015). A scalar in fp32.
+    """
+    losses = []
+    for name, logits in (("start", start), ("end", end)):
+        weights = targets[f"{name}_weights"]
+        real = weights.sum(dim=1) > 0
+        outside = ~tokens & real[:, None]
+        softened = (logits.float() / temperature).masked_fill(outside, -torch.inf).log_softmax(dim=1)
+        wanted = torch.zeros_like(softened).scatter_add_(1, targets[f"{name}_places"], weights)
+        apart = torch.where(wanted > 0, wanted * (wanted.clamp_min(1e-30).log() - softened), 0.0)
+        losses.append(apart.sum() / real.sum())
+    return temperature**2 * sum(losses) / 2
+
+
+class SetEpochCallback(TrainerCallback):
+    """Tells the batches which epoch it is."""
+
+    def __init__(self, batches: EpochBatchSampler):
+        self.batches = batches
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Called by the Trainer before it asks for an epoch's batches."""
+        self.batches.set_epoch(int(state.epoch or 0))
+
+
+class ProgressCallback(TrainerCallback):
+    """A progress line every few seconds, of training and of validation, and samples/s in each logged row."""
+
+    def __init__(self, windows: int):
+        self.windows = windows
+        self.progress: Progress | None = None
+        self.validation: Progress | None = None
+        self.logged_at = (0.0, 0.0)
+
+    def _samples(self, state: Any) -> float:
+        return (state.epoch or 0.0) * self.windows
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Called by the Trainer before the first step."""
+        self.progress = Progress("train", state.max_steps, "steps", state.global_step)
+        self.logged_at = (time.monotonic(), self._samples(state))
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Called by the Trainer after each optimizer step."""
+        rate = self.progress.rate * self._samples(state) / max(state.global_step, 1)
+        losses = [row["loss"] for row in state.log_history[-3:] if "loss" in row]
+        loss = f", loss {losses[-1]:.3f}" if losses else ""
+        self.progress.reach(state.global_step, f"{rate:.1f} samples/s{loss}")
+
+    def on_prediction_step(
+        self, args: Any, state: Any, control: Any, eval_dataloader: Any = None, **kwargs: Any
+    ) -> None:
+        """Called by the Trainer after each batch of a validation."""
+        if self.validation is None:
+            self.validation = Progress("validate", len(eval_dataloader), "batches")
+        self.validation.reach(self.validation.done + 1)
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Called by the Trainer after a validation."""
+        self.validation = None
+
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Called by the Trainer after it has added a row to the history."""
+        if "loss" in state.log_history[-1]:
+            (before, samples), now = self.logged_at, time.monotonic()
+            rate = (self._samples(state) - samples) / max(now - before, 1e-9)
+            state.log_history[-1]["samples_per_second"] = round(rate, 2)
+            self.logged_at = (now, self._samples(state))
+
+
+class CheckpointCallback(TrainerCallback):
+    """Checkpoints that an undisturbed training could have made, and the decision to stop in time.
+
+    A checkpoint at the end of an epoch, or of training, waits for the validation there, which a resumed training would
+    skip otherwise. In a SLURM job the first is saved after the first step: it shows that saving works, and how long
+    it takes. A stop saves and raises Interrupted; it never leads through the Trainer's own end, which would validate.
+    """
+
+    def __init__(self, trainer: WindowTrainer, memory: TrainingMemory, keep: int, requests: Requests, limit: Walltime):
+        self.trainer, self.memory, self.keep = trainer, memory, keep
+        self.requests, self.walltime = requests, limit
+        self.pace = Pace()
+        self.reason = ""
+        self.waits = False
+        self.mark = self.noted = 0.0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Called by the Trainer before the first step."""
+        self.mark = self.noted = time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Called by the Trainer after each optimizer step."""
+        self.pace.steps.append(self._since_mark())
+        last = state.global_step >= state.max_steps
+        if not last:
+            self.reason = self._reason_to_stop(args, state)
+        if self.reason or (self.pace.save is None and self.walltime.job):
+            control.should_save = True
+        if last:
+            control.should_log = control.should_save = True
+        if control.should_save:
+            self.waits = last or float(state.epoch).is_integer()
+            control.should_save = not self.waits
+        if args.process_index == 0 and self.mark - self.noted >= SIGN_OF_LIFE:
+            self.noted = self.mark
+            self.memory.note(state.global_step)
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Called by the Trainer at the end of an epoch or of training, before it validates and saves."""
+        control.should_save |= self.waits
+        self.waits = False
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Called by the Trainer after a validation."""
+        self.pace.validation = self._since_mark()
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Called by the Trainer, on every process, after it has written a checkpoint."""
+        checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        self.trainer.save_unlogged(checkpoint)  # all processes meet here: all have written their part
+        if args.process_index == 0:
+            mark_complete(checkpoint, self.keep)
+            self.memory.note(state.global_step)
+        self.pace.save = max(self._since_mark(), self.pace.save or 0.0)
+        if self.reason:
+            if args.process_index == 0:
+                self.memory.note(state.global_step, f"stopped: {self.reason}")
+            raise Interrupted(
+                f"stopped at step {state.global_step:,} of {state.max_steps:,}, since {self.reason}; "
+                f"saved in {checkpoint}, where the next attempt goes on ({self.memory.summary()} so far)"
+            )
+
+    def _since_mark(self) -> float:
+        before, self.mark = self.mark, time.monotonic()
+        return self.mark - before
+
+    def _reason_to_stop(self, args: Any, state: Any) -> str:
+        several = args.world_size > 1
+        if several and state.global_step % AGREE_EVERY:
+            return ""
+        steps = AGREE_EVERY if several else 1
+        left = self.walltime.left()
+        epochs_then = float(state.epoch) * (1 + steps / max(state.global_step, 1))
+        validation = args.eval_strategy != "no" and int(epochs_then) > int(state.epoch)
+        why = 0
+        if self.requests.received:
+            why = REASONS.index(f"{self.requests.received} was received")
+        elif left is not None and left < self.pace.needed(steps, validation):
+            why = 1
+        if several:
+            agreed = torch.tensor(why, device=args.device)
+            torch.distributed.all_reduce(agreed, op=torch.distributed.ReduceOp.MAX)
+            why = int(agreed.item())
+        return REASONS[why]
