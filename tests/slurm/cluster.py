@@ -28,6 +28,7 @@ PROGRAMS = ("slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "mung
 ACCOUNTING_PROGRAMS = ("slurmdbd", "sacctmgr", "sacct", "mariadbd", "mariadb-install-db", "mariadb")
 FREEZER = Path("/sys/fs/cgroup/freezer")
 TEMPLATES = Path(__file__).parent / "etc"
+PATIENCE = 3600.0  # seconds until a test gives up on what hangs; no slow machine takes so long
 
 
 def missing(accounting: bool = False) -> str | None:
@@ -43,12 +44,12 @@ def missing(accounting: bool = False) -> str | None:
     return None
 
 
-def wait_for(condition: Callable[[], object], seconds: float, what: str) -> object:
-    """Poll until the condition is true and return its value; raises TimeoutError."""
-    end = time.monotonic() + seconds
+def wait_for(condition: Callable[[], object], what: str) -> object:
+    """Poll until the condition is true and return its value; raises TimeoutError after `PATIENCE`."""
+    end = time.monotonic() + PATIENCE
     while not (value := condition()):
         if time.monotonic() > end:
-            raise TimeoutError(f"after {seconds:g} s still not: {what}")
+            raise TimeoutError(f"after {PATIENCE:g} s still not: {what}")
         time.sleep(0.1)
     return value
 
@@ -59,11 +60,11 @@ class Cluster:
     All are in the partition `any`, the default one; jobs of `prio` send those of others back into the queue.
 
     With `accounting`, slurmdbd on MariaDB, and accounts as the Alliance has them: `def-x` becomes `def-x_gpu` or
-    `def-x_cpu`. `kill_wait` is the time in seconds between SIGTERM and SIGKILL. Clusters of different `number` (0 to 9)
-    can be up at once.
+    `def-x_cpu`. `kill_wait` is the time in seconds between SIGTERM and SIGKILL: a slow machine must end a step and save
+    in it. Clusters of different `number` (0 to 9) can be up at once.
     """
 
-    def __init__(self, accounting: bool = False, kill_wait: int = 10, number: int = 0):
+    def __init__(self, accounting: bool = False, kill_wait: int = 60, number: int = 0):
         self.accounting = accounting
         self.kill_wait = kill_wait
         self.number = number
@@ -125,7 +126,7 @@ class Cluster:
         self._write("hosts", f"127.0.0.1 localhost\n{self.net}.0.2 {' '.join(NODES)}\n", 0o644)
         for name in ("slurm.conf", "gres.conf", "cgroup.conf", "slurmdbd.conf", "job_submit.lua"):
             self._write(name, self._fill(name, values), 0o600 if name == "slurmdbd.conf" else 0o644)
-        for name in ("mail", "task_prolog"):
+        for name in ("epilog", "mail", "task_prolog"):
             self._write(name, (TEMPLATES / name).read_text(), 0o755)
         key = self.folder / "run" / "munge.key"
         key.write_bytes(os.urandom(1024))
@@ -171,7 +172,7 @@ class Cluster:
         self.start_controller()
         for node in NODES:
             self.start_node(node)
-        wait_for(lambda: set(self.node_states().values()) == {"idle"}, 30, "all nodes idle")
+        wait_for(lambda: set(self.node_states().values()) == {"idle"}, "all nodes idle")
 
     def _start_accounting(self) -> None:
         data, sock = self.folder / "db", self.folder / "run" / "mysql.sock"
@@ -183,11 +184,11 @@ class Cluster:
             command = ["nsenter", f"--net=/run/netns/{self.control}", "mariadbd", "--no-defaults", *options, *places]
             subprocess.Popen(command, stdout=stream, stderr=stream, start_new_session=True)
         client = ["mariadb", "--no-defaults", "-uroot", "-S", str(sock), "-e"]
-        wait_for(lambda: subprocess.run([*client, "select 1"], capture_output=True).returncode == 0, 30, "mariadbd up")
+        wait_for(lambda: subprocess.run([*client, "select 1"], capture_output=True).returncode == 0, "mariadbd up")
         user = "'slurm'@'127.0.0.1'"
         run(*client, f"create user {user} identified by 'slurm'; grant all on slurm_acct_db.* to {user}")
         self._in(self.control, "slurmdbd")
-        wait_for(lambda: self.ask("sacctmgr", "-n", "list", "cluster", check=False).returncode == 0, 30, "slurmdbd up")
+        wait_for(lambda: self.ask("sacctmgr", "-n", "list", "cluster", check=False).returncode == 0, "slurmdbd up")
         self.ask("sacctmgr", "-i", "add", "cluster", "qa")
 
     def _in(self, namespace: str, *command: str) -> None:
@@ -199,13 +200,13 @@ class Cluster:
     def start_controller(self) -> None:
         """Start slurmctld, with the state that an earlier one left."""
         self._in(self.control, "slurmctld")
-        wait_for(lambda: self.ask("scontrol", "ping", check=False).stdout.find("is UP") > 0, 30, "slurmctld up")
+        wait_for(lambda: self.ask("scontrol", "ping", check=False).stdout.find("is UP") > 0, "slurmctld up")
 
     def stop_controller(self) -> None:
         """End slurmctld as an outage does for clients: they are refused."""
         pid = int((self.folder / "run" / "slurmctld.pid").read_text())
         os.kill(pid, signal.SIGTERM)
-        wait_for(lambda: not Path(f"/proc/{pid}").exists(), 30, "slurmctld gone")
+        wait_for(lambda: not Path(f"/proc/{pid}").exists(), "slurmctld gone")
 
     def start_node(self, node: str) -> None:
         """Start a node's slurmd, with its own host name, and the configuration where SLURM looks without SLURM_CONF."""
@@ -224,7 +225,7 @@ class Cluster:
     def revive_node(self, node: str) -> None:
         """Start a crashed node again."""
         self.start_node(node)
-        wait_for(lambda: self.node_states()[node] in ("idle", "mixed"), 30, f"{node} back")
+        wait_for(lambda: self.node_states()[node] in ("idle", "mixed"), f"{node} back")
 
     def add_account(self, account: str) -> None:
         """Give the user who runs the tests an account, and make it known to slurmctld."""
@@ -234,8 +235,8 @@ class Cluster:
     # Questions
 
     def ask(self, *command: str, check: bool = True) -> subprocess.CompletedProcess:
-        """Run a SLURM client as on the login node; killed after 30 s."""
-        return run(*command, check=check, env={**os.environ, **self.environment}, timeout=30)
+        """Run a SLURM client as on the login node."""
+        return run(*command, check=check, env={**os.environ, **self.environment}, timeout=PATIENCE)
 
     def node_states(self) -> dict[str, str]:
         """State of each node."""
@@ -243,20 +244,26 @@ class Cluster:
         return dict(line.split()[:2] for line in lines if line.strip())
 
     def jobs(self) -> list[dict[str, str]]:
-        """All jobs that SLURM remembers, as `scontrol show job` has them, oldest first."""
-        text = self.ask("scontrol", "--oneliner", "show", "job").stdout
-        lines = [line for line in text.splitlines() if "JobId=" in line]
-        found = [dict(re.findall(r"(\S+?)=(.*?) *(?= \S+?=|$)", line)) for line in lines]
-        return sorted(found, key=lambda job: int(job["JobId"]))
+        """All jobs that ran or are queued, as `scontrol show job` has them, oldest first.
+
+        SLURM forgets an ended job after MinJobAge. By then slurmctld has written two files: by EpilogSlurmctld the job
+        while it was COMPLETING, perhaps without its nodes, by jobcomp/filetxt how it ended and where.
+        """
+        known = _jobs_in(self.ask("scontrol", "--oneliner", "show", "job").stdout)  # first: what goes from it is there
+        files = (self.folder / "log" / name for name in ("ended", "jobcomp"))
+        found, ends = (_jobs_in(file.read_text() if file.exists() else "") for file in files)
+        for number, job in found.items():
+            job |= {key: ends.get(number, job)[key] for key in ("JobState", "NodeList")}
+        return sorted((found | known).values(), key=lambda job: int(job["JobId"]))
 
     def job(self, number: str) -> dict[str, str]:
         """One job, as `scontrol show job` has it."""
         return next(job for job in self.jobs() if job["JobId"] == number)
 
-    def ended(self, number: str, seconds: float = 60) -> dict[str, str]:
+    def ended(self, number: str) -> dict[str, str]:
         """A job, once SLURM is done with it."""
         alive = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED")
-        wait_for(lambda: self.job(number)["JobState"] not in alive, seconds, f"end of job {number}")
+        wait_for(lambda: self.job(number)["JobState"] not in alive, f"end of job {number}")
         return self.job(number)
 
     def tasks(self) -> list[dict[str, str]]:
@@ -314,6 +321,24 @@ def run(*command: str, check: bool = True, **options: object) -> subprocess.Comp
     return done
 
 
+def state_of(pid: int) -> str:
+    """A process's state as `ps` has it, such as `T` of a halted one; `Z` where it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "Z"
+
+
+def waits(pid: int, *signals: signal.Signals) -> bool:
+    """Whether one of the signals was sent to a halted process: it gets them once it goes on."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    pending = int(re.search(r"^ShdPnd:\s*(\w+)", text, re.M)[1], 16)
+    return any(pending >> (number - 1) & 1 for number in signals)
+
+
 def kill_all(pids: Callable[[], list[int]]) -> None:
     """SIGKILL until none is left, since a process may have started another meanwhile."""
 
@@ -326,24 +351,23 @@ def kill_all(pids: Callable[[], list[int]]) -> None:
                 continue
         return not found
 
-    wait_for(none_left, 20, "processes gone")
+    wait_for(none_left, "processes gone")
+
+
+def _jobs_in(text: str) -> dict[str, dict[str, str]]:
+    """Jobs by number, out of lines of `KEY=VALUE`; of several lines about a job the last."""
+    found = [dict(re.findall(r"(\S+?)=(.*?) *(?= \S+?=|$)", line)) for line in text.splitlines() if "JobId=" in line]
+    return {job["JobId"]: job for job in found}
 
 
 def _pids_in(namespace: str) -> list[int]:
     text = run("ip", "netns", "pids", namespace, check=False).stdout
-    return [int(word) for word in text.split() if _state(int(word)) != "Z"]
+    return [int(word) for word in text.split() if state_of(int(word)) != "Z"]
 
 
 def _has_freezer() -> bool:
     """Whether jobs can be followed by cgroups, as on clusters: a signal then reaches a step's first process only."""
     return (FREEZER / "cgroup.procs").exists() and os.access(FREEZER, os.W_OK)
-
-
-def _state(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return "Z"
 
 
 def _mounts(pid: int) -> Path | None:

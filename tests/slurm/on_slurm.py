@@ -1,11 +1,13 @@
 """Projects whose jobs go to a SLURM cluster."""
 
+import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,12 @@ from typing import Any
 import yaml
 
 from chain import Project
-from cluster import Cluster
+from cluster import PATIENCE, Cluster, state_of, wait_for
 from qa.common.files import sha256_of_folder
 
 QUICK = ("--slurm-init-seconds-before-status-checks", "5", "--latency-wait", "10")
+HALTING = Path(__file__).parent / "halting"  # a sitecustomize.py, that every Python started with it runs first
+BEGUN, SAVED = "attempts.json", "checkpoint-1/complete.json"  # of a training: its first attempt, its first checkpoint
 NAMING = ("README.md", "qa_settings.json")  # of a model, its card and its settings
 
 
@@ -29,21 +33,37 @@ class ClusterProject(Project):
 
     def snakemake(self, *arguments: str, **options: Any) -> Any:
         """Run Snakemake on the login node, as a user does."""
-        return super().snakemake(*arguments, *QUICK, **{**self.cluster.environment, **options})
+        with self.running(*arguments, output="called.txt", **options) as snakemake:
+            snakemake.wait(PATIENCE)
+        return subprocess.CompletedProcess(snakemake.args, snakemake.returncode, self.path("called.txt").read_text())
 
     def status(self, *arguments: str, **environment: str) -> str:
         """What `make status` prints on the login node."""
         return super().status(*arguments, **{**self.cluster.environment, **environment})
 
     @contextmanager
-    def running(self, *arguments: str) -> Iterator[subprocess.Popen]:
-        """Snakemake at work beside the block, killed with it at the latest."""
+    def running(
+        self,
+        *arguments: str,
+        config: str = "tiny.yaml",
+        output: str = "printed.txt",
+        halt_at: Iterable[str] = (),
+        **environment: str,
+    ) -> Iterator[subprocess.Popen]:
+        """Snakemake at work beside the block, killed with it at the latest.
+
+        Each training halts where `halt_at` has `RUN/seed-N/BEGUN` or `RUN/seed-N/SAVED`, until `go_on`.
+        """
         command = [sys.executable, "-m", "snakemake", "--profile", self.profile, *arguments, *QUICK]
-        with open(self.path("printed.txt"), "w") as stream:
+        folder = self.path("checkpoints")
+        patterns = [f"{folder}/{run}/{seed}/*/{file}" for run, seed, file in (at.split("/", 2) for at in halt_at)]
+        halting = {"PYTHONPATH": str(HALTING), "QA_HALT_AT": " ".join(patterns)} if patterns else {}
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "PYTEST_", "COV_"))}
+        with open(self.path(output), "w") as stream:
             snakemake = subprocess.Popen(
-                [*command, "--configfile", "tiny.yaml"],
+                [*command, "--configfile", config],
                 cwd=self.folder,
-                env={**os.environ, **self.cluster.environment},
+                env={**kept, **self.cluster.environment, **halting, **environment},
                 stdout=stream,
                 stderr=subprocess.STDOUT,
             )
@@ -57,6 +77,23 @@ class ClusterProject(Project):
         """What the last Snakemake that ran beside a block has printed so far."""
         return self.path("printed.txt").read_text()
 
+    def attempts(self, run: str, seed: str) -> list[dict[str, Any]]:
+        """The attempts at a training that is not finished."""
+        for file in self.path("checkpoints", run, seed).glob(f"*/{BEGUN}"):
+            with suppress(FileNotFoundError):  # it goes when the training is finished
+                return json.loads(file.read_text())
+        return []
+
+    def halted(self, at: str, snakemake: subprocess.Popen) -> int:
+        """Wait for a training to halt at an item of `halt_at`; the number of its process."""
+        run, seed, file = at.split("/", 2)
+        there = self.path("checkpoints", run, seed)
+        wait_for(lambda: any(there.glob(f"*/{file}")) or snakemake.poll() is not None, f"{at} there")
+        assert any(there.glob(f"*/{file}")), self.printed()
+        process = self.attempts(run, seed)[-1]["pid"]
+        wait_for(lambda: state_of(process) == "T", f"{at}: process {process} halted")
+        return process
+
     def site(self, **values: Any) -> None:
         """Write the site's own file beside the profile."""
         self.path("profiles/slurm/site.yaml").write_text(yaml.safe_dump(values))
@@ -65,6 +102,11 @@ class ClusterProject(Project):
         """This project's SLURM jobs of a rule, oldest first, by the comment that the executor gives each."""
         ours = [job for job in self.cluster.jobs() if job["WorkDir"] == str(self.folder)]
         return [job for job in ours if job["Comment"].startswith(f"rule_{rule}") and wildcards in job["Comment"]]
+
+
+def go_on(process: int) -> None:
+    """Let a halted process go on."""
+    os.kill(process, signal.SIGCONT)
 
 
 def model_of(project: Project, run: str, variant: str) -> dict[str, str]:

@@ -4,10 +4,10 @@ import csv
 
 import pytest
 
+from cluster import wait_for
 from on_slurm import ClusterProject, copied
 
 ACCOUNTING = True
-SPANS = "results/small/seed-1/mills/validation/spans.parquet"
 
 
 @pytest.fixture(scope="module")
@@ -17,9 +17,14 @@ def accounts(cluster) -> None:
 
 
 @pytest.fixture(scope="module")
-def finished(project, accounts) -> ClusterProject:
-    """A training and a prediction under the right account, and what all jobs used."""
-    done = project.snakemake(SPANS, "results/resource_usage.csv", SBATCH_ACCOUNT="def-mine")
+def finished(project, cluster, accounts) -> ClusterProject:
+    """Trainings and predictions under the right account, and what all jobs used, once slurmdbd knows it."""
+    done = project.snakemake("scores", SBATCH_ACCOUNT="def-mine")
+    assert done.returncode == 0, done.stdout
+    steps = {f"{job['JobId']}.0|COMPLETED" for job in project.jobs()}
+    ask = ("sacct", "--noheader", "--parsable2", "--format=JobID,State")
+    wait_for(lambda: steps <= set(cluster.ask(*ask).stdout.splitlines()), "all steps in the accounts")
+    done = project.snakemake("results/resource_usage.csv", SBATCH_ACCOUNT="def-mine")
     assert done.returncode == 0, done.stdout
     return project
 

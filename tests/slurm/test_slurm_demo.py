@@ -49,12 +49,12 @@ def demo(cluster, source, tmp_path_factory) -> ClusterProject:
 
 
 @pytest.fixture(scope="module")
-def local(source) -> Project:
+def local(cluster, source) -> Project:
     """The demo by profiles/local: that of `make demo` where it is of the present code, else a run of its own."""
     made = Project(ROOT)
     if (ROOT / SEED).exists() and "Nothing to be done" in made.snakemake("-n", config=DEMO).stdout:
         return made
-    project = Project(source)
+    project = ClusterProject(source, profile="profiles/local", cluster=cluster)
     done = project.snakemake(config=DEMO)
     assert done.returncode == 0, done.stdout
     return project

@@ -24,8 +24,8 @@ def trained(project) -> ClusterProject:
         if site:
             project.site(jobs={"slurm_partition": "gpu"}, train=site)
         targets = [f"results/{name}/seed-1/model" for name in runs]
-        # one more try, since on a machine of two cores the processes of two nodes may not find each other in time
-        done = project.snakemake(*targets, "--retries", "1", config=project.configure(config))
+        # the profile's retries count: on a slow machine the processes of two nodes may not find each other in time
+        done = project.snakemake(*targets, config=project.configure(config))
         assert done.returncode == 0, done.stdout
     return project
 

@@ -79,7 +79,7 @@ def closed(cluster) -> Iterator[None]:
 def submitted(project: ClusterProject, *targets: str, jobs: int) -> dict[str, dict[str, str]]:
     """The waiting jobs of a call of Snakemake, by rule; the call is ended once SLURM has them all."""
     with project.running(*targets) as snakemake:
-        wait_for(lambda: len(project.jobs()) == jobs or snakemake.poll() is not None, 60, f"{jobs} jobs queued")
+        wait_for(lambda: len(project.jobs()) == jobs or snakemake.poll() is not None, f"{jobs} jobs queued")
     found = project.jobs()
     project.cluster.ask("scancel", *(job["JobId"] for job in found), check=False)
     assert len(found) == jobs, project.printed()

@@ -10,11 +10,12 @@ import pytest
 import yaml
 
 from chain import CONFIG, ROOT
-from cluster import wait_for
-from on_slurm import ClusterProject
+from cluster import PATIENCE, wait_for
+from on_slurm import BEGUN, ClusterProject, go_on
 
 TRAININGS = [("small", 1), ("small", 2), ("other", 1), ("other", 2)]
 FAILED = ("other", 2)
+AT_ONCE = (f"small/seed-1/{BEGUN}", f"small/seed-2/{BEGUN}")  # each waits there for the other
 
 
 def site_with_mail() -> dict:
@@ -24,7 +25,7 @@ def site_with_mail() -> dict:
 
 
 @pytest.fixture(scope="module")
-def ran(project) -> ClusterProject:
+def ran(project, cluster) -> ClusterProject:
     """The chain after a call in which training `other` with seed 2 cannot save."""
     config = copy.deepcopy(CONFIG)
     for run in config["runs"].values():
@@ -34,23 +35,19 @@ def ran(project) -> ClusterProject:
     site = site_with_mail()
     site["train"]["gpu_model"] = "h100"
     project.site(**site)
-    with project.running("scores", "--retries", "0") as snakemake:
-        wait_for(lambda: project.jobs() or snakemake.poll() is not None, 120, "the first job is queued")
+    cluster.ask("scontrol", "update", "partitionname=any", "state=down")  # no job starts before the obstacle is there
+    with project.running("scores", "--retries", "0", halt_at=AT_ONCE) as snakemake:
+        wait_for(lambda: project.jobs() or snakemake.poll() is not None, "the first job is queued")
         obstacle = project.path("checkpoints/other/seed-2")
         obstacle.parent.mkdir(parents=True, exist_ok=True)
         obstacle.write_text("no folder can be made here")
-        wait_for(lambda: status_of_a_training(project) or snakemake.poll() is not None, 300, "status of a training")
-        assert snakemake.wait(400) == 1, project.printed()
+        cluster.ask("scontrol", "update", "partitionname=any", "state=up")
+        halted = [project.halted(training, snakemake) for training in AT_ONCE]
+        project.path("status.txt").write_text(project.status())
+        for process in halted:
+            go_on(process)
+        assert snakemake.wait(PATIENCE) == 1, project.printed()
     return project
-
-
-def status_of_a_training(project: ClusterProject) -> bool:
-    """Keep what the status says while a training is at work on the cluster; false while none is."""
-    if not any(job["JobState"] == "RUNNING" for job in project.jobs("train")):
-        return False
-    text = project.status()
-    project.path("status.txt").write_text(text)
-    return bool(re.search(r"^train .* running +SLURM \d+", text, re.M))
 
 
 def train_job(project: ClusterProject, run: str, seed: int) -> dict[str, str]:
@@ -119,7 +116,7 @@ def test_the_mail_that_was_asked_for_is_sent_and_no_other(ran, cluster):
         return sorted((mail[1], mail[2]) for mail in mails)
 
     with suppress(TimeoutError):
-        wait_for(lambda: told() == expected, 20, "all mail")
+        wait_for(lambda: told() == expected, "all mail")
     assert told() == expected
 
 

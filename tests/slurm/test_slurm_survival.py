@@ -5,8 +5,8 @@ All are the same training under different names, so that one of them, which nobo
 
 import csv
 import json
-import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,38 +16,30 @@ import pytest
 
 import tiny
 from chain import CONFIG
-from cluster import Cluster, wait_for
-from on_slurm import ClusterProject, copied, model_of
+from cluster import PATIENCE, Cluster, wait_for, waits
+from on_slurm import BEGUN, SAVED, ClusterProject, copied, go_on, model_of
 
 OUTAGE = 60.0  # seconds without slurmctld
+WALLTIME = 120  # seconds left to a training that has begun
 STEPS = 300
 
 
-def hang(cluster: Cluster, job: str, process: int) -> None:
-    """Stop a process where it stands, as a lost file system does, and let the job's walltime be over."""
-    os.kill(process, signal.SIGSTOP)
-    cluster.ask("scontrol", "update", f"jobid={job}", "endtime=now")
-
-
-def preempt(cluster: Cluster, job: str, process: int) -> None:
-    """A job of more priority takes all of the node; the training stands still until then, lest it end first."""
-    os.kill(process, signal.SIGSTOP)
+def preempt(cluster: Cluster, job: str) -> None:
+    """Queue a job of more priority that takes all of the training's node."""
     options = ("--partition=prio", "--nodelist=gpu2", "--nodes=1", "--gpus-per-node=a100:4", "--output=/dev/null")
-    cluster.ask("sbatch", *options, "--wrap", "sleep 5")
-    wait_for(lambda: cluster.job(job)["JobState"] != "RUNNING", 60, "the training preempted")
-    os.kill(process, signal.SIGCONT)  # SIGTERM has been waiting for it, as long as KillWait is not over
+    cluster.ask("sbatch", *options, "--wrap", "true")
 
 
-# What happens to each training once it has saved a checkpoint; the one of `walltime` ends by itself.
-DISTURBED: dict[str, Callable[[Cluster, str, int], Any] | None] = {
-    "walltime": None,
-    "hung": hang,
-    "signalled": lambda cluster, job, process: cluster.ask("scancel", "--signal=USR1", job),
-    "cancelled": lambda cluster, job, process: cluster.ask("scancel", job),
-    "requeued": lambda cluster, job, process: cluster.ask("scontrol", "requeue", job),
+# What happens to each training, which halts once it has saved a checkpoint, so that none ends before.
+DISTURBED: dict[str, Callable[[Cluster, str], Any]] = {
+    "hung": lambda cluster, job: cluster.ask("scontrol", "update", f"jobid={job}", "endtime=now"),
+    "signalled": lambda cluster, job: cluster.ask("scancel", "--signal=USR1", job),
+    "cancelled": lambda cluster, job: cluster.ask("scancel", job),
+    "requeued": lambda cluster, job: cluster.ask("scontrol", "requeue", job),
     "preempted": preempt,
-    "crashed": lambda cluster, job, process: cluster.crash_node("gpu3"),
+    "crashed": lambda cluster, job: cluster.crash_node("gpu3"),
 }
+STOP_BY_SIGNAL = ("signalled", "cancelled", "requeued", "preempted")
 NODES = {"preempted": "gpu2", "crashed": "gpu3", "undisturbed": "gpu4", "walltime": "gpu4"}
 # How the first attempt ended by its own account, and the states of all jobs by SLURM's with the times it started them.
 ENDS = {
@@ -67,14 +59,12 @@ def configuration(*names: str) -> dict[str, Any]:
     return {**CONFIG, "runs": {name: {**run, "checkpoints": {"every_steps": 10}} for name in names}}
 
 
-def attempts(project: ClusterProject, name: str) -> list[dict[str, Any]]:
-    """The attempts at a training that is not finished."""
-    found = list(project.path("checkpoints", name, "seed-1").glob("*/attempts.json"))
-    return json.loads(found[0].read_text()) if found else []
+def begun(name: str) -> str:
+    return f"{name}/seed-1/{BEGUN}"
 
 
-def has_saved(project: ClusterProject, name: str) -> bool:
-    return any(project.path("checkpoints", name, "seed-1").glob("*/checkpoint-*/complete.json"))
+def saved(name: str) -> str:
+    return f"{name}/seed-1/{SAVED}"
 
 
 def manifest(project: ClusterProject, name: str) -> dict[str, Any]:
@@ -90,7 +80,7 @@ def rows(project: ClusterProject, name: str) -> list[dict[str, str]]:
 def start_all(project: ClusterProject, names: list[str]) -> dict[str, str]:
     """Wait until all trainings are queued in a partition that is closed, send each to its node, and open it."""
     cluster = project.cluster
-    wait_for(lambda: len(project.jobs("train")) == len(names), 180, "all trainings queued")
+    wait_for(lambda: len(project.jobs("train")) == len(names), "all trainings queued")
     jobs = {name: project.jobs("train", f"_{name}_")[0]["JobId"] for name in names}
     for name, job in jobs.items():
         cluster.ask("scontrol", "update", f"jobid={job}", f"reqnodelist={NODES.get(name, 'gpu1')}")
@@ -98,56 +88,74 @@ def start_all(project: ClusterProject, names: list[str]) -> dict[str, str]:
     return jobs
 
 
-def disturb(project: ClusterProject, jobs: dict[str, str]) -> None:
-    """Do to each training what its name says, as soon as it has saved a checkpoint, and to none later for another."""
-    cluster, left, end = project.cluster, dict(DISTURBED), time.monotonic() + 300
-    with ThreadPoolExecutor(len(left)) as at_once:
-        done = []
-        while left and time.monotonic() < end:
-            for name, action in list(left.items()):
-                began = attempts(project, name)
-                if action is None and not began and cluster.job(jobs[name])["JobState"] == "RUNNING":
-                    cluster.ask("scontrol", "update", f"jobid={jobs[name]}", "endtime=now+10")
-                elif action is None and began:
-                    del left[name]
-                elif action and began and has_saved(project, name):
-                    done.append(at_once.submit(action, cluster, jobs[name], began[-1]["pid"]))
-                    del left[name]
-            time.sleep(0.2)
-    assert not left
-    for future in done:
-        future.result()
+def disturb(project: ClusterProject, snakemake: subprocess.Popen, name: str, job: str) -> None:
+    """Do to a training what its name says, once it has saved a checkpoint."""
+    process = project.halted(saved(name), snakemake)
+    DISTURBED[name](project.cluster, job)
+    if name in STOP_BY_SIGNAL:
+        wait_for(lambda: waits(process, signal.SIGTERM, signal.SIGUSR1), f"signal to {name}")
+        go_on(process)
+
+
+def end_walltime(project: ClusterProject, snakemake: subprocess.Popen, job: str) -> None:
+    """Let a training see the end of its walltime come.
+
+    It halts between step 1 and 2 for a third of that walltime, counts this as the time to save, and asks for twice as
+    much: more than is left.
+    """
+    process = project.halted(begun("walltime"), snakemake)
+    project.cluster.ask("scontrol", "update", f"jobid={job}", f"endtime=now+{WALLTIME}")
+    go_on(process)
+    process = project.halted(saved("walltime"), snakemake)
+    time.sleep(WALLTIME / 3)
+    go_on(process)
+
+
+def goes_on(project: ClusterProject, name: str) -> bool:
+    """Whether the attempt after the disturbed one has begun."""
+    done = project.path("results", name, "seed-1/manifest.json").exists()
+    return done or len(project.attempts(name, "seed-1")) > 1
 
 
 @pytest.fixture(scope="module")
 def survived(project, cluster) -> ClusterProject:
     """All trainings after a run with disturbances, and slurmctld away for a minute among them."""
-    names = [*DISTURBED, "undisturbed"]
+    names = [*ENDS, "undisturbed"]
     tiny.write_squad(project.path("given/train.json"), questions=60)
     project.configure(configuration(*names))
     project.site(train={"slurm_partition": "gpu", "threads": 1})
     cluster.ask("scontrol", "update", "partitionname=gpu", "state=down")
-    with project.running("models") as snakemake:
-        disturb(project, start_all(project, names))
+    halt_at = [begun("walltime"), *map(saved, names)]
+    with ThreadPoolExecutor(len(ENDS)) as at_once, project.running("models", halt_at=halt_at) as snakemake:
+        jobs = start_all(project, names)
+        done = [at_once.submit(disturb, project, snakemake, name, jobs[name]) for name in DISTURBED]
+        done.append(at_once.submit(end_walltime, project, snakemake, jobs["walltime"]))
+        for future in done:
+            future.result()
+        # a job that is submitted or starts in the outage fails; that of `crashed` waits for its node
+        others = [name for name in ENDS if name != "crashed"]
+        wait_for(lambda: all(goes_on(project, name) for name in others) or snakemake.poll() is not None, "all go on")
+        undisturbed = project.halted(saved("undisturbed"), snakemake)  # until now: its job ends in the outage or later
         cluster.stop_controller()
+        go_on(undisturbed)
         time.sleep(OUTAGE)
         cluster.start_controller()
         cluster.revive_node("gpu3")
-        assert snakemake.wait(400) == 0, project.printed()
+        assert snakemake.wait(PATIENCE) == 0, project.printed()
     return project
 
 
-@pytest.mark.parametrize("name", DISTURBED)
+@pytest.mark.parametrize("name", ENDS)
 def test_a_disturbed_training_ends_with_the_same_bytes(name, survived):
     assert model_of(survived, name, "seed-1") == model_of(survived, "undisturbed", "seed-1")
 
 
-@pytest.mark.parametrize("name", DISTURBED)
+@pytest.mark.parametrize("name", ENDS)
 def test_its_history_has_every_step_once(name, survived):
     assert rows(survived, name) == rows(survived, "undisturbed")
 
 
-@pytest.mark.parametrize("name", DISTURBED)
+@pytest.mark.parametrize("name", ENDS)
 def test_its_first_attempt_ended_as_it_should_and_the_next_went_on_from_there(name, survived):
     first, second, *_ = manifest(survived, name)["attempts"]
     assert first["outcome"] == ENDS[name][0]
@@ -156,7 +164,7 @@ def test_its_first_attempt_ended_as_it_should_and_the_next_went_on_from_there(na
         assert second["resumed_at_step"] == first["step"]
 
 
-@pytest.mark.parametrize("name", DISTURBED)
+@pytest.mark.parametrize("name", ENDS)
 def test_slurm_saw_the_jobs_end_so(name, survived):
     seen = [(job["JobState"], job["Restarts"]) for job in survived.jobs("train", f"_{name}_")]
     assert seen == ENDS[name][1]
@@ -180,18 +188,17 @@ def orphaned(survived, cluster, tmp_path_factory) -> ClusterProject:
     project.configure(configuration("ended", "running", "undisturbed"))
     project.site(train={"slurm_partition": "gpu", "threads": 1})
     names = ("ended", "running")
-    with project.running("models") as snakemake:
-        wait_for(lambda: all(has_saved(project, name) for name in names), 180, "both trainings at work")
+    with project.running("models", halt_at=[saved(name) for name in names]) as snakemake:
+        ended, running = (project.halted(saved(name), snakemake) for name in names)
         snakemake.kill()
         snakemake.wait()
-    process = attempts(project, "running")[-1]["pid"]
-    os.kill(process, signal.SIGSTOP)
-    cluster.ended(project.jobs("train", "_ended_")[0]["JobId"], 180)
+    go_on(ended)
+    cluster.ended(project.jobs("train", "_ended_")[0]["JobId"])
     assert project.snakemake("--unlock").returncode == 0
     with project.running("models") as snakemake:
-        wait_for(lambda: "waiting for" in project.printed(), 60, "the next call waits")
-        os.kill(process, signal.SIGCONT)
-        assert snakemake.wait(300) == 0, project.printed()
+        wait_for(lambda: "waiting for" in project.printed() or snakemake.poll() is not None, "the next call waits")
+        go_on(running)
+        assert snakemake.wait(PATIENCE) == 0, project.printed()
     return project
 
 
