@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from qa.common.errors import InputError, some
-from qa.common.files import digest_of_json, read_json, readable_seconds, sha256_of_folder, write_json, written_aside
+from qa.common.files import digest_of_json, read_json, sha256_of_folder, write_json, written_aside
 from qa.metrics import squad
 from qa.model import devices
 from qa.training import manifest
@@ -72,8 +72,7 @@ def test_digests_do_not_depend_on_the_order_of_keys_and_leave_hidden_files_out(t
     assert sha256_of_folder(tmp_path) == {"b": empty, "sub/a": empty}
 
 
-def test_durations_and_lists_read_well():
-    assert [readable_seconds(x) for x in (45, 200, 7500, float("inf"))] == ["45 s", "3 min 20 s", "2 h 5 min", "?"]
+def test_lists_read_well():
     assert some([1, 2, 3], 2) == "1, 2 and 1 more" and some([1]) == "1"
 
 

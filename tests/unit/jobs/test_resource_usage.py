@@ -182,8 +182,8 @@ def test_the_closing_message_has_a_line_for_each_rule_that_asked(known):
     told = [line for line in resource_usage.closing_message().splitlines() if line]
     assert len(told) == 3
     assert told[2].split("  ")[0] == "train"
-    for part in ("1 min 40 s", "30 min 0 s", "1 h 0 min", "4.0 GiB", "7.8 GiB", "mem_mb: 5120, runtime: 60m"):
-        assert part in told[2]
+    expected = ("1 minute and 40 seconds", "30 minutes", "1 hour", "4 GiB", "7.81 GiB", "mem_mb: 5120, runtime: 60m")
+    assert all(part in told[2] for part in expected)
 
 
 def test_where_nothing_was_asked_there_is_no_message():

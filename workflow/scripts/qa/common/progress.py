@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from qa.common.files import readable_seconds
+from qa.common.text import readable_seconds
 
 EVERY = 5.0  # seconds between two lines; what takes less stays silent
 LINE = re.compile(

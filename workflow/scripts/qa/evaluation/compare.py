@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from qa.common.files import written_aside
+from qa.common.text import text_table
 from qa.data import read_records
 from qa.evaluation import score
 from qa.metrics import squad, statistics
@@ -143,4 +144,4 @@ def closing_message(comparison_file: str | Path) -> str:
         names = (row["run"], row["decoding"], against, row["dataset"], row["split"])
         lines.append((*names, change, f"{low} to {high}", f"{float(row['f1_p_holm']):.4f}"))
     head = f"Differences in F1 in percentage points ({comparison_file}, written {score.written_at(comparison_file)}):"
-    return f"{head}\n\n{score.aligned(lines)}\n\n"
+    return f"{head}\n\n{text_table(lines)}\n\n"

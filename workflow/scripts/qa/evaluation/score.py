@@ -2,12 +2,12 @@
 
 import math
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from qa.common.errors import InputError
 from qa.common.files import read_json, write_json, written_aside
+from qa.common.text import text_table
 from qa.data.read_records import titles_and_golds
 
 NESTED = ("intervals", "interval")  # of metrics.json: one variant's, and no mean over variants is the mean's
@@ -133,14 +133,7 @@ def as_text(summary_file: str | Path) -> str:
     for row in rows:
         values = [_with_deviation(row[name], row[name.replace("_mean", "_std")]) for name in HEADLINE]
         lines.append([*(row[key] for key in KEYS), row["seeds"], *values])
-    return aligned(lines)
-
-
-def aligned(lines: Sequence[Sequence[str]]) -> str:
-    """Lines of cells as text, each column as wide as its widest cell."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    padded = ([cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines)
-    return "\n".join("  ".join(line).rstrip() for line in padded)
+    return text_table(lines)
 
 
 def closing_message(summary_file: str | Path, comparison: str = "") -> str:

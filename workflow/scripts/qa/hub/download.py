@@ -20,7 +20,8 @@ from yaml import YAMLError
 
 from qa.common.errors import InputError, some
 from qa.common.files import read_json, remove, sha256_of_file, write_json, written_aside
-from qa.hub.repository import WAITS, Repository, card_terms, part_of, readable_bytes
+from qa.common.text import readable_bytes
+from qa.hub.repository import WAITS, Repository, card_terms, part_of
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 VOCABULARIES = {

@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 
 from qa.common.errors import InputError, first_line, some
 from qa.common.files import read_json, sha256_of_file, write_json
-from qa.hub.repository import WAITS, Repository, endpoint, readable_bytes
+from qa.common.text import readable_bytes, text_table
+from qa.hub.repository import WAITS, Repository, endpoint
 
 LEFT_OUT = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".py")  # pickles and code are never part of a package
 
@@ -41,10 +42,9 @@ def plan(package: str | Path, repo: str, private: bool, target: str | Path) -> d
 def told(planned: dict[str, Any]) -> str:
     """A plan for people: where to, then a line a file."""
     sizes = {name: entry["size"] for name, entry in planned["files"].items()}
-    width = max(map(len, sizes), default=0)
-    lines = [f"  {name:{width}}  {readable_bytes(size)}" for name, size in sizes.items()]
+    listed = text_table([("", name, readable_bytes(size)) for name, size in sizes.items()])
     seen = "private" if planned["private"] else "public"
-    return "\n".join([f"{planned['repo']} ({seen}), {readable_bytes(sum(sizes.values()))}:", *lines])
+    return f"{planned['repo']} ({seen}), {readable_bytes(sum(sizes.values()))}:\n{listed}"
 
 
 def publish(package: str | Path, plan_file: str | Path, target: str | Path, waits: tuple = WAITS) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 from qa.common.errors import InputError, first_line
 from qa.common.files import sha256_of_file
 from qa.common.progress import Progress
+from qa.common.text import readable_bytes
 
 WAITS = (1.0, 2.0, 4.0, 8.0)
 """Seconds before the second attempt, the third, …: there is one attempt more than there are waits."""
@@ -249,13 +250,6 @@ def git_sha1_of_file(path: Path) -> str:
 def part_of(place: Path) -> Path:
     """Where the bytes of a file stay until it is complete."""
     return place.with_name(place.name + ".part")
-
-
-def readable_bytes(size: int) -> str:
-    """A size as people write it: `412 bytes`, `1.3 MiB`, `2.1 GiB`."""
-    if size < 2**20:
-        return f"{size:,} bytes"
-    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
 
 
 def endpoint() -> str:

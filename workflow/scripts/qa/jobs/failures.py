@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from qa.common.files import readable_seconds
+from qa.common.text import readable_seconds
 from qa.jobs import job_records, slurm_accounting
 from qa.jobs.job_records import Record
 

@@ -7,13 +7,14 @@ import csv
 import logging
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from qa.common.files import read_json, readable_seconds, written_aside
+from qa.common.files import read_json, written_aside
+from qa.common.text import readable_bytes, readable_seconds, text_table
 from qa.jobs import job_records, slurm_accounting
 from qa.jobs.job_records import Record
 
@@ -197,52 +198,47 @@ def write(target: str | Path = TABLE, expected: Iterable[dict[str, str]] | None 
     return rows
 
 
-def closing_message(table: str | Path = TABLE) -> str:
-    """Asked against used for the terminal, a line a rule that asked for time or memory; empty where none did."""
-    if not Path(table).exists():
+def closing_message(table_file: str | Path = TABLE) -> str:
+    """Time and memory used and requested, a line a rule that requested any; empty where none did."""
+    if not Path(table_file).exists():
         return ""
-    with open(table, newline="", encoding="utf-8") as stream:
+    with open(table_file, newline="", encoding="utf-8") as stream:
         rows = [row for row in csv.DictReader(stream) if row["asked_seconds"] or row["asked_memory_mib"]]
     if not rows:
         return ""
-    lines = [("rule", "jobs", "attempts", "waited", "longest", "of asked", "memory", "of asked", "next time")]
-    lines += [
-        _line([row for row in rows if row["rule"] == rule]) for rule in dict.fromkeys(row["rule"] for row in rows)
-    ]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    return "\n".join(["", f"What the jobs used of what they had asked for ({table}):", "", *text, ""])
+    heading = ("rule", "jobs", "attempts", "waited", "longest", "of requested", "memory", "of requested", "next time")
+    rules = dict.fromkeys(row["rule"] for row in rows)
+    table = text_table([heading, *(_cells_of_rule([row for row in rows if row["rule"] == rule]) for rule in rules)])
+    return f"\nTime and memory that the jobs used, of what they had requested ({table_file}):\n\n{table}\n"
 
 
-def _line(rows: list[dict[str, str]]) -> tuple[str, ...]:
-    """One rule's line: the longest wait and attempt, the highest peak, the largest requests."""
-
-    def most(column: str) -> float | None:
-        return max((float(row[column]) for row in rows if row[column]), default=None)
-
-    def told(column: str, form: Any) -> str:
-        value = most(column)
-        return "-" if value is None else form(value)
-
-    def gib(mebibytes: float) -> str:
-        return f"{mebibytes / 1024:.1f} GiB"
-
-    row = rows[0]
-    wishes = {
-        "mem_mb": row["next_mem_mb"],
-        "runtime": row["next_runtime_minutes"] and f"{row['next_runtime_minutes']}m",
+def _cells_of_rule(rows: list[dict[str, str]]) -> tuple[str, ...]:
+    """One rule's row: the longest wait and attempt, the highest peak, the largest requests."""
+    first = rows[0]
+    requests = {
+        "mem_mb": first["next_mem_mb"],
+        "runtime": first["next_runtime_minutes"] and f"{first['next_runtime_minutes']}m",
     }
     return (
-        row["rule"],
+        first["rule"],
         str(sum(row["attempt"] == "1" for row in rows)),
         str(len(rows)),
-        told("wait_seconds", readable_seconds),
-        told("elapsed_seconds", readable_seconds),
-        told("asked_seconds", readable_seconds),
-        told("peak_memory_mib", gib),
-        told("asked_memory_mib", gib),
-        ", ".join(f"{name}: {value}" for name, value in wishes.items() if value),
+        _largest(rows, "wait_seconds", readable_seconds),
+        _largest(rows, "elapsed_seconds", readable_seconds),
+        _largest(rows, "asked_seconds", readable_seconds),
+        _largest(rows, "peak_memory_mib", _readable_mebibytes),
+        _largest(rows, "asked_memory_mib", _readable_mebibytes),
+        ", ".join(f"{name}: {value}" for name, value in requests.items() if value),
     )
+
+
+def _largest(rows: list[dict[str, str]], column: str, readable: Callable[[float], str]) -> str:
+    values = [float(row[column]) for row in rows if row[column]]
+    return readable(max(values)) if values else "-"
+
+
+def _readable_mebibytes(mebibytes: float) -> str:
+    return readable_bytes(mebibytes * 2**20)
 
 
 def main() -> int:

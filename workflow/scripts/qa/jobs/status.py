@@ -21,14 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from qa.common import progress
-from qa.common.files import readable_seconds
 from qa.common.progress import Told
+from qa.common.text import readable_seconds, text_table
 from qa.jobs import job_records, slurm, slurm_accounting
 from qa.jobs.failures import last_lines, printable, telling_lines
 from qa.jobs.job_records import Record
 from qa.jobs.slurm_accounting import Start
 
-WIDTH = 120  # characters of a line
 SQUEUE = f"{slurm_accounting.SQUEUE}|%r|%Z|%k"  # and reason, working directory, comment
 QUEUES = (Path("logs/slurm"), Path(".snakemake/slurm_logs"))  # where the executor keeps SLURM's logs
 WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD"}
@@ -218,7 +217,7 @@ def as_text(found: list[Job], hindrance: str = "", everything: bool = False) -> 
         lines.append(f"and {left} more that failed: --all lists them")
     if groups["completed"] and not everything:
         lines += ["", *_aligned(_summary(groups["completed"]))]
-    return "\n".join(_cut(printable(line)) for line in lines)
+    return "\n".join(map(printable, lines))
 
 
 def _cells(job: Job) -> tuple[str, ...]:
@@ -260,20 +259,7 @@ def _summary(completed: list[Job]) -> list[tuple[str, ...]]:
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
-    """Rows as lines of equal columns; the widest columns lose their cells' ends until a line fits WIDTH."""
-    rows = [tuple(map(printable, row)) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    while sum(widths) + 2 * (len(widths) - 1) > WIDTH:
-        widths[widths.index(max(widths))] -= 1
-    lines = []
-    for row in rows:
-        cells = (_cut(cell, width).ljust(width) for cell, width in zip(row, widths, strict=True))
-        lines.append("  ".join(cells).rstrip())
-    return lines
-
-
-def _cut(text: str, width: int = WIDTH) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
+    return text_table([tuple(map(printable, row)) for row in rows]).splitlines()
 
 
 def as_json(found: Iterable[Job], hindrance: str = "") -> str:

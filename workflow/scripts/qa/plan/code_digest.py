@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 LIBRARY = Path(__file__).parents[1]
-TELLING = frozenset({"common.progress"})  # modules that only tell how far a stage is, and change no result
+TELLING = frozenset({"common.progress", "common.text"})  # modules for messages, which change no result
 
 
 @cache

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from qa.common.errors import InputError, some
-from qa.common.files import readable_seconds, sha256_of_file
+from qa.common.files import sha256_of_file
+from qa.common.text import readable_seconds
 
 SKEW = 300.0  # seconds by which the clocks of a file server and of this machine may differ
 HASHED = 64_000_000  # bytes that are hashed within a tenth of a second

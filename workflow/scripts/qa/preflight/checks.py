@@ -18,9 +18,10 @@ from packaging.requirements import Requirement
 
 from qa.common.errors import InputError, some
 from qa.common.files import read_json, sha256_of_file, write_json
+from qa.common.text import readable_bytes
 from qa.config.settings import listed
 from qa.hub.download import INDEX, matching_files, model_files
-from qa.hub.repository import Repository, readable_bytes
+from qa.hub.repository import Repository
 from qa.preflight.findings import PROBLEM, Finding, at_once, collected, problem, right, warning
 from qa.preflight.slurm_requests import Request, check_requests
 from qa.training import trackers

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from qa.common.files import readable_seconds, written_aside
+from qa.common.files import written_aside
+from qa.common.text import readable_seconds
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -18,7 +18,8 @@ from typing import Any
 
 from qa.common import checksums
 from qa.common.errors import InputError
-from qa.common.files import digest_of_json, read_json, readable_seconds, remove, write_json, written_aside
+from qa.common.files import digest_of_json, read_json, remove, write_json, written_aside
+from qa.common.text import readable_seconds
 from qa.jobs import slurm
 
 COMPLETE = "complete.json"
