@@ -12,9 +12,6 @@ from pathlib import Path
 import pytest
 
 from qa.common import checksums
-from qa.common.errors import InputError
-from qa.common.parquet import opened
-from qa.model.spans import Spans
 from shortages import ANSWERED, copied, hashes
 
 RUN = "results/pupil/seed-1"
@@ -99,40 +96,6 @@ def test_preflight_names_a_damaged_download_before_anything_is_queued(name, ever
     done = project.snakemake(f"{RUN}/model")
     assert done.returncode == 1 and "nothing was queued" in done.stdout
     assert f"{name} is not what was downloaded" in done.stdout and "remove resources/models/bytes" in done.stdout
-
-
-def test_without_its_seal_parquet_still_tells_flipped_bits_of_its_pages(every_stage, tmp_path):
-    """Beside the pages there is the footer, where a flipped bit may change what only describes the data."""
-    readers = {
-        f"{RUN}/mills/validation/spans.parquet": lambda path: vars(Spans.read(path)),
-        "results/questions/mills/train.parquet": whole_table,
-        f"{ANSWERED}/nbest.parquet": whole_table,
-        "results/targets/mills/*/*/*.parquet": whole_table,
-    }
-    silent, tried = [], 0
-    for pattern, read in readers.items():
-        original = next(every_stage.folder.glob(pattern)).read_bytes()
-        path = tmp_path / "x.parquet"
-        path.write_bytes(original)
-        wanted = str(read(path))
-        footer = len(original) - 8 - int.from_bytes(original[-8:-4], "little")
-        for place in random.Random(pattern).sample(range(footer * 8), 150):
-            content = bytearray(original)
-            content[place // 8] ^= 1 << place % 8
-            path.write_bytes(content)
-            tried += 1
-            try:
-                if str(read(path)) != wanted:
-                    silent.append((pattern, place))
-            except InputError as error:
-                assert "x.parquet" in str(error)
-    print(f"{tried} bits flipped in pages, {len(silent)} of them unnoticed: {silent}")
-    assert not silent
-
-
-def whole_table(path: Path) -> list:
-    with opened(path) as file:
-        return file.read().to_pylist()
 
 
 def test_damage_of_what_no_stage_reads_is_told_when_asked_for(every_stage, tmp_path):

@@ -100,7 +100,7 @@ def test_each_row_by_hand(tmp_path):
         ("made up", "", "1412", *place["1412"], 0.5, 1.0, 0.5, 0.0),
         ("nothing", "", "", -1, -1, 1.0, -3.0, 1.0, 0.0),
     ]
-    table = parquet.read_table(tmp_path / "errors.parquet", page_checksum_verification=True)
+    table = parquet.read_table(tmp_path / "errors.parquet")
     rows = table.to_pylist()
     names = ("id", "title", "answer", "start", "stop", "probability", "null_score", "null_probability", "f1")
     for row, values in zip(rows, expected, strict=True):

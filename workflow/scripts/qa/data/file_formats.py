@@ -206,7 +206,7 @@ def _parquet_rows(table: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     import pyarrow as pa
     import pyarrow.parquet as parquet
 
-    with parquet.ParquetFile(table, read_dictionary=["context"], page_checksum_verification=True) as file:
+    with parquet.ParquetFile(table, read_dictionary=["context"]) as file:
         names = file.schema_arrow.names
         _check_columns(names)
         number = 0

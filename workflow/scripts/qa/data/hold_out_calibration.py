@@ -57,7 +57,7 @@ def divide(records_file: str | Path, share: float, kept: str | Path, held: str |
             f"{numbers[0]:,} for training and {numbers[1]:,} for calibration; change hold_out, or give more data"
         )
     with opened(records_file) as file, written_aside(kept) as one, written_aside(held) as other:
-        options = {"schema": file.schema_arrow, "compression": "zstd", "write_page_checksum": True}
+        options = {"schema": file.schema_arrow, "compression": "zstd"}
         with parquet.ParquetWriter(one, **options) as trains, parquet.ParquetWriter(other, **options) as calibrates:
             first, progress = 0, Progress("hold out", len(chosen), "questions")
             for batch in file.iter_batches(BATCH):

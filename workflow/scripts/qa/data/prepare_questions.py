@@ -65,8 +65,7 @@ def convert(paths: Iterable[str | Path], target: str | Path, misaligned: str = "
     import pyarrow.parquet as parquet
 
     tally, seen, faults = Tally(), {}, []
-    options = {"compression": "zstd", "write_page_checksum": True}
-    with written_aside(target) as aside, parquet.ParquetWriter(aside, _schema(), **options) as writer:
+    with written_aside(target) as aside, parquet.ParquetWriter(aside, _schema(), compression="zstd") as writer:
         batch: list[Record] = []
         characters = 0
         for path in paths:

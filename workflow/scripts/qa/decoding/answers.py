@@ -132,7 +132,7 @@ def write_answers(
     answers: dict[str, str] = {}
     first, progress = 0, Progress("answer", len(candidates.null_score), "questions")
     schema = nbest_table(candidates, decision, 0, [], []).schema
-    options = {"compression": "snappy", "use_dictionary": False, "write_page_checksum": True}
+    options = {"compression": "snappy", "use_dictionary": False}
     with (
         written_aside(outputs["nbest"]) as aside,
         parquet.ParquetWriter(aside, schema, **options) as file,
@@ -179,7 +179,7 @@ def read_nbest(nbest_file: str | Path) -> Listed:
     import pyarrow.parquet as parquet
 
     try:
-        with parquet.ParquetFile(nbest_file, page_checksum_verification=True) as file:
+        with parquet.ParquetFile(nbest_file) as file:
             best: dict[str, str] = {}
             sizes, columns = [np.zeros(1, np.int64)], {name: [np.zeros(0)] for name in NUMBERS}
             names = [f"candidates.list.element.{name}" for name in ("text", *NUMBERS[:2])]

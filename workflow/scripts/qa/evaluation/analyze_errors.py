@@ -91,7 +91,7 @@ def write_mistakes(
     seen, progress = 0, Progress("analyze_errors", len(answers), "questions")
     with (
         written_aside(target) as aside,
-        parquet.ParquetWriter(aside, schema, compression="zstd", write_page_checksum=True) as file,
+        parquet.ParquetWriter(aside, schema, compression="zstd") as file,
     ):
         for records in _records(records_file):
             listed = list(islice(lists, len(records)))
@@ -169,7 +169,7 @@ def _lists(nbest_file: str | Path) -> Iterator[Listed]:
     import pyarrow.parquet as parquet
 
     try:
-        with parquet.ParquetFile(nbest_file, page_checksum_verification=True) as file:
+        with parquet.ParquetFile(nbest_file) as file:
             for batch in file.iter_batches(BATCH, columns=["id", "null_score", "null_probability", "candidates"]):
                 listed = batch.column("candidates")
                 texts, starts, chances = (

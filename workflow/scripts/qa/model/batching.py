@@ -78,7 +78,7 @@ def read_targets(files: list[str], windows: int) -> dict[str, np.ndarray]:
     import pyarrow.parquet as parquet
 
     try:
-        tables = [parquet.read_table(file, page_checksum_verification=True) for file in files]
+        tables = [parquet.read_table(file) for file in files]
         table = pa.concat_tables(tables).select(SOFT_TARGETS)
     except (OSError, KeyError, pa.ArrowInvalid) as error:
         raise broken(" ".join(files), "soft targets", error) from None

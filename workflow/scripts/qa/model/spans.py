@@ -61,7 +61,7 @@ class Spans:
             values = getattr(self, part.name)
             flat = pa.array(values.reshape(-1))
             columns[part.name] = flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, self.candidates)
-        parquet.write_table(pa.table(columns), path, compression="zstd", write_page_checksum=True)
+        parquet.write_table(pa.table(columns), path, compression="zstd")
 
     @classmethod
     def read(cls, path: str | Path) -> "Spans":
@@ -71,7 +71,7 @@ class Spans:
 
         try:
             arrays = {}
-            with parquet.ParquetFile(path, page_checksum_verification=True) as file:
+            with parquet.ParquetFile(path) as file:
                 for part in fields(cls):  # one by one, since reading takes twice what a column does
                     column = file.read([part.name]).column(part.name)
                     chunks = [c.flatten() if pa.types.is_fixed_size_list(c.type) else c for c in column.chunks]

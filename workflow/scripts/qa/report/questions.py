@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from qa.common.errors import InputError, broken
+from qa.common.errors import InputError
 from qa.common.parquet import opened
 from qa.evaluation import analyze_errors, slices
 from qa.report import page
@@ -212,15 +212,12 @@ def _nbest(answers: Answers, asked: Asked) -> dict[str, np.ndarray]:
     file = answers.folder / "nbest.parquet"
     names = ("start", "stop", "probability")
     columns = ["id", "null_probability", *(f"candidates.list.element.{name}" for name in names)]
-    try:
-        with opened(file, "n-best lists") as lists:
-            table = lists.read(columns)
+    with opened(file, "n-best lists") as lists:
+        table = lists.read(columns)
         listed = pa.concat_arrays(table.column("candidates").chunks)
         found = {name: listed.values.field(name).to_numpy() for name in names}
         found["bounds"] = listed.offsets.to_numpy().astype(np.int64)
         found["null_probability"] = table.column("null_probability").to_numpy()
-    except (OSError, KeyError, pa.ArrowInvalid) as error:
-        raise broken(file, "n-best lists", error) from None
     if table.column("id").to_pylist() != asked.ids:
         raise _other(file, answers)
     return found

@@ -41,7 +41,7 @@ def write_targets(
         name: pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), PLACES) for name, values in targets.items()
     }
     with written_aside(target) as aside:
-        parquet.write_table(pa.table(arrays), aside, compression="zstd", write_page_checksum=True)
+        parquet.write_table(pa.table(arrays), aside, compression="zstd")
     silent = targets["start_weights"][:, 0].mean()
     log.info(f"soft targets of {table.num_rows:,} windows; no answer weighs {silent:.2f} in the mean")
 
