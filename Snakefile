@@ -32,6 +32,7 @@ include: "workflow/rules/report.smk"
 
 
 if workflow.is_main_process:
+    failure_handler = failures.listen(logger)
     checked(timestamps.check, timestamps.stamped(OWN_FILES, [*every_model(), *every_answer()]))
     logger.info(sweeps.told(CONFIG["sweeps"], settings.trainings(CONFIG), sum(map(os.path.exists, every_model()))))
 
@@ -100,4 +101,4 @@ onerror:
     from hooks import leftover_jobs
 
     leftover_jobs.after_jobs(workflow)
-    print(failures.report(log))
+    print(failure_handler.summary(workflow.scheduler.failed))

@@ -1,69 +1,52 @@
-"""What is told of failed jobs, from Snakemake's logs as they were written by real runs, locally and on SLURM."""
+"""The summary of failed jobs, from Snakemake's events as real runs send them, locally and on SLURM."""
 
+import logging
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from snakemake_interface_logger_plugins.common import LogEvent
 
 from qa.common.files import write_json
-from qa.jobs import failures, job_records, slurm_accounting
+from qa.jobs import advice, failures, job_records, slurm_accounting
+from qa.jobs.failures import FailureHandler
 from qa.jobs.job_records import Record
 from qa.jobs.slurm_accounting import Start
 
-LOCAL = """\
-[Sun Nov 22 22:05:38 2026]
-Finished jobid: 5 (Rule: tokenize_and_label)
-RuleException:
-CalledProcessError in file "/project/workflow/rules/train.smk", line 45:
-Command 'set -euo pipefail;  /venv/bin/python3 tmp.train.py' died with <Signals.SIGKILL: 9>.
-[Sun Nov 22 22:05:42 2026]
-Error in rule train:
-    message: None
-    jobid: 3
-    input: resources/models/two, results/windows/mills/extra/two-eb683d43
-    output: results/other/seed-1/model, results/other/seed-1/training.csv, results/other/seed-1/manifest.json
-    log: logs/train/other/seed-1.log (check log file(s) for error details)
-Logfile logs/train/other/seed-1.log not found.
-"""
-CLUSTER = """\
-[Sun Nov 22 22:23:05 2026]
-Error in rule train:
-    message: SLURM-job '{job}' failed, SLURM status is: '{state}'. Detailed failure reason unavailable (status command \
-is not 'sacct').For further error details see the cluster/cloud log and the log files of the involved rule(s).
-    jobid: 3
-    input: resources/models/two, results/windows/mills/extra/two-eb683d43
-    output: results/other/seed-1/model, results/other/seed-1/training.csv, results/other/seed-1/manifest.json
-    log: logs/train/other/seed-1.log, {folder}/logs/slurm/rule_train/other_seed-1/{job}.log (check log file(s) for \
-error details)
-    external_jobid: {job}
-Trying to restart job 3.
-"""
-GROUP = """\
-[Sun Nov 22 22:27:49 2026]
-    message: Error in group chain
-    log: {folder}/logs/slurm/group_chain_predict_train/20.log (check log file(s) for error details)
-    jobs:
-        rule train:
-            jobid: 12
-            output: results/small/seed-1/model, results/small/seed-1/training.csv, results/small/seed-1/manifest.json
-            log: logs/train/small/seed-1.log (check log file(s) for error details)
-        rule predict:
-            jobid: 11
-            output: results/small/seed-1/mills/validation/spans.parquet
-            log: logs/predict/small/seed-1/mills/validation.log (check log file(s) for error details)
-    [Sun Nov 22 22:27:49 2026]
-    Error in rule predict:
-        message: None
-        jobid: 11
-        output: results/small/seed-1/mills/validation/spans.parquet
-        log: logs/predict/small/seed-1/mills/validation.log (check log file(s) for error details)
-Removing output files of failed job train since they might be corrupted:
-"""
-FINISHED = "[Sun Nov 22 22:25:42 2026]\nFinished jobid: 3 (Rule: train)\n"
-NAME = "2026-11-22T220000.868950.snakemake.log"
-BEGAN = datetime(2026, 11, 22, 22, 0, 0, 868950).astimezone(UTC)
+LOG = "logs/train/other/seed-1.log"
+BEGAN = datetime(2026, 11, 22, 22, 0, 0, 868950, UTC)
+GROUPED = (
+    ("train", 12, "logs/train/small/seed-1.log"),
+    ("predict", 11, "logs/predict/small/seed-1/mills/validation.log"),
+)
+
+
+def job_error(rule="train", jobid=3, logs=(LOG,), message=None, indent=False, **aux):
+    """Snakemake's event for a job that failed."""
+    event = {"event": LogEvent.JOB_ERROR, "rule_name": rule, "jobid": jobid, "rule_msg": message, "log": [*logs]}
+    return {**event, "aux": aux, "indent": indent}
+
+
+def on_slurm(job=14, state="TIMEOUT"):
+    """The same for a job that SLURM ended."""
+    message = f"SLURM-job '{job}' failed, SLURM status is: '{state}'. Detailed failure reason unavailable (status "
+    message += "command is not 'sacct').For further error details see the cluster/cloud log and the log files of the "
+    slurm_log = str(Path.cwd() / f"logs/slurm/rule_train/other_seed-1/{job}.log")
+    return job_error(logs=(LOG, slurm_log), message=f"{message}involved rule(s).", external_jobid=job)
+
+
+def group_error():
+    """Snakemake's events for a group of jobs that failed."""
+    jobs = [{"rule_name": rule, "jobid": jobid, "log": [log]} for rule, jobid, log in GROUPED]
+    slurm_log = str(Path.cwd() / "logs/slurm/group_chain_predict_train/20.log")
+    event = {"event": LogEvent.GROUP_ERROR, "groupid": "chain", "aux_logs": [slurm_log], "job_error_info": jobs}
+    return [{**event, "external_jobid": 20}, *(job_error(rule, n, [log], indent=True) for rule, n, log in GROUPED)]
+
+
+FINISHED = {"event": LogEvent.JOB_FINISHED, "job_id": 3}
 
 
 @pytest.fixture(autouse=True)
@@ -77,13 +60,12 @@ def known(tmp_path, monkeypatch):
     return starts
 
 
-def told(text):
-    Path(NAME).write_text(text.replace("{folder}", str(Path.cwd())))
-    return failures.report([NAME])
-
-
-def cluster(job=14, state="TIMEOUT"):
-    return CLUSTER.replace("{job}", str(job)).replace("{state}", state)
+def told(*events, failed=()):
+    handler = FailureHandler()
+    handler.began = BEGAN
+    for event in events:
+        handler.emit(logging.makeLogRecord(event))
+    return handler.summary(failed)
 
 
 def record(rule="train", names=("other", "seed-1"), job="14", state="running", after=10.0, seconds=60.0):
@@ -108,7 +90,7 @@ def test_rule_run_seed_job_state_and_the_logs_last_lines_are_told(known):
     log = record()
     log.write_text("".join(f"line {number}\n" for number in range(30)))
     known["14"] = [start("TIMEOUT")]
-    text = told(cluster())
+    text = told(on_slurm())
     assert "1 job failed:" in text
     assert "train other, seed-1: TIMEOUT, SLURM job 14 on gpu1, after 59 minutes and 50 seconds of 1 hour" in text
     assert "log: logs/train/other/seed-1.log" in text
@@ -118,7 +100,7 @@ def test_rule_run_seed_job_state_and_the_logs_last_lines_are_told(known):
 
 
 def test_a_job_that_finished_in_a_later_attempt_has_not_failed():
-    text = told(cluster() + FINISHED)
+    text = told(on_slurm(), FINISHED)
     assert "failed" not in text and "give the same command again" in text
 
 
@@ -126,7 +108,7 @@ def test_of_several_attempts_the_last_is_told_once(known):
     record(job="11", after=10)
     record(job="14", after=4000)
     known["11"], known["14"] = [start("TIMEOUT")], [start("OUT_OF_MEMORY", 3990, 5000)]
-    text = told(cluster(11) + cluster(14, "OUT_OF_MEMORY"))
+    text = told(on_slurm(11), on_slurm(14, "OUT_OF_MEMORY"))
     assert "1 job failed:" in text and "OUT_OF_MEMORY, SLURM job 14" in text and "job 11" not in text
     assert "ask for more `mem_mb` than 8,000 MiB" in text
 
@@ -135,7 +117,7 @@ def test_a_failure_told_once_more_at_the_end_keeps_slurms_log(known):
     slurm_log = Path("logs/slurm/rule_train/other_seed-1/14.log")
     slurm_log.parent.mkdir(parents=True)
     slurm_log.write_text("why\n")
-    text = told(cluster(state="NODE_FAIL") + "Exiting because a job execution failed.\n" + LOCAL)
+    text = told(on_slurm(state="NODE_FAIL"), job_error())
     assert "1 job failed:" in text and "train other, seed-1: NODE_FAIL, SLURM job 14" in text and "| why" in text
 
 
@@ -146,20 +128,20 @@ def test_a_job_that_died_before_its_stage_began_is_told_by_slurms_log(known):
     slurm_log.parent.mkdir(parents=True)
     slurm_log.write_text("ModuleNotFoundError: No module named 'qa'\n")
     known["14"] = [start("FAILED")]
-    text = told(cluster(state="FAILED"))
+    text = told(on_slurm(state="FAILED"))
     assert "train other, seed-1: FAILED, SLURM job 14" in text
     assert f"log: {slurm_log}\n      | ModuleNotFoundError: No module named 'qa'" in text and "of yesterday" not in text
 
 
 def test_where_slurm_has_forgotten_the_job_snakemakes_word_is_told():
     record()
-    assert "train other, seed-1: NODE_FAIL, SLURM job 14" in told(cluster(state="NODE_FAIL"))
+    assert "train other, seed-1: NODE_FAIL, SLURM job 14" in told(on_slurm(state="NODE_FAIL"))
 
 
 def test_a_training_that_stopped_itself_is_not_called_a_failure_of_slurm(known):
     record(state="interrupted", seconds=3000)
     known["14"] = [start("FAILED")]
-    text = told(cluster(state="FAILED"))
+    text = told(on_slurm(state="FAILED"))
     assert "train other, seed-1: interrupted, SLURM job 14 on gpu1, after 50 minutes of 1 hour" in text
     assert "the same command goes on" in text
 
@@ -168,12 +150,12 @@ def test_a_local_job_that_was_killed_is_told(monkeypatch):
     monkeypatch.setattr(job_records.platform, "node", lambda: "gpu1")
     monkeypatch.setattr(job_records, "_process", lambda pid: "")
     record(job=None).write_text("about to die\n")
-    text = told(LOCAL)
+    text = told(job_error())
     assert "train other, seed-1: killed\n" in text and "most likely for memory" in text and "| about to die" in text
 
 
 def test_a_local_job_without_any_record_is_told():
-    text = told(LOCAL)
+    text = told(job_error())
     assert (
         "train other, seed-1: failed\n" in text and "before its stage began" in text and "log: none was begun" in text
     )
@@ -183,43 +165,67 @@ def test_of_a_group_the_job_at_work_is_told(known):
     record("train", ("small", "seed-1"), "20", "completed", 10)
     record("predict", ("small", "seed-1", "mills", "validation"), "20", "failed", 100).write_text("no luck\n")
     known["20"] = [start("FAILED")]
-    text = told(GROUP)
+    text = told(*group_error())
     assert "1 job failed:" in text
     assert "predict small, seed-1, mills, validation: FAILED, SLURM job 20 on gpu1" in text and "| no luck" in text
     known["20"] = [start("CANCELLED", -500, 5)]
-    assert "CANCELLED, SLURM job 20" in told(GROUP)
+    assert "CANCELLED, SLURM job 20" in told(*group_error())
 
 
 def test_a_group_that_died_at_its_first_job_is_told_by_that_one(known):
     record("train", ("small", "seed-1"), "20", "running", 10)
     known["20"] = [start("CANCELLED")]
-    text = told(GROUP)
+    text = told(*group_error())
     assert "1 job failed:" in text and "train small, seed-1: CANCELLED, SLURM job 20 on gpu1" in text
 
 
 def test_of_many_failures_a_few_are_told_in_full():
-    blocks = [
-        LOCAL.replace("jobid: 3", f"jobid: {seed}").replace("other/seed-1.log", f"other/seed-{seed}.log")
-        for seed in range(101, 121)
-    ]
-    lines = told("".join(blocks)).splitlines()
+    events = [job_error(jobid=seed, logs=[f"logs/train/other/seed-{seed}.log"]) for seed in range(101, 121)]
+    lines = told(*events).splitlines()
     assert "20 jobs failed:" in lines and len(lines) < 60
     assert all(any(line.startswith(f"train other, seed-{seed}: failed") for line in lines) for seed in range(101, 121))
 
 
-def test_long_lines_of_a_log_are_cut(tmp_path):
-    path = tmp_path / "long.log"
-    path.write_bytes(b"x" * 5000 + b"\n\n\xff odd bytes\n")
-    first, second = failures.last_lines(path)
-    assert len(first) == failures.WIDTH and first.endswith("…") and "odd bytes" in second
-    assert failures.last_lines(tmp_path / "nowhere.log") == []
+def test_a_message_of_several_lines_without_indent_is_told_whole():
+    message = f"sbatch refused it:\nsecond line, \x1b[31mnot indented\n{'long ' * 99}\n"
+    message += failures.GENERAL
+    text = told(job_error(message=message), job_error("predict", 4, ["logs/predict/a.log"]))
+    assert "2 jobs failed:" in text and "train other, seed-1: failed\n    log: none was begun\n" in text
+    assert "      | sbatch refused it:\n      | second line, not indented\n" in text and "long " * 98 in text
+    assert "before its stage began" in text and "For further" not in text
+
+
+class Job:
+    """Stands for a job of Snakemake."""
+
+    def __init__(self, jobid, rule, log):
+        self.jobid, self.rule, self.log = jobid, SimpleNamespace(name=rule), [log]
+
+    def is_group(self):
+        return False
+
+
+def test_a_job_that_snakemake_refused_after_its_end_is_told_with_snakemakes_words():
+    record(job=None, state="completed").write_text("done\n")
+    error = {
+        "event": LogEvent.ERROR,
+        "msg": "MissingOutputException in rule train in file x:\nJob 3 completed, but no file",
+    }
+    text = told(error, failed=[Job(3, "train", LOG)])
+    assert "train other, seed-1: failed after its stage had ended" in text
+    assert "      | MissingOutputException in rule train in file x:\n      | Job 3 completed, but no file\n" in text
+
+
+def test_an_event_of_another_shape_does_not_stop_the_run(capsys):
+    assert "give the same command again" in told({"event": LogEvent.JOB_ERROR}, {"event": LogEvent.GROUP_ERROR}, {})
+    assert "KeyError" in capsys.readouterr().err
 
 
 TRACE = 'Traceback (most recent call last):\n  File "/a/b.py", line 1, in f\n    g(x)\n    ^^^^\n'
 
 
 @pytest.mark.parametrize(
-    ("error", "advice"),
+    ("error", "sentence"),
     [
         ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", "GPU's memory ran out"),
         ("MemoryError", "run fewer jobs at once"),
@@ -231,58 +237,33 @@ TRACE = 'Traceback (most recent call last):\n  File "/a/b.py", line 1, in f\n   
         ("FileNotFoundError: [Errno 2] No such file or directory: 'x'", "A file has gone"),
     ],
 )
-def test_what_usually_helps_is_told_by_what_the_log_says(error, advice):
+def test_what_usually_helps_is_told_by_what_the_log_says(error, sentence):
     log = record(job=None, state="failed")
     log.write_text(f"22:00:09 train: ERROR {error} (traceback in {log})\n{TRACE}{error}\n")
-    lines = told(LOCAL).splitlines()
+    lines = told(job_error()).splitlines()
     heading = next(number for number, line in enumerate(lines) if line.startswith("train other, seed-1: failed"))
-    assert advice in lines[heading + 1] and lines[heading + 2] == f"    log: {log}"
+    assert sentence in lines[heading + 1] and lines[heading + 2] == f"    log: {log}"
 
 
 def test_a_job_that_ran_out_of_memory_on_a_cluster_is_told_to_ask_for_more(known):
     log = record(state="failed")
     log.write_text("22:00:09 train: ERROR MemoryError: (traceback)\n")
     known["14"] = [start("FAILED")]
-    assert "ask for more `mem_mb` than 8,000 MiB" in told(cluster(state="FAILED"))
+    assert "ask for more `mem_mb` than 8,000 MiB" in told(on_slurm(state="FAILED"))
 
 
 def test_a_users_mistake_gets_no_advice_but_its_own_message():
     log = record(job=None, state="failed")
     log.write_text("22:00:09 train: ERROR models.overrides: BertConfig has no hidden_dropout\n")
-    lines = told(LOCAL).splitlines()
+    lines = told(job_error()).splitlines()
     heading = next(number for number, line in enumerate(lines) if line.startswith("train other, seed-1: failed"))
     assert lines[heading + 1] == f"    log: {log}"
     assert lines[heading + 2] == "      | 22:00:09 train: ERROR models.overrides: BertConfig has no hidden_dropout"
 
 
-def test_of_a_traceback_the_error_comes_first_and_then_only_its_last_place(tmp_path):
-    path = tmp_path / "x.log"
-    own = [f"22:00:0{n} train: INFO step {n}" for n in range(9)] + [
-        "22:00:09 train: ERROR ValueError: no (traceback in x)"
-    ]
-    deep = "".join(f'  File "/a/{n}.py", line {n}, in f\n    g({n})\n    ^^^^\n' for n in range(40))
-    path.write_text("\n".join([*own, "Traceback (most recent call last):", f"{deep}ValueError: no", ""]))
-    shown = failures.telling_lines(path)
-    assert shown[-4:] == [own[-1], '  File "/a/39.py", line 39, in f', "    g(39)", "ValueError: no"]
-    assert shown[:-4] == own[-7:-1] and len(shown) == failures.LAST_LINES
-    path.write_text("\n".join(own))
-    assert failures.telling_lines(path, 3) == own[-3:]
-    path.write_text(f"{TRACE}ValueError: {'long ' * 99}\nmore\nmore\n")
-    assert failures.telling_lines(path, 3)[-1] == "more"
-
-
-def test_of_a_long_log_only_the_end_is_read_and_nothing_in_it_steers_the_terminal(tmp_path):
-    path = tmp_path / "long.log"
-    path.write_text("x\n" * failures.TAIL + "\x1b[31mred\x1b[0m\x07 10%|# \r 20%|## \nlast\n")
-    assert failures.last_lines(path, 3) == ["red  10%|#", " 20%|##", "last"]
-    path.write_text("")
-    assert failures.last_lines(path) == []
-
-
-def test_the_report_never_raises(monkeypatch):
-    monkeypatch.setattr(failures, "parsed", lambda text: 1 / 0)
-    assert "ZeroDivisionError" in told(LOCAL)
-    assert "give the same command again" in failures.report(["nowhere.snakemake.log"])
+def test_the_summary_never_raises(monkeypatch):
+    monkeypatch.setattr(failures, "_culprit", lambda failure, failures: 1 / 0)
+    assert "ZeroDivisionError" in told(job_error())
 
 
 PROFILE = """\
@@ -318,12 +299,12 @@ def test_the_line_of_the_profile_is_named(site, rule, key, place, monkeypatch):
     if site:
         (folder / "site.yaml").write_text(site)
     monkeypatch.setattr(sys, "argv", ["snakemake", "--profile", "profiles/slurm", "-k"])
-    assert failures.place_of_request(failures.profile_in_use(), rule, key) == place
+    assert advice.place_of_request(advice.profile_in_use(), rule, key) == place
 
 
 def test_a_profile_that_is_not_to_be_edited_points_to_the_sites_file(tmp_path):
     (tmp_path / "config.yaml").write_text(f"# yours goes into site.yaml\n{PROFILE}")
-    place = failures.place_of_request(tmp_path / "config.yaml", "train", "runtime")
+    place = advice.place_of_request(tmp_path / "config.yaml", "train", "runtime")
     assert place == f"{tmp_path}/config.yaml, line 8, or rather `train:` in {tmp_path}/site.yaml"
 
 
@@ -333,6 +314,6 @@ def test_the_profile_is_found_however_it_was_given(argument, monkeypatch):
     Path("p/config.yaml").write_text("cores: 1\n")
     monkeypatch.setattr(sys, "argv", ["snakemake", *argument])
     if not argument:
-        assert failures.profile_in_use() is None
+        assert advice.profile_in_use() is None
         monkeypatch.setenv("SNAKEMAKE_PROFILE", "p")
-    assert failures.profile_in_use() == Path("p/config.yaml")
+    assert advice.profile_in_use() == Path("p/config.yaml")

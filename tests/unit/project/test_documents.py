@@ -25,7 +25,7 @@ import documents
 from chain import PARTS
 from documents import ROOT
 from qa.config import reference
-from qa.jobs import failures
+from qa.jobs import advice
 
 # What stands for the reader's own in commands, and what is taken for it here.
 STANDS_FOR = {"--profile …": "--profile profiles/local", "TARGETS": "scores", "dev-v2.0.json": "DATA.json"}
@@ -326,9 +326,9 @@ def test_every_message_that_troubleshooting_quotes_is_still_printed(section):
 
 def test_all_that_is_said_beside_a_failed_job_is_in_troubleshooting():
     quoted = messages()["A job failed: what is said beside its name"]
-    for advice in {*failures.HELP.values(), *(advice for _, advice in failures.CAUSES), failures.MEMORY_HERE}:
-        text = advice.replace("`", "")
-        assert any(all(part in text for part in message.split("…")) for message in quoted), advice
+    for sentence in {*advice.HELP.values(), *(text for _, text in advice.CAUSES), advice.MEMORY_HERE}:
+        text = sentence.replace("`", "")
+        assert any(all(part in text for part in message.split("…")) for message in quoted), sentence
 
 
 @cache

@@ -1,346 +1,203 @@
-"""What failed, for the terminal: which job, how SLURM saw its end, its log's last lines, and what usually helps."""
+"""A summary of the failed jobs at the end of a run: state, advice, and the last lines of each log.
 
-import itertools
-import os
+The source is Snakemake's log events (`snakemake_interface_logger_plugins.common.LogEvent`), which a handler on its
+logger keeps. Snakemake's text log is not read: a message of several lines has no structure there.
+"""
+
+import logging
 import re
-import sys
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
+from snakemake_interface_logger_plugins.common import LogEvent
 
 from qa.common.text import readable_seconds
 from qa.jobs import job_records, slurm_accounting
+from qa.jobs.advice import advice
 from qa.jobs.job_records import Record
+from qa.jobs.log_lines import error_lines, printable
+from qa.jobs.slurm_accounting import Start
 
-TOLD_IN_FULL = 4  # failed jobs; the rest in a line each
-LAST_LINES = 10
-WIDTH = 200  # characters of a log's line
-TAIL = 2**16  # bytes of a log that are read
-ERROR = re.compile(r"Error in rule (\w+):$")
-VARIANT = re.compile(r" {8}rule (\w+):$")  # of a group of jobs that failed
-FINISHED = re.compile(r"Finished jobid: (\d+)")
-FIELD = re.compile(r"\s+(message|jobid|log|external_jobid): (.*)")
-CLUSTER_JOB = re.compile(r"SLURM-job '(\d+)'")
-STAMP = re.compile(r"\d\d:\d\d:\d\d \w+: [A-Z]+ ")  # of a stage's own lines
-FRAME = re.compile(r" *File \".*\", line \d+")
-TRACEBACK = "Traceback (most recent call last):"
-ESCAPE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")  # of terminals: colours and the like
+IN_FULL = 4  # failed jobs; each of the others has one line
 CLUSTER_STATE = re.compile(r"SLURM status is: '(\w+)'")
+GENERAL = "For further error details see the cluster/cloud log"  # what Snakemake appends to each executor's message
 AGAIN = "What is finished stays: put the cause right and give the same command again."
-
-MEMORY = "It ran out of memory: ask for more {mem_mb}."
-MEMORY_HERE = "It ran out of memory: run fewer jobs at once, or smaller batches."
-WALLTIME = "It reached its walltime: ask for more {runtime}."
-NODE = "Not the job's fault, it was the node's or the scheduler's: give the same command again."
-HELP = {
-    "OUT_OF_MEMORY": MEMORY,
-    "TIMEOUT": WALLTIME,
-    "DEADLINE": WALLTIME,
-    "NODE_FAIL": NODE,
-    "BOOT_FAIL": NODE,
-    "PREEMPTED": NODE,
-    "REVOKED": NODE,
-    "CANCELLED": "It was cancelled, by scancel or with Snakemake itself: give the same command again.",
-    "interrupted": "It stopped itself before its walltime, or when told to, and saved: the same command goes on.",
-    "stopped": "It was stopped with Ctrl-C: the same command goes on.",
-    "killed": "It was killed, and nobody knows how any more; if it was for memory: ask for more {mem_mb}.",
-    "killed here": "It was killed, most likely for memory (`dmesg` tells): run fewer jobs at once, or smaller batches.",
-    "unborn": "It ended before its stage began: modules, virtual environment, file system or memory of that node.",
-}
-# what usually helps, by what the end of the stage's log says; the first that fits
-CAUSES = (
-    (
-        r"CUDA out of memory|OutOfMemoryError",
-        "The GPU's memory ran out: ask for a larger GPU, raise training.accumulation_steps, or lower "
-        "prediction.batch_size.",
-    ),
-    (r"MemoryError|[Cc]annot allocate memory|bad_alloc", MEMORY),
-    (
-        r"No space left on device|Disk quota exceeded",
-        "The disk or your quota is full: make room (old checkpoints/, resources/ of models no longer used).",
-    ),
-    (
-        r"CUDA error|NCCL|uncorrectable ECC|CUDNN_STATUS",
-        "The GPU or its driver failed: give the same command again, and if it fails on one node only, leave that out.",
-    ),
-    (r"ModuleNotFoundError|ImportError", "A package is missing or of another version: activate the environment again."),
-    (
-        r"ArrowInvalid|HeaderTooLarge|JSONDecodeError",
-        "A file that it reads is broken, after a full disk or a half-made copy: remove it, it is made again.",
-    ),
-    (
-        r"FileNotFoundError",
-        "A file has gone (clusters purge scratch): give the same command again; if it fails again, remove the folder "
-        "that the file was in, it is made again.",
-    ),
-)
 
 
 @dataclass
 class Failure:
-    """A failed job: what Snakemake's log says of it, and the record of its last attempt where one was begun."""
+    """A failed job: the event of its last attempt, and the record of that attempt where its stage began."""
 
     rule: str
-    logs: list[str] = field(default_factory=list)
-    job: str | None = None
-    cluster_state: str | None = None
-    group: int | None = None  # jobs that SLURM saw as one have the same number
+    log: str | None  # of its stage
+    cluster_logs: list[str] = field(default_factory=list)  # files of SLURM
+    message: str = ""  # of Snakemake's executor
+    slurm_job: str | None = None
+    group: str | None = None
     record: Record | None = None
-    before: "Failure | None" = None  # what was told of the same job earlier
 
     @property
-    def stage_log(self) -> str | None:
-        """The log of its stage, whose path tells which of the rule's jobs it is."""
-        own = (log for log in self.logs if Path(log).with_suffix("").parts[:2] == (job_records.LOGS.name, self.rule))
-        return next(own, None)
+    def cluster_state(self) -> str | None:
+        """SLURM's state as the executor saw it."""
+        state = CLUSTER_STATE.search(self.message)
+        return state[1] if state else None
 
     @property
-    def cluster_logs(self) -> list[str]:
-        """SLURM's logs, which bear the number of the job."""
-        return [log for log in self.logs if log != self.stage_log]
+    def name(self) -> str:
+        """The rule, and which of its jobs: by the record's wildcards, else by the path of the log."""
+        wildcards = Path(self.log).with_suffix("").parts[2:] if self.log else ()
+        return f"{self.rule} {', '.join(self.record.wildcards.values() if self.record else wildcards)}"
 
 
-def report(log_files: str | Iterable[str]) -> str:
-    """All that failed for good in the run of Snakemake that wrote these logs, most told of the first few."""
-    names = [log_files] if isinstance(log_files, str) else list(log_files)
-    try:
-        return _report([failure for name in names for failure in failures(Path(name))])
-    except Exception as error:  # it must never hide what made the run fail
-        return f"\nNo summary of what failed ({type(error).__name__}: {error}); it is told above.\n{AGAIN}\n"
+class FailureHandler(logging.Handler):
+    """Keeps what Snakemake's events say about failed jobs. A job that finishes in a later attempt is dropped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began = datetime.now(UTC)
+        self.failures: dict[int, Failure] = {}  # by Snakemake's number of the job
+        self.errors: list[str] = []  # messages outside of a job's event
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take note of one event; any other log record is ignored."""
+        event = vars(record)
+        try:
+            match event.get("event"):
+                case LogEvent.JOB_FINISHED:
+                    self.failures.pop(event["job_id"], None)
+                case LogEvent.JOB_ERROR if not event["indent"]:  # indented ones repeat a group's
+                    self._add(event, event["log"], event["rule_msg"], event["aux"].get("external_jobid"))
+                case LogEvent.GROUP_ERROR:
+                    for job in event["job_error_info"]:
+                        logs = [*job["log"], *event["aux_logs"]]
+                        self._add(job, logs, "", event.get("external_jobid"), str(event["groupid"]))
+                case LogEvent.ERROR:
+                    self.errors.append(record.getMessage())
+        except Exception:
+            self.handleError(record)
+
+    def _add(
+        self, job: Mapping[str, Any], logs: list[str], message: str | None, slurm_job: Any, group: str | None = None
+    ) -> None:
+        # a job's own log is relative, the executor's logs are absolute
+        log = next((name for name in logs if not Path(name).is_absolute()), None)
+        cluster_logs = [name.removeprefix(f"{Path.cwd()}/") for name in logs if Path(name).is_absolute()]
+        # Snakemake 9.17 reports all failures again at its end, without the executor's message and logs
+        if message or cluster_logs or slurm_job or job["jobid"] not in self.failures:
+            slurm_job = str(slurm_job) if slurm_job else None
+            self.failures[job["jobid"]] = Failure(job["rule_name"], log, cluster_logs, message or "", slurm_job, group)
+
+    def summary(self, failed: Iterable[Any] = ()) -> str:
+        """The text for the terminal. `failed`: Snakemake's jobs that failed; some of them had no event."""
+        try:
+            for job in failed:
+                if not job.is_group():
+                    self._add_refusal(job)
+            return _summary(self._last_attempts())
+        except Exception as error:  # the summary must never hide what made the run fail
+            return f"\nNo summary of what failed ({type(error).__name__}: {error}); see above.\n{AGAIN}\n"
+
+    def _add_refusal(self, job: Any) -> None:
+        """What Snakemake said of a job that it refused after its stage had ended, such as one without its output."""
+        log = next((str(file) for file in job.log), None)
+        failure = self.failures.setdefault(job.jobid, Failure(job.rule.name, log))
+        if not failure.message:
+            failure.message = next((text for text in self.errors if f"Job {job.jobid} " in text), "")
+
+    def _last_attempts(self) -> list[Failure]:
+        """All failures with their records; of a group of jobs only the job that was at work."""
+        failures = list(self.failures.values())
+        for failure in failures:
+            failure.record = self._record_of(failure)
+            failure.slurm_job = failure.slurm_job or (failure.record.job if failure.record else None)
+        return [failure for failure in failures if failure is _culprit(failure, failures)]
+
+    def _record_of(self, failure: Failure) -> Record | None:
+        """The record of the last attempt; None where the stage did not begin in this run, or not in this SLURM job."""
+        if failure.log is None or not Path(failure.log).is_relative_to(job_records.LOGS):
+            return None
+        records = job_records.read(job_records.folder_of(failure.log))
+        records = [record for record in records if record.log == failure.log and record.began >= self.began]
+        records = [record for record in records if record.job is None or failure.slurm_job in (None, record.job)]
+        return records[-1] if records else None
 
 
-def _report(found: list[Failure]) -> str:
-    if not found:
-        return f"\n{AGAIN}\n"
-    known = slurm_accounting.starts_of(failure.job for failure in found if failure.job)
-    lines = ["", f"{len(found)} job{'s' * (len(found) > 1)} failed:"]
-    for number, failure in enumerate(found):
-        lines += ["", *_told(failure, known, number < TOLD_IN_FULL)]
-    return "\n".join([*lines, "", AGAIN, ""])
+def listen(logger: logging.Logger) -> FailureHandler:
+    """Attach a handler to Snakemake's logger and return it. For `onstart`."""
+    handler = FailureHandler()
+    logger.addHandler(handler)
+    return handler
 
 
-def failures(log_file: Path) -> list[Failure]:
-    """The jobs that Snakemake's log tells of as failed and not as finished later, each with its last attempt's record.
-
-    A record that started before this run of Snakemake is of another attempt, and so is one of another SLURM job.
-    """
-    try:
-        found = parsed(log_file.read_text(encoding="utf-8", errors="replace"))
-    except OSError:
-        return []
-    began = _began(log_file)
-    for failure in found:
-        numbers = [Path(log).stem for log in failure.cluster_logs if Path(log).stem.isdigit()]
-        failure.job = failure.job or next(iter(numbers), None)
-        records = job_records.read(job_records.folder_of(failure.stage_log)) if failure.stage_log else []
-        records = [r for r in records if r.log == failure.stage_log and r.began >= began]
-        records = [r for r in records if r.job is None or failure.job in (None, r.job)]
-        failure.record = records[-1] if records else None
-        failure.job = failure.job or (failure.record.job if failure.record else None)
-    return [failure for failure in found if failure is _culprit(failure, found)]
-
-
-def _culprit(failure: Failure, found: list[Failure]) -> Failure:
+def _culprit(failure: Failure, failures: list[Failure]) -> Failure:
     """Of a group of jobs, which end together, the one that was at work; any other failure itself."""
-    group = [other for other in found if failure.group and other.group == failure.group]
-    at_work = [other for other in group if other.record and other.record.state != "completed"]
+    group = [member for member in failures if failure.group and member.group == failure.group]
+    at_work = [member for member in group if member.record and member.record.state != "completed"]
     return next(iter(at_work or group), failure)
 
 
-def parsed(text: str) -> list[Failure]:
-    """Failed jobs by Snakemake's log: each `Error in rule` and each job of a failed group, unless it finished later.
-
-    What holds for a whole group, SLURM's log and message, stands before its list of `jobs:`.
-    """
-    found: dict[str, Failure] = {}
-    current, group, shared = None, None, Failure("")
-    for number, line in enumerate(text.splitlines()):
-        if not line.startswith(" "):
-            heading = ERROR.match(line)
-            current, group, shared = Failure(heading[1]) if heading else None, None, Failure("")
-            if finished := FINISHED.match(line):
-                found.pop(finished[1], None)
-        elif line.strip() == "jobs:":
-            current, group = None, number
-        elif group and (heading := VARIANT.match(line)):
-            current = replace(shared, rule=heading[1], logs=list(shared.logs), group=group)
-        elif line.lstrip().startswith(("Error in rule", "[")):
-            current = group = None  # a group's jobs once more
-        elif part := FIELD.match(line):
-            key, value = part.groups()
-            if key == "jobid" and current:
-                current.before = found.pop(value, None)
-                found[value] = current
-            else:
-                _note(current or shared, key, value)
-    # Snakemake 9.17 tells all failures once more at its end, without what it knew of SLURM
-    return [last.before if last.before and not last.cluster_logs else last for last in found.values()]
+def _summary(failures: list[Failure]) -> str:
+    if not failures:
+        return f"\n{AGAIN}\n"
+    starts = slurm_accounting.starts_of(failure.slurm_job for failure in failures if failure.slurm_job)
+    lines = ["", f"{len(failures)} job{'s' * (len(failures) > 1)} failed:"]
+    for number, failure in enumerate(failures):
+        lines += ["", *(_in_full(failure, starts) if number < IN_FULL else [_in_one_line(failure, starts)])]
+    return "\n".join([*lines, "", AGAIN, ""])
 
 
-def _note(failure: Failure, key: str, value: str) -> None:
-    """Take up a line of Snakemake's log on a failure."""
-    if key == "log":
-        logs = value.removesuffix(" (check log file(s) for error details)").split(", ")
-        failure.logs += [log.removeprefix(f"{Path.cwd()}/") for log in logs]
-    elif key == "external_jobid":
-        failure.job = value
-    else:
-        job, state = CLUSTER_JOB.search(value), CLUSTER_STATE.search(value)
-        failure.job = job[1] if job else failure.job
-        failure.cluster_state = state[1] if state else failure.cluster_state
+def _in_one_line(failure: Failure, starts: dict[str, list[Start]] | None) -> str:
+    return f"{_heading(failure, starts)}; log: {', '.join(_logs(failure)) or 'none was begun'}"
 
 
-def _began(log_file: Path) -> datetime:
-    """When a run of Snakemake started, by the name of its log (`2026-11-22T220525.698268.snakemake.log`)."""
-    try:
-        return datetime.strptime(log_file.name.removesuffix(".snakemake.log"), "%Y-%m-%dT%H%M%S.%f").astimezone(UTC)
-    except ValueError:
-        return datetime.min.replace(tzinfo=UTC)
+def _in_full(failure: Failure, starts: dict[str, list[Start]] | None) -> list[str]:
+    """Heading, advice, the names of the logs, what Snakemake's executor said, and a log's last lines."""
+    state, logs = _state(failure, starts), _logs(failure)
+    shown = next(filter(None, map(error_lines, logs)), [])
+    reason = [] if failure.cluster_state else _lines_of(failure.message)
+    if failure.record is None and not state.isupper():
+        state = "failed" if reason else "unborn"
+    text = advice(failure.rule, state, [*reason, *shown], failure.record, bool(failure.slurm_job))
+    files = [log for log in logs if Path(log).is_file()]
+    return [
+        _heading(failure, starts),
+        *(f"    {line}" for line in text),
+        f"    log: {', '.join(files) or 'none was begun'}",
+        *(f"      | {line}" for line in [*reason, *shown]),
+    ]
 
 
-def _told(failure: Failure, known: Any, in_full: bool) -> list[str]:
+def _lines_of(message: str) -> list[str]:
+    return [printable(line).rstrip() for line in message.partition(GENERAL)[0].splitlines() if line.strip()]
+
+
+def _logs(failure: Failure) -> list[str]:
+    """The stage's log if this attempt began it (else it is an earlier attempt's), then SLURM's."""
+    return [*([failure.log] if failure.record and failure.log else []), *failure.cluster_logs]
+
+
+def _heading(failure: Failure, starts: dict[str, list[Start]] | None) -> str:
+    """Rule, wildcards, state, SLURM job, node, and how long it took of its walltime."""
+    text = f"{failure.name}: {_state(failure, starts)}"
     record = failure.record
-    state = _state(failure, known)
-    where = f", SLURM job {failure.job}" if failure.job else ""
-    where += f" on {record.node}" if record and failure.job else ""
-    heading = f"{failure.rule} {_names(failure)}: {state}{where}{_times(failure, known)}"
-    own = failure.stage_log if record else None  # else it is an earlier attempt's
-    logs = [log for log in (own, *failure.cluster_logs) if log]
-    if not in_full:
-        return [f"{heading}; log: {', '.join(logs) or 'none was begun'}"]
-    lines = [heading]
-    cause = "killed here" if state == "killed" and not failure.job else state
-    shown = next(filter(None, map(telling_lines, logs)), [])
-    advice = HELP.get(cause if record or state.isupper() else "unborn") or _by_cause(shown)
-    if advice == MEMORY and not failure.job:
-        advice = MEMORY_HERE
-    if advice:
-        lines.append("    " + advice.format(**{key: _request(failure, key) for key in ("mem_mb", "runtime")}))
-        if advice == WALLTIME and failure.rule == "train":
-            lines.append("    What was saved stays: the same command goes on from the last checkpoint.")
-    lines.append(f"    log: {', '.join(log for log in logs if Path(log).is_file()) or 'none was begun'}")
-    return lines + [f"      | {line}" for line in shown]
+    if failure.slurm_job:
+        text += f", SLURM job {failure.slurm_job}" + (f" on {record.node}" if record else "")
+    ended = job_records.settled(record, starts)[1] if record else None
+    if record and ended:
+        text += f", after {readable_seconds((ended - record.began).total_seconds())}"
+        limit = record.asked.get("seconds")
+        text += f" of {readable_seconds(limit)}" if limit else ""
+    return text
 
 
-def _state(failure: Failure, known: Any) -> str:
-    """SLURM's word where it has one that says more than that the job failed, else the record's."""
-    starts = (known or {}).get(failure.job or "", [])
-    last = starts[-1].state if starts and starts[-1].over else failure.cluster_state
-    own = job_records.settled(failure.record, known)[0] if failure.record else "failed"
-    if own in ("interrupted", "stopped") or last in (None, "COMPLETED"):
-        return own if own != "completed" else "failed after its stage had ended"
-    return last
-
-
-def _names(failure: Failure) -> str:
-    """Which of its rule's jobs it is: by the record's wildcards, else by the path of its log."""
-    if failure.record:
-        return ", ".join(failure.record.wildcards.values())
-    return ", ".join(Path(failure.stage_log or "").with_suffix("").parts[2:])
-
-
-def _times(failure: Failure, known: Any) -> str:
-    if failure.record is None:
-        return ""
-    ended = job_records.settled(failure.record, known)[1]
-    limit = failure.record.asked.get("seconds")
-    if ended is None:
-        return ""
-    after = f", after {readable_seconds((ended - failure.record.began).total_seconds())}"
-    return after + (f" of {readable_seconds(limit)}" if limit else "")
-
-
-def last_lines(file: str | Path, count: int = LAST_LINES) -> list[str]:
-    """The last lines of a log, long ones cut, without what would steer a terminal; none where it cannot be read."""
-    try:
-        with open(file, "rb") as stream:
-            stream.seek(-min(TAIL, stream.seek(0, os.SEEK_END)), os.SEEK_END)
-            text = stream.read(TAIL).decode("utf-8", "replace")
-    except OSError:
-        return []
-    lines = [printable(line).rstrip() for line in text.splitlines() if line.strip()]
-    return [line if len(line) <= WIDTH else line[: WIDTH - 1] + "…" for line in lines[-count:]]
-
-
-def telling_lines(file: str | Path, count: int = LAST_LINES) -> list[str]:
-    """A log's last lines; of a traceback at its end only what was raised and where, after the stage's own lines."""
-    lines = last_lines(file, TAIL)
-    own = max((number for number, line in enumerate(lines) if STAMP.match(line)), default=-1) + 1
-    if TRACEBACK in lines[own:]:
-        trace = [line for line in lines[own:] if line.strip(" ^~")]
-        place = max((number for number, line in enumerate(trace) if FRAME.match(line)), default=0)
-        lines = [*lines[:own], *trace[place:][-count + 1 :]]
-    return lines[-count:]
-
-
-def _by_cause(lines: list[str]) -> str | None:
-    """What usually helps, by a log's last lines; None where they say nothing that is known."""
-    text = "\n".join(lines)
-    return next((advice for pattern, advice in CAUSES if re.search(pattern, text)), None)
-
-
-def printable(text: str) -> str:
-    """A text without escape sequences and other characters that do more than show."""
-    return "".join(c if c.isprintable() else " " for c in ESCAPE.sub("", text))
-
-
-def _request(failure: Failure, key: str) -> str:
-    """A requested resource in words: its name, what it was, and its place in the profile."""
-    asked = failure.record.asked if failure.record else {}
-    was = {
-        "mem_mb": f" than {asked['memory_mib']:,.0f} MiB" if asked.get("memory_mib") else "",
-        "runtime": f" than {readable_seconds(asked['seconds'])}" if asked.get("seconds") else "",
-    }[key]
-    place = place_of_request(profile_in_use(), failure.rule, key)
-    return f"`{key}`{was}" + (f" ({place})" if place else "")
-
-
-def profile_in_use() -> Path | None:
-    """The file of the profile that Snakemake was called with; None without one."""
-    parts = [part for argument in sys.argv for part in argument.split("=", 1)]
-    named = [after for option, after in itertools.pairwise(parts) if option == "--profile"]
-    name = named[-1] if named else os.environ.get("SNAKEMAKE_PROFILE", "")
-    for file in (Path(name) / "config.yaml", Path(name)):
-        if name and file.is_file():
-            return file
-    return None
-
-
-def place_of_request(profile: Path | None, rule: str, key: str) -> str:
-    """Where a rule's resource is set, `FILE, line N`; else where it can be set.
-
-    The site's own file beside the profile (`site.yaml`) wins over the profile.
-    """
-    if profile is None:
-        return f"--set-resources {rule}:{key}=…"
-    site = profile.with_name("site.yaml")
-    for file, paths in (
-        (site, ([rule, key], ["jobs", key])),
-        (profile, (["set-resources", rule, key], ["default-resources", key])),
-    ):
-        for path in paths:
-            if line := _line_of(file, path):
-                place = f"{file}, line {line}"
-                kept = file == profile and site.name in profile.read_text(encoding="utf-8")
-                return f"{place}, or rather `{rule}:` in {site}" if kept else place
-    return f"{profile}: set-resources: {rule}: {key}"
-
-
-def _line_of(file: Path, keys: list[str]) -> int | None:
-    """Line of a nested key of a YAML file, counted from 1; None where there is none."""
-    try:
-        node = yaml.compose(file.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
-        return None
-    line = None
-    for key in keys:
-        pairs = node.value if isinstance(node, yaml.MappingNode) else []
-        found = next(((name, value) for name, value in pairs if name.value == key), None)
-        if found is None:
-            return None
-        line, node = found[0].start_mark.line + 1, found[1]
-    return line
+def _state(failure: Failure, starts: dict[str, list[Start]] | None) -> str:
+    """SLURM's state where it says more than that the job failed, else the record's."""
+    own = job_records.settled(failure.record, starts)[0] if failure.record else "failed"
+    last = (starts or {}).get(failure.slurm_job or "", [])[-1:]
+    slurms = last[0].state if last and last[0].over else failure.cluster_state
+    if own in ("interrupted", "stopped") or slurms in (None, "COMPLETED"):
+        return "failed after its stage had ended" if own == "completed" else own
+    return slurms

@@ -24,8 +24,8 @@ from qa.common import progress
 from qa.common.progress import Told
 from qa.common.text import readable_seconds, text_table
 from qa.jobs import job_records, slurm, slurm_accounting
-from qa.jobs.failures import last_lines, printable, telling_lines
 from qa.jobs.job_records import Record
+from qa.jobs.log_lines import error_lines, last_lines, printable
 from qa.jobs.slurm_accounting import Start
 
 SQUEUE = f"{slurm_accounting.SQUEUE}|%r|%Z|%k"  # and reason, working directory, comment
@@ -149,7 +149,7 @@ def _of_record(record: Record, known: dict[str, list[Start]] | None) -> Job:
     if made.group == "running" and made.log:
         made.progress, made.progress_age = progress.read(last_lines(made.log, 100)), age
     elif made.group == "failed" and made.log:
-        made.last_lines = telling_lines(made.log, LAST_LINES)
+        made.last_lines = error_lines(made.log, LAST_LINES)
     return made
 
 
@@ -183,7 +183,7 @@ def _of_row(row: Queued, before: Record | None, begun: Job | None) -> Job | None
     if made.group == "failed":
         logs = (path for folder in QUEUES for path in folder.glob(f"*/**/{row.job}.log"))
         made.log = next((str(path) for path in logs if path.is_file()), None)
-        made.last_lines = telling_lines(made.log, LAST_LINES) if made.log else []
+        made.last_lines = error_lines(made.log, LAST_LINES) if made.log else []
     return made
 
 
