@@ -1,14 +1,14 @@
-"""Progress lines: when they come, what they say, and that what reads them again finds the same."""
+"""Progress: when a line comes and what it says, and the file beside a job's record that has the same."""
 
+import errno
+import json
 import logging
-import os
 
 import pytest
 
 from qa.common import progress
-from qa.common.progress import Progress, Told, watched
+from qa.common.progress import Progress, watched
 from qa.hub import repository
-from qa.jobs.stage import stage
 from qa.training import trainer
 
 
@@ -101,7 +101,6 @@ def test_after_long_silence_the_five_seconds_begin_anew(clock, told):
 def test_an_unknown_total_is_said_to_be_unknown(clock, told):
     go(clock, 5, total=0)
     assert told() == ["train: 5/? steps, 1.0 steps/s, ? left"]
-    assert progress.read([f"10:00:00 train: INFO {told()[0]}"]).total == 0
 
 
 def test_watched_items_come_in_order_and_are_counted(clock, told):
@@ -114,40 +113,75 @@ def test_watched_items_come_in_order_and_are_counted(clock, told):
     assert list(watched(iter("ab"), "read", "rows", total=2)) == ["a", "b"]
 
 
-def test_a_line_in_a_stages_log_is_read_as_it_was_told(clock, tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "environ", dict(os.environ))
-    handlers = logging.getLogger().handlers[:]
-    try:
-        with stage("train", tmp_path / "train.log"):
-            one = Progress("train", 8_250, "steps", done=1_000)
-            for done in (1_500, 1_600):
-                clock.now += 10
-                one.reach(done, f"33.5 samples/s, loss {done / 1000:.3f}")
-            logging.getLogger("qa").info("something else: 1 of 2")
-    finally:
-        logging.getLogger().handlers[:] = handlers
-    text = (tmp_path / "train.log").read_text()
-    assert "\r" not in text
-    line = "train: 1,600/8,250 steps, 30.0 steps/s, 3 minutes and 42 seconds left, 33.5 samples/s, loss 1.600"
-    told = Told(line, "train", 1600, 8250, "steps", 30.0, "3 minutes and 42 seconds", "33.5 samples/s, loss 1.600")
-    assert progress.read(text.splitlines()) == told
+@pytest.fixture
+def saved(tmp_path, monkeypatch):
+    """The file for progress, as the job's record names it."""
+    file = tmp_path / "logs" / "attempt.progress"
+    monkeypatch.setenv(progress.FILE, str(file))
+    monkeypatch.delenv("RANK", raising=False)
+    return file
+
+
+def test_the_file_has_what_the_line_says(clock, told, saved):
+    one = Progress("train", 8_250, "steps", done=1_000)
+    for done in (1_500, 1_600):
+        clock.now += 10
+        one.reach(done, f"33.5 samples/s, loss {done / 1000:.3f}")
+    state = progress.read(saved)
+    assert (state.label, state.done, state.total, state.unit, state.rate) == ("train", 1600, 8250, "steps", 30.0)
+    assert state.seconds_left == pytest.approx(6650 / 30) and state.remark == "33.5 samples/s, loss 1.600"
+    assert state.age < 60 and state.line == told()[-1]
+    assert [path.name for path in saved.parent.iterdir()] == [saved.name]
+
+
+def test_the_file_is_written_no_more_often_than_the_line(clock, saved, monkeypatch):
+    writes = []
+    monkeypatch.setattr(progress, "write_json", lambda *arguments: writes.append(arguments))
+    go(clock, 12)
+    assert len(writes) == 2
+
+
+def test_of_several_processes_only_the_first_writes_the_file(clock, told, saved, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    go(clock, 6)
+    assert told() and not saved.exists()
+    monkeypatch.setenv("RANK", "0")
+    go(clock, 6)
+    assert progress.read(saved).done == 4
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), PermissionError("no")])
+def test_a_file_that_cannot_be_written_stops_nothing(error, clock, told, saved, monkeypatch):
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr(progress, "write_json", fail)
+    go(clock, 6)
+    assert len(told()) == 1
+
+
+GOOD = {"label": "train", "done": 1, "total": 9, "unit": "steps", "rate": 1.0, "seconds_left": None, "remark": ""}
+GOOD |= {"written": "2026-11-22T22:21:50+00:00"}
 
 
 @pytest.mark.parametrize(
-    "line",
+    "text",
     [
-        "10:00:00 train: INFO training on 14 windows on cpu, fp32, seed 1",
-        "10:00:00 train: INFO train: 12/100 steps, 1.0 st",
-        "train: 12/100 steps, 1.0 steps/s, 88 seconds left",
-        "10:00:00 train: INFO train: ,/100 steps, 1.0 steps/s, 88 seconds left",
-        "10:00:00 train: INFO train: 12/100 steps, fast steps/s, 88 seconds left",
-        f"10:00:00 train: INFO train: {'9' * 400}/100 steps, 1.0 steps/s, 88 seconds left",
-        "10:00:00 train: ERROR train: 12/100 steps, 1.0 steps/s, 88 seconds left",
         "",
+        "[1]",
+        "null",
+        '{"label": "train"}',
+        "[" * 100_000,
+        *(json.dumps(GOOD | change) for change in ({"done": "1"}, {"rate": None}, {"written": "yesterday"}, {"x": 1})),
+        json.dumps(GOOD | {"written": "2026-11-22T22:21:50"}),
     ],
 )
-def test_what_only_looks_like_a_progress_line_is_none(line):
-    assert progress.read([line]) is None
+def test_a_file_that_holds_something_else_is_no_progress(text, tmp_path):
+    (tmp_path / "x.progress").write_text(json.dumps(GOOD))
+    assert progress.read(tmp_path / "x.progress").line == "train: 1/9 steps, 1.0 steps/s, ? left"
+    (tmp_path / "x.progress").write_text(text)
+    assert progress.read(tmp_path / "x.progress") is None
+    assert progress.read(tmp_path / "missing.progress") is None
 
 
 def test_a_validation_tells_its_batches_and_the_next_one_counts_anew(clock, told):

@@ -13,7 +13,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from qa.common.files import write_json
 from qa.jobs import advice, failures, job_records, slurm_accounting
 from qa.jobs.failures import FailureHandler
-from qa.jobs.job_records import Record
+from qa.jobs.job_records import JobRecord
 from qa.jobs.slurm_accounting import Start
 
 LOG = "logs/train/other/seed-1.log"
@@ -73,7 +73,7 @@ def record(rule="train", names=("other", "seed-1"), job="14", state="running", a
     wildcards = dict(zip(("run", "variant", "dataset", "split"), names, strict=False))
     began = BEGAN + timedelta(seconds=after)
     ended = None if state == "running" else (began + timedelta(seconds=seconds)).isoformat()
-    made = Record(rule, wildcards, str(log), began.isoformat(), state, ended, "gpu1", "1:2")
+    made = JobRecord(rule, wildcards, str(log), began.isoformat(), state, ended, "gpu1", "1:2")
     made.asked = {"memory_mib": 8000.0, "seconds": 3600}
     made.slurm = {"job": job} if job else {}
     write_json(job_records.path_of(made), asdict(made))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from qa.common import files
+from qa.common import files, progress
 from qa.common.errors import InputError, Interrupted
 from qa.jobs import job_records, slurm_accounting
 from qa.jobs.slurm_accounting import Start
@@ -107,6 +107,16 @@ def test_a_full_disk_costs_the_record_and_not_the_work(monkeypatch, capsys):
     assert "no record of this job's time and memory: OSError" in capsys.readouterr().err
 
 
+def test_progress_stands_beside_the_record_until_the_stage_ends():
+    with stage("train", LOG, JOB):
+        file = job_records.progress_file(the_record())
+        assert os.environ[progress.FILE] == str(file.absolute())
+        progress._save(progress.ProgressState("train", 1, 2, "steps", 1.0, 1.0, "", the_record().started))
+        assert progress.read(file).done == 1
+    assert not file.exists() and progress.FILE not in os.environ
+    assert the_record().state == "completed"
+
+
 def test_a_file_that_is_no_record_is_skipped_and_said(capsys):
     run()
     folder = job_records.folder_of(LOG)
@@ -144,7 +154,7 @@ def test_another_process_of_the_same_number_is_not_the_job():
 
 
 BEGAN = datetime(2026, 11, 22, 22, 0, tzinfo=UTC)
-LOST = job_records.Record("train", {}, LOG, BEGAN.isoformat(), node="gpu1", process="1:2", slurm={"job": "12"})
+LOST = job_records.JobRecord("train", {}, LOG, BEGAN.isoformat(), node="gpu1", process="1:2", slurm={"job": "12"})
 
 
 def start(state, after=0, ended=None):

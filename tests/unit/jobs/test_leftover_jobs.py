@@ -8,7 +8,7 @@ import pytest
 
 from hooks import leftover_jobs
 from qa.jobs import slurm
-from qa.jobs.job_records import Record, _process
+from qa.jobs.job_records import JobRecord, _process
 
 
 @pytest.fixture
@@ -21,9 +21,9 @@ def script(tmp_path):
     process.communicate()
 
 
-def record(process: str, **changes) -> Record:
+def record(process: str, **changes) -> JobRecord:
     stated = {"node": os.uname().nodename, "rule": "predict", "log": "logs/predict/a.log"} | changes
-    return Record(wildcards={}, started="2026-05-01T00:00:00+00:00", process=process, **stated)
+    return JobRecord(wildcards={}, started="2026-05-01T00:00:00+00:00", process=process, **stated)
 
 
 def test_the_process_of_a_stage_on_this_node_is_at_work_until_it_ends(script):

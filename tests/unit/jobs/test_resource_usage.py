@@ -13,7 +13,7 @@ import pytest
 
 from qa.common.files import write_json
 from qa.jobs import job_records, resource_usage, slurm_accounting
-from qa.jobs.job_records import Record
+from qa.jobs.job_records import JobRecord
 from qa.jobs.slurm_accounting import Start
 
 BEGAN = datetime(2026, 11, 22, 22, 0, tzinfo=UTC)
@@ -38,7 +38,7 @@ def record(begin, seconds, state="completed", job=None, rule="train", item="smal
     slurm = {"job": job, "submitted": at(begin - 120).isoformat(), "started": at(begin - 20).isoformat()} if job else {}
     ended = None if state == "running" else at(begin + seconds).isoformat()
     fixed = {"started": at(begin).isoformat(), "state": state, "ended": ended, "node": "gpu1", "process": "1:2"}
-    made = Record(rule, names, f"logs/{rule}/{item}.log", **{**fixed, "slurm": slurm, "asked": ASKED, **more})
+    made = JobRecord(rule, names, f"logs/{rule}/{item}.log", **{**fixed, "slurm": slurm, "asked": ASKED, **more})
     write_json(job_records.path_of(made), asdict(made))
     return made
 

@@ -3,18 +3,18 @@
 import json
 import os
 import platform
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from qa.common.files import write_json
+from qa.common.progress import ProgressState
 from qa.jobs import job_records, slurm, slurm_accounting, status
-from qa.jobs.job_records import Record
+from qa.jobs.job_records import JobRecord
 
-PROGRESS = "10:00:00 train: INFO train: 1,200/8,250 steps, 2.1 steps/s, "
-PROGRESS += "55 minutes and 57 seconds left, 33.5 samples/s, loss 1.250\n"
+PROGRESS = ProgressState("train", 1200, 8250, "steps", 2.1, 3357.0, "33.5 samples/s, loss 1.250", "")
 
 
 class Slurm:
@@ -47,14 +47,16 @@ def cluster(tmp_path, monkeypatch):
     return cluster
 
 
-def record(rule="train", names=("small", "seed-1"), state="running", job=None, began=300, ended=None, text="", **more):
-    """Write a record of an attempt that began so many seconds ago, and its log."""
+def record(
+    rule="train", names=("small", "seed-1"), state="running", job=None, began=300, ended=None, text="", at=None, **more
+):
+    """Write a record of an attempt that began so many seconds ago, its progress `at` and its log."""
     keys = ("run", "variant", "dataset", "split", "decoding")
     log = Path("logs", rule, *names).with_suffix(".log")
     now = datetime.now(UTC)
     started = now - timedelta(seconds=began)
     end = None if ended is None else (now - timedelta(seconds=ended)).isoformat()
-    made = Record(rule, dict(zip(keys, names, strict=False)), str(log), started.isoformat(), state, end)
+    made = JobRecord(rule, dict(zip(keys, names, strict=False)), str(log), started.isoformat(), state, end)
     made.node, made.process = platform.node(), job_records._process(os.getpid())
     made.slurm = {"job": job} if job else {}
     if job:
@@ -62,6 +64,9 @@ def record(rule="train", names=("small", "seed-1"), state="running", job=None, b
     for name, value in more.items():
         setattr(made, name, value)
     write_json(job_records.path_of(made), asdict(made))
+    if at:
+        written = at.written or now.isoformat()
+        write_json(job_records.progress_file(made), asdict(replace(at, written=written)))
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text(text)
     return log
@@ -83,7 +88,7 @@ def test_where_nothing_ran_it_says_so_in_one_line_and_asks_nobody(cluster, capsy
 
 
 def test_a_local_job_at_work_shows_its_progress_process_and_log(cluster, capsys):
-    record(text=PROGRESS + "10:00:03 train: INFO saved\n")
+    record(at=PROGRESS)
     lines = told(capsys).splitlines()
     assert lines[0] == "1 running, 0 queued, 0 failed, 0 completed"
     assert lines[3].split()[:5] == ["train", "small", "seed-1", "running", "process"]
@@ -94,13 +99,13 @@ def test_a_local_job_at_work_shows_its_progress_process_and_log(cluster, capsys)
 
 
 def test_progress_of_another_part_keeps_its_name_and_an_old_line_its_age(capsys):
-    log = record(text=PROGRESS.replace("train: 1,200", "validate: 1,200"))
-    os.utime(log, (datetime.now(UTC).timestamp() - 200,) * 2)
-    assert "    validate: 1,200/8,250 steps" in (text := told(capsys)) and "(said 3 minutes " in text
+    written = (datetime.now(UTC) - timedelta(seconds=200)).isoformat()
+    record(at=replace(PROGRESS, label="validate", written=written))
+    assert "    validate: 1,200/8,250 steps" in (text := told(capsys)) and "(3 minutes ago)" in text
 
 
 def test_a_job_whose_process_has_gone_is_killed_and_its_last_lines_are_shown(capsys):
-    record(process="1:1", text="10:00:00 train: INFO training\n" + PROGRESS)
+    record(process="1:1", text="10:00:00 train: INFO training\n", at=PROGRESS)
     text = told(capsys)
     assert (
         "0 running, 0 queued, 1 failed" in text and "killed" in text and "      | 10:00:00 train: INFO training" in text
@@ -147,7 +152,7 @@ def test_only_the_last_attempt_counts(capsys):
 
 
 def test_a_slurm_job_at_work_shows_its_number_and_costs_one_call(cluster, capsys):
-    record(job="12", text=PROGRESS)
+    record(job="12", at=PROGRESS)
     cluster.add("12", "RUNNING", "rule_train_wildcards_small_seed-1", started=310)
     text = told(capsys)
     assert "running  SLURM 12" in text and "1,200/8,250 steps" in text and text.startswith("1 running")
@@ -172,7 +177,7 @@ def test_a_next_attempt_in_the_queue_stands_for_the_job_in_place_of_the_one_befo
     cluster.add("12", "FAILED", "rule_predict_wildcards_small_seed-1_mills_validation", started=4000, ended=500)
     cluster.add("17", "PENDING", "rule_predict_wildcards_small_seed-1_mills_validation", "Priority", submitted=400)
     job = only_job()
-    assert (job.state, job.slurm_job, job.of, job.reason) == ("queued", "17", "mills/validation", "Priority")
+    assert (job.state, job.slurm_job, job.item, job.reason) == ("queued", "17", "mills/validation", "Priority")
 
 
 def test_a_requeued_job_is_queued_and_then_starting_until_it_has_a_record(cluster):
@@ -217,11 +222,11 @@ def test_many_jobs_cost_no_more_calls(cluster):
     cluster.accounts = ""
     status.status()
     assert cluster.calls == ["squeue", "sacct"]
-    assert len(status._known([str(n) for n in range(300)], [])) == 0
+    assert len(status._starts([str(n) for n in range(300)], [])) == 0
 
 
 def test_while_slurm_does_not_answer_states_are_unknown_and_that_is_said(cluster, capsys):
-    record(job="12", text=PROGRESS)
+    record(job="12", at=PROGRESS)
     cluster.queue = None
     text = told(capsys)
     assert "squeue does not answer" in text.splitlines()[0] and "unknown" in text and "1,200/8,250 steps" in text
@@ -259,7 +264,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_record_that_is_none_is_skipped_and_the_others_are_shown(name, capsys, caplog):
-    record(text=PROGRESS)
+    record(at=PROGRESS)
     (good,) = job_records.FOLDER.rglob("*.json")
     value = HOSTILE[name]
     text = value if isinstance(value, str) else json.dumps(json.loads(good.read_text()) | value)
@@ -289,18 +294,18 @@ def test_of_many_failures_the_latest_are_shown_and_a_few_explained(capsys):
 
 
 def test_json_tells_all_of_each_job(cluster, capsys):
-    record(job="12", text=PROGRESS)
+    record(job="12", at=PROGRESS)
     record("score", ("small", "seed-1", "mills", "validation", "n_best"), "completed", began=50, ended=40)
     cluster.add("12", "RUNNING", "rule_train_wildcards_small_seed-1", started=310)
     found = json.loads(told(capsys, "--json"))
     running, done = sorted(found["jobs"], key=lambda job: job["group"], reverse=True)
-    assert (running["stage"], running["run"], running["seed"], running["state"]) == (
+    assert (running["stage"], running["run"], running["variant"], running["state"]) == (
         "train",
         "small",
         "seed-1",
         "running",
     )
     assert running["slurm_job"] == "12" and running["log"] == "logs/train/small/seed-1.log"
-    assert running["progress"]["done"] == 1200 and running["progress"]["left"] == "55 minutes and 57 seconds"
-    assert (done["group"], done["of"], round(done["seconds"])) == ("completed", "mills/validation/n_best", 10)
+    assert running["progress"]["done"] == 1200 and running["progress"]["seconds_left"] == 3357.0
+    assert (done["group"], done["item"], round(done["seconds"])) == ("completed", "mills/validation/n_best", 10)
     assert found["hindrance"] == "" and slurm_accounting.moment(moment(1)) is not None

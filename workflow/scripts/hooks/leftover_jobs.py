@@ -70,7 +70,7 @@ def _wait(logs: set[str]) -> None:
         time.sleep(PAUSE if any(map(_job_of, running)) else LOOK)
 
 
-def _at_work(record: job_records.Record) -> bool:
+def _at_work(record: job_records.JobRecord) -> bool:
     """Whether the job of a record goes on: as SLURM says, or as that very process here, not one of the same number."""
     if job := _job_of(record):
         return slurm.state_of(job) in slurm.ALIVE
@@ -82,12 +82,12 @@ def _at_work(record: job_records.Record) -> bool:
         return False
 
 
-def _job_of(record: job_records.Record) -> str | None:
+def _job_of(record: job_records.JobRecord) -> str | None:
     """The SLURM job of its own that a record is of; None for a process beside Snakemake, in an allocation or not."""
     return None if record.job == slurm.job_id() else record.job
 
 
-def _where(record: job_records.Record) -> str:
+def _where(record: job_records.JobRecord) -> str:
     return f"SLURM job {record.job}" if _job_of(record) else f"process {record.process.partition(':')[0]}"
 
 
@@ -103,7 +103,7 @@ def _note(workflow, job) -> None:
         _say(f"{name}: nobody recorded its settings, so changes go unnoticed; to make it anew: -R {job.rule.name}")
 
 
-def _name(record: job_records.Record) -> str:
+def _name(record: job_records.JobRecord) -> str:
     return " ".join([record.rule, *record.wildcards.values()])
 
 

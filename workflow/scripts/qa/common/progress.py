@@ -1,41 +1,69 @@
-"""One line now and then on how far a stage is: told, written to its log, and read again by `qa.jobs.status`.
+"""How far a stage is: a line in its log for people, and a small file beside the job's record for `qa status`.
 
-No part of a stage's code digest (see `qa.plan.code_digest`): what is told changes no result.
+No part of a stage's code digest (see `qa.plan.code_digest`), since progress changes no result.
 """
 
 import logging
 import math
-import re
+import os
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+from qa.common.files import read_json, write_json
 from qa.common.text import readable_seconds
 
-EVERY = 5.0  # seconds between two lines; what takes less stays silent
-LINE = re.compile(
-    r"(?P<label>[^:]+): (?P<done>[\d,]+)/(?P<total>[\d,]+|\?) (?P<unit>\S+), (?P<rate>\S+) \S+/s, (?P<left>[^,]+) left"
-    r"(?:, (?P<remark>.*))?"
-)
-STAMP = re.compile(r"\d\d:\d\d:\d\d \w+: INFO ")  # what stage.stage puts before a line
+EVERY = 5.0  # seconds between two lines; a stage that takes less writes none
+FILE = "QA_PROGRESS_FILE"  # environment variable: where this job's progress goes, in its own processes too
 
 log = logging.getLogger(__name__)
 
 
-class Progress:
-    """Logs `label: done/total unit, rate, time left`, at most once in five seconds; the end only after such a line.
+@dataclass(frozen=True)
+class ProgressState:
+    """How far one part of a stage is. `total`: 0 if unknown; `rate`: units a second; `written`: ISO time in UTC."""
 
-    A `total` of 0 is not known. The five seconds are those of all parts of a stage, of which each may be shorter.
+    label: str
+    done: int
+    total: int
+    unit: str
+    rate: float
+    seconds_left: float | None
+    remark: str
+    written: str
+
+    @property
+    def line(self) -> str:
+        """The state for people: `train: 1,200/8,250 steps, 2.1 steps/s, 55 minutes left, loss 1.25`."""
+        rate = f"{self.rate:,.1f}" if self.rate >= 1 else f"{self.rate:.2g}"
+        left = "?" if self.seconds_left is None else readable_seconds(self.seconds_left)
+        total = f"{self.total:,}" if self.total else "?"
+        line = f"{self.label}: {self.done:,}/{total} {self.unit}, {rate} {self.unit}/s, {left} left"
+        return f"{line}, {self.remark}" if self.remark else line
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was written."""
+        return max(0.0, (datetime.now(UTC) - datetime.fromisoformat(self.written)).total_seconds())
+
+
+class Progress:
+    """Logs and saves how far a part of a stage is, at most once in five seconds, and its end after such a line.
+
+    The five seconds count for all parts of a stage together, since each may be shorter. A `total` of 0 is unknown.
     """
 
-    last = -math.inf  # when any of them has told something, or might have
+    last = -math.inf  # when any part wrote, or began after a long pause
 
     def __init__(self, label: str, total: int, unit: str, done: int = 0):
         self.label, self.total, self.unit = label, total, unit
         self.first = self.done = done
         self.started = time.monotonic()
-        self.told = False
+        self.shown = False
         if self.started - Progress.last > 2 * EVERY:
             Progress.last = self.started
 
@@ -49,54 +77,40 @@ class Progress:
         at_end = done >= self.total > self.done
         self.done = done
         now = time.monotonic()
-        if now - Progress.last >= EVERY or (at_end and self.told):
-            Progress.last, self.told = now, True
-            rate, total = self.rate, f"{self.total:,}" if self.total else "?"
-            left = readable_seconds((self.total - done) / rate) if rate and self.total else "?"
-            line = f"{self.label}: {done:,}/{total} {self.unit}, {_readable(rate)} {self.unit}/s, {left} left"
-            log.info(f"{line}, {remark}" if remark else line)
+        if now - Progress.last >= EVERY or (at_end and self.shown):
+            Progress.last, self.shown = now, True
+            state = self._state(remark)
+            log.info(state.line)
+            _save(state)
+
+    def _state(self, remark: str) -> ProgressState:
+        rate = self.rate
+        left = (self.total - self.done) / rate if rate and self.total else None
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        return ProgressState(self.label, self.done, self.total, self.unit, rate, left, remark, now)
+
+
+def _save(state: ProgressState) -> None:
+    """Write the state to this job's file; of the processes of a training only the first does, and no error matters."""
+    file = os.environ.get(FILE)
+    if file and os.environ.get("RANK", "0") == "0":
+        with suppress(OSError, ValueError):
+            write_json(file, asdict(state))
 
 
 def watched(items: Any, label: str, unit: str, total: int | None = None) -> Iterator[Any]:
-    """Yield the items, and tell how many of them are done; `total` is for those that do not know their number."""
+    """Yield the items and show how many are done; `total` is for items without a length."""
     progress = Progress(label, len(items) if total is None else total, unit)
     for done, item in enumerate(items, 1):
         yield item
         progress.reach(done)
 
 
-def _readable(rate: float) -> str:
-    return f"{rate:,.1f}" if rate >= 1 else f"{rate:.2g}"
-
-
-@dataclass(frozen=True)
-class Told:
-    """A progress line of a log, whole and in parts: `total` 0 if not known, `rate` units a second, `left` in words."""
-
-    line: str
-    label: str
-    done: int
-    total: int
-    unit: str
-    rate: float
-    left: str
-    remark: str
-
-
-def read(lines: Iterable[str]) -> Told | None:
-    """The last progress line among those of a log; None where there is none."""
-    found = None
-    for line in lines:
-        stamp = STAMP.match(line)
-        if stamp and (match := LINE.fullmatch(line, stamp.end())):
-            found = match
-    if found is None:
-        return None
-    parts = found.groupdict(default="")
+def read(file: Path) -> ProgressState | None:
+    """The state in a file that `Progress` wrote; None where the file is missing or holds something else."""
     try:
-        done, total, rate = (
-            float(parts.pop(name).replace(",", "").replace("?", "0")) for name in ("done", "total", "rate")
-        )
-        return Told(line=found[0], done=int(done), total=int(total), rate=rate, **parts)
-    except (ValueError, OverflowError):  # a line that only looks like one
+        state = ProgressState(**read_json(file))
+        zone = datetime.fromisoformat(state.written).tzinfo
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
+    return state if zone and all(isinstance(getattr(state, part.name), part.type) for part in fields(state)) else None

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from qa.common.text import readable_seconds
-from qa.jobs.job_records import Record
+from qa.jobs.job_records import JobRecord
 
 MEMORY = "It ran out of memory: ask for more {mem_mb}."
 MEMORY_HERE = "It ran out of memory: run fewer jobs at once, or smaller batches."
@@ -61,7 +61,7 @@ CAUSES = (
 )
 
 
-def advice(rule: str, state: str, lines: list[str], record: Record | None, on_slurm: bool) -> list[str]:
+def advice(rule: str, state: str, lines: list[str], record: JobRecord | None, on_slurm: bool) -> list[str]:
     """Sentences on a failed job: by its `state`, else by the last `lines` of its log; none where nothing is known."""
     text = HELP.get("killed here" if state == "killed" and not on_slurm else state)
     if text is None:
@@ -75,7 +75,7 @@ def advice(rule: str, state: str, lines: list[str], record: Record | None, on_sl
     return [text.format(**requests), *([SAVED] if text == WALLTIME and rule == "train" else [])]
 
 
-def _request(rule: str, key: str, record: Record | None) -> str:
+def _request(rule: str, key: str, record: JobRecord | None) -> str:
     """A requested resource in words: its name, its value in the last attempt, and the place that sets it."""
     asked = record.asked if record else {}
     value = ""

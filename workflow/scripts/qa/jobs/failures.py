@@ -17,7 +17,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from qa.common.text import readable_seconds
 from qa.jobs import job_records, slurm_accounting
 from qa.jobs.advice import advice
-from qa.jobs.job_records import Record
+from qa.jobs.job_records import JobRecord
 from qa.jobs.log_lines import error_lines, printable
 from qa.jobs.slurm_accounting import Start
 
@@ -37,7 +37,7 @@ class Failure:
     message: str = ""  # of Snakemake's executor
     slurm_job: str | None = None
     group: str | None = None
-    record: Record | None = None
+    record: JobRecord | None = None
 
     @property
     def cluster_state(self) -> str | None:
@@ -115,7 +115,7 @@ class FailureHandler(logging.Handler):
             failure.slurm_job = failure.slurm_job or (failure.record.job if failure.record else None)
         return [failure for failure in failures if failure is _culprit(failure, failures)]
 
-    def _record_of(self, failure: Failure) -> Record | None:
+    def _record_of(self, failure: Failure) -> JobRecord | None:
         """The record of the last attempt; None where the stage did not begin in this run, or not in this SLURM job."""
         if failure.log is None or not Path(failure.log).is_relative_to(job_records.LOGS):
             return None

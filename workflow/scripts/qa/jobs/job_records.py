@@ -1,7 +1,8 @@
-"""Records of jobs: what each attempt was given and what it used, written by itself, a file an attempt.
+"""Records of jobs: what each attempt requested and used. The attempt itself writes its record.
 
 `logs/jobs/{the log's path}/{start}-{job or process}.json` is written when the stage starts and again when it ends. A
-record that still says `running` when its process has gone is of a job that was killed; SLURM tells how.
+record that says `running` after its process has gone is of a job that was killed; SLURM knows how. Beside it, with the
+ending `.progress`, is how far the stage is while it runs (see `qa.common.progress`).
 """
 
 import json
@@ -17,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from qa.common import progress
 from qa.common.errors import Interrupted
 from qa.common.files import digest_of_json, write_json
 from qa.jobs import slurm_accounting
@@ -25,14 +27,14 @@ from qa.jobs.slurm_accounting import Start
 LOGS = Path("logs")
 FOLDER = LOGS / "jobs"
 NO_REASON = ("FAILED", "COMPLETED", "REQUEUED")
-DETERMINANTS = ("settings", "seed", "code")
+FINGERPRINT_INPUTS = ("settings", "seed", "code")
 SLACK = 5.0  # seconds by which the clocks of two nodes may differ
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
-class Record:
+class JobRecord:
     """One attempt at a job. Times are ISO, in UTC; `asked` has `cpus`, `memory_mib`, `seconds`, `gpus` where known."""
 
     rule: str
@@ -63,12 +65,14 @@ class Record:
 
 @contextmanager
 def recorded(rule: str, log_file: str | Path, job: dict[str, Any]) -> Iterator[None]:
-    """Keep a record of the work within the block; a record that cannot be written is warned of, no more.
+    """Keep a record of the work within the block. A record that cannot be written is a warning, not a failure.
 
-    `job` has `wildcards`, `threads`, and of Snakemake's resources those that are a request: `mem_mb`, `runtime`
-    (minutes), `gpu`. Nothing else of it is kept, since more may hold an account or an address.
+    `job` has `wildcards`, `threads`, and the resources of Snakemake that are requests: `mem_mb`, `runtime` (minutes),
+    `gpu`. Nothing else of it is kept, since other resources may hold an account or an address.
     """
     record = _tolerant(_begun, rule, log_file, job)
+    if record:
+        os.environ[progress.FILE] = str(progress_file(record).absolute())
     state = "failed"
     try:
         yield
@@ -81,11 +85,12 @@ def recorded(rule: str, log_file: str | Path, job: dict[str, Any]) -> Iterator[N
         raise
     finally:
         if record:
+            os.environ.pop(progress.FILE, None)
             _tolerant(_ended, record, state)
 
 
 def _tolerant(function: Any, *arguments: Any) -> Any:
-    """Call a function; whatever goes wrong in it (a full disk, an odd node) must not cost the stage its result."""
+    """Call a function. Whatever goes wrong in it (a full disk, an odd node) must not cost the stage its result."""
     try:
         return function(*arguments)
     except Exception as error:
@@ -93,7 +98,7 @@ def _tolerant(function: Any, *arguments: Any) -> Any:
         return None
 
 
-def _begun(rule: str, log_file: str | Path, job: dict[str, Any]) -> Record:
+def _begun(rule: str, log_file: str | Path, job: dict[str, Any]) -> JobRecord:
     cluster = slurm_accounting.this_job()
     asked = {
         "cpus": job.get("threads"),
@@ -101,8 +106,8 @@ def _begun(rule: str, log_file: str | Path, job: dict[str, Any]) -> Record:
         "seconds": job["runtime"] * 60 if job.get("runtime") else None,
         "gpus": job.get("gpus") or job.get("gpu"),
     }
-    asked = {key: cluster.pop(key, value) for key, value in asked.items()}  # what SLURM gave before what was asked
-    record = Record(
+    asked = {key: cluster.pop(key, value) for key, value in asked.items()}  # SLURM's word first
+    record = JobRecord(
         rule=rule,
         wildcards={key: str(value) for key, value in job["wildcards"].items()},
         log=str(log_file),
@@ -117,17 +122,18 @@ def _begun(rule: str, log_file: str | Path, job: dict[str, Any]) -> Record:
     return record
 
 
-def _ended(record: Record, state: str) -> None:
+def _ended(record: JobRecord, state: str) -> None:
     times = os.times()
     record.state, record.ended = state, datetime.now(UTC).isoformat(timespec="milliseconds")
     record.cpu_seconds = round(times.user + times.system + times.children_user + times.children_system, 2)
     record.peak_memory_mib, record.peak_gpu_memory_mib = _peak_memory(), _peak_gpu_memory()
+    progress_file(record).unlink(missing_ok=True)
     write_json(path_of(record), asdict(record))
 
 
 def fingerprint_inputs_of(params: Mapping[str, Any]) -> str:
-    """Digest of those of a job's params that determine its result, beside the input files."""
-    return digest_of_json({name: params[name] for name in DETERMINANTS if name in params})
+    """Digest of the params of a job that, with its input files, determine its result."""
+    return digest_of_json({name: params[name] for name in FINGERPRINT_INPUTS if name in params})
 
 
 def folder_of(log_file: str | Path) -> Path:
@@ -135,19 +141,24 @@ def folder_of(log_file: str | Path) -> Path:
     return FOLDER / Path(log_file).relative_to(LOGS).with_suffix("")
 
 
-def path_of(record: Record) -> Path:
+def path_of(record: JobRecord) -> Path:
     """File of a record, whose names sort by time."""
     return folder_of(record.log) / f"{record.began:%Y%m%dT%H%M%S.%f}-{record.job or record.process.split(':')[0]}.json"
 
 
-def read(folder: Path = FOLDER) -> list[Record]:
-    """All records under a folder, oldest first; a file that is none is skipped and said."""
-    known = {part.name for part in fields(Record)}
+def progress_file(record: JobRecord) -> Path:
+    """File beside a record for the progress of its attempt."""
+    return path_of(record).with_suffix(".progress")
+
+
+def read(folder: Path = FOLDER) -> list[JobRecord]:
+    """All records under a folder, oldest first. A file that is no record is skipped with a warning."""
+    known = {part.name for part in fields(JobRecord)}
     records = []
     for path in folder.rglob("*.json"):
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
-            record = Record(**{key: value[key] for key in known & value.keys()})
+            record = JobRecord(**{key: value[key] for key in known & value.keys()})
             _check(record)
             records.append((record.began, record))
         except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
@@ -155,12 +166,12 @@ def read(folder: Path = FOLDER) -> list[Record]:
     return [record for _, record in sorted(records, key=lambda pair: pair[0])]
 
 
-def _check(record: Record) -> None:
-    """Raise ValueError where a record read from a file holds what none would write."""
+def _check(record: JobRecord) -> None:
+    """Raise ValueError for a record whose values no job would write."""
     texts = (record.rule, record.log, record.state, record.node, record.process, *record.wildcards.values())
     times = [datetime.fromisoformat(time) for time in (record.started, record.ended) if time is not None]
     if not all(isinstance(text, str) for text in (*texts, record.job or "")):
-        raise ValueError("a name that is no text")
+        raise ValueError("a name that is not a text")
     if any(time.tzinfo is None for time in times):
         raise ValueError("a time without its zone")
     int(record.process.partition(":")[0])
@@ -168,33 +179,35 @@ def _check(record: Record) -> None:
         raise ValueError(f"a log that is not in {LOGS}")
 
 
-def settled(record: Record, known: dict[str, list[Start]] | None) -> tuple[str, datetime | None]:
+def settled(record: JobRecord, starts: dict[str, list[Start]] | None) -> tuple[str, datetime | None]:
     """State and end of an attempt, by its record and what SLURM knows of its job (slurm_accounting.starts_of).
 
-    For an attempt that could not say its end itself: SLURM's state, in capitals; `killed` where nothing tells how,
-    `requeued` where SLURM only knows a later start, `unknown` where SLURM cannot be asked. For one that failed, SLURM's
-    state too where that says why, such as OUT_OF_MEMORY.
+    An attempt without an end in its record has SLURM's state, in capitals; `killed` if nothing says how it ended,
+    `requeued` if SLURM only knows a later start, `unknown` if SLURM cannot be asked. An attempt that failed has SLURM's
+    state if that says why, such as OUT_OF_MEMORY.
     """
-    start = start_of(record, known)
+    start = start_of(record, starts)
     if record.state != "running":
-        why = record.state == "failed" and start and start.over and start.state not in NO_REASON
-        return start.state if why else record.state, datetime.fromisoformat(record.ended) if record.ended else None
+        explained = record.state == "failed" and start and start.over and start.state not in NO_REASON
+        return start.state if explained else record.state, datetime.fromisoformat(
+            record.ended
+        ) if record.ended else None
     gone = record.node == platform.node() and _process(int(record.process.split(":")[0])) != record.process
     if record.job is None:
         return ("killed" if gone else "running"), None
-    if known is None:
+    if starts is None:
         return ("killed" if gone else "unknown"), None
     if start is None:
-        return ("requeued" if known.get(record.job) else "killed"), None
+        return ("requeued" if starts.get(record.job) else "killed"), None
     if start.over:
         return ("completed" if start.state == "COMPLETED" else start.state), start.ended
     return ("killed" if gone else "running"), None
 
 
-def start_of(record: Record, known: dict[str, list[Start]] | None) -> Start | None:
-    """The start of the SLURM job that an attempt ran in: the last one before it."""
-    starts = (known or {}).get(record.job or "", [])
-    before = [s for s in starts if s.started and (s.started - record.began).total_seconds() <= SLACK]
+def start_of(record: JobRecord, starts: dict[str, list[Start]] | None) -> Start | None:
+    """The start of its SLURM job in which an attempt ran: the last one before it."""
+    own = (starts or {}).get(record.job or "", [])
+    before = [start for start in own if start.started and (start.started - record.began).total_seconds() <= SLACK]
     return before[-1] if before else None
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from qa.common.files import read_json, written_aside
 from qa.common.text import readable_bytes, readable_seconds, text_table
 from qa.jobs import job_records, slurm_accounting
-from qa.jobs.job_records import Record
+from qa.jobs.job_records import JobRecord
 
 RESULTS = Path("results")
 TABLE = RESULTS / "resource_usage.csv"
@@ -35,7 +35,7 @@ TIME_MARGIN, TIME_STEP, LEAST_TIME = 1.5, 15, 60  # times the longest; minutes: 
 class Attempt:
     """A record with what SLURM and the benchmark file add to it; seconds and MiB, None where nobody knows."""
 
-    record: Record
+    record: JobRecord
     number: int
     state: str
     elapsed: float | None
@@ -52,13 +52,13 @@ class Attempt:
         return (started - submitted).total_seconds()
 
 
-def attempts(records: list[Record], expected: Iterable[dict[str, str]] | None = None) -> list[list[Attempt]]:
+def attempts(records: list[JobRecord], expected: Iterable[dict[str, str]] | None = None) -> list[list[Attempt]]:
     """For each job its attempts at the result that is there, or at the next: since the success before, same settings.
 
     With `expected`, sets of wildcards, only of jobs whose wildcards are among those of one of them.
     """
     wanted = None if expected is None else [names.items() for names in expected]
-    histories: dict[str, list[Record]] = {}
+    histories: dict[str, list[JobRecord]] = {}
     for record in records:
         if wanted is None or any(record.wildcards.items() <= names for names in wanted):
             histories.setdefault(record.log, []).append(record)
@@ -71,7 +71,7 @@ def attempts(records: list[Record], expected: Iterable[dict[str, str]] | None = 
     return [[_attempt(record, number, known) for number, record in enumerate(h, 1)] for h in series]
 
 
-def _attempt(record: Record, number: int, known: dict[str, list[slurm_accounting.Start]] | None) -> Attempt:
+def _attempt(record: JobRecord, number: int, known: dict[str, list[slurm_accounting.Start]] | None) -> Attempt:
     state, ended = job_records.settled(record, known)
     start = job_records.start_of(record, known)
     peaks = [record.peak_memory_mib, start.peak_memory_mib if start else None, _benchmark_peak(record)]
@@ -86,7 +86,7 @@ def _attempt(record: Record, number: int, known: dict[str, list[slurm_accounting
     )
 
 
-def _benchmark_peak(record: Record) -> float | None:
+def _benchmark_peak(record: JobRecord) -> float | None:
     """Peak memory of all processes (MiB) by Snakemake's benchmark file, if that was written by this attempt."""
     path = RESULTS / "usage" / Path(record.log).relative_to(job_records.LOGS).with_suffix(".tsv")
     try:
@@ -98,7 +98,7 @@ def _benchmark_peak(record: Record) -> float | None:
         return None
 
 
-def _workers_gpu_peak(record: Record) -> float | None:
+def _workers_gpu_peak(record: JobRecord) -> float | None:
     """Peak GPU memory (MiB) of a training that worked in processes of its own, by its manifest."""
     if record.rule != "train" or record.state != "completed":
         return None
