@@ -1,6 +1,6 @@
-"""What Snakemake is about to do, told in plain data to the checks of `qa.preflight` before the first job is queued.
+"""What Snakemake is about to do, as plain data for the checks of `qa.preflight` before the first job is queued.
 
-QA_PREFLIGHT=only ends the run after the checks, QA_PREFLIGHT=off leaves them out.
+QA_PREFLIGHT=only ends the run after the checks, QA_PREFLIGHT=off skips them.
 """
 
 import os
@@ -16,12 +16,12 @@ from qa.preflight.slurm_requests import Request
 
 VERIFIED = ".snakemake/qa-verified.json"
 DOWNLOADS = ("resources/models/", "resources/datasets/")
-OF_ONE_JOB = {"--job-name", "--output", "--comment"}  # options that change nothing of what SLURM answers
-UNASKED = ("--parsable", "--export=", "--mail-")  # likewise, and no address of mail belongs into a log
+OF_ONE_JOB = {"--job-name", "--output", "--comment"}  # options that do not change SLURM's answer
+NOT_CHECKED = ("--parsable", "--export=", "--mail-")  # likewise; a mail address does not belong into a log
 
 
 def before_jobs(workflow):
-    """Check what this run needs, for `onstart` (so not in dry runs and jobs); raise InputError with all problems."""
+    """Check what this run needs. For `onstart`, so not in dry runs and jobs. Raises InputError with all problems."""
     mode = os.environ.get("QA_PREFLIGHT", "on")
     if mode == "off" or workflow.touch or not workflow.is_main_process:
         return
@@ -35,15 +35,15 @@ def before_jobs(workflow):
         print("\n".join(["Preflight:", *(f"  {f.kind}: {f.text}" for f in findings)]), flush=True)
         print("Nothing stands in the way, and nothing was queued.", flush=True)
         sys.exit(0)
-    took = f"{time.monotonic() - began:.1f} s"
-    print("\n".join([*warnings, f"Preflight: nothing stands in the way ({took})."]), file=sys.stderr, flush=True)
+    seconds = f"{time.monotonic() - began:.1f} s"
+    print("\n".join([*warnings, f"Preflight: nothing stands in the way ({seconds})."]), file=sys.stderr, flush=True)
 
 
 def plan_of(workflow) -> tuple[Plan, list[Finding]]:
-    """The jobs that will run, as the checks take them; and what could not be found out."""
+    """The jobs that will run, as data for the checks; and what could not be found out."""
     jobs = list(workflow.dag.needrun_jobs())
-    made = {str(file) for job in jobs for file in job.output}
-    read = {str(file) for job in jobs for file in job.input if str(file).startswith(DOWNLOADS)}
+    outputs = {str(file) for job in jobs for file in job.output}
+    inputs = {str(file) for job in jobs for file in job.input if str(file).startswith(DOWNLOADS)}
     slurm = workflow.executor_plugin.name == "slurm"
     requests, findings = requests_of(workflow, jobs) if slurm else (None, [])
     status = getattr(workflow.executor_settings, "status_command", None) if slurm else None
@@ -53,7 +53,7 @@ def plan_of(workflow) -> tuple[Plan, list[Finding]]:
             for job in jobs
             if job.rule.name == "download"
         },
-        present=tuple(sorted(read - made)),
+        present=tuple(sorted(inputs - outputs)),
         trainings=tuple(_training(job) for job in jobs if job.rule.name == "train"),
         tokenized=tuple(
             f"resources/datasets/{job.wildcards.dataset}" for job in jobs if job.rule.name == "tokenize_and_label"
@@ -79,7 +79,7 @@ def _training(job) -> Training:
 
 
 def requests_of(workflow, jobs) -> tuple[tuple[Request, ...] | None, list[Finding]]:
-    """What the executor would ask SLURM for, each distinct request once, by the executor's own functions."""
+    """What the executor would request of SLURM, each distinct request once, by the executor's own functions."""
     rules: dict[tuple[str, ...], list[str]] = {}
     refused: dict[str, str] = {}
     try:
@@ -90,14 +90,14 @@ def requests_of(workflow, jobs) -> tuple[tuple[Request, ...] | None, list[Findin
                 refused[job.rule.name] = refusal
             else:
                 rules.setdefault(tuple(_options(workflow, job)), []).append(job.rule.name)
-    except Exception as error:  # these functions are the executor's inner ones, and may change
+    except Exception as error:  # the executor's inner functions may change
         return (), [warning(f"SLURM: not asked, the requests are not known ({type(error).__name__}: {error})")]
     requests = tuple(Request(tuple(sorted(set(names))), options) for options, names in rules.items())
     return requests, [problem(f"SLURM, jobs of {rule}: {text}") for rule, text in refused.items()]
 
 
 def _refusal(job) -> str | None:
-    """Why the executor itself would refuse a job's `slurm_extra`, None where it would not."""
+    """Why the executor would refuse a job's `slurm_extra`; None where it would not."""
     from snakemake_executor_plugin_slurm.validation import validate_slurm_extra
     from snakemake_interface_common.exceptions import WorkflowError
 
@@ -112,7 +112,7 @@ def _options(workflow, job) -> list[str]:
     from snakemake_executor_plugin_slurm.submit_string import get_submit_command
     from snakemake_executor_plugin_slurm.utils import set_gres_string
 
-    # what depends on files that are not made yet is TBD
+    # a value is TBD if it depends on a file that does not exist yet
     known = {name: value for name, value in job.resources.items() if str(value) != "<TBD>"}
     asked = _JobWith(job, _Resources(known))
     account, partition = known.get("slurm_account"), known.get("slurm_partition")
@@ -127,14 +127,14 @@ def _options(workflow, job) -> list[str]:
     words = shlex.split(get_submit_command(asked, parameters) + set_gres_string(asked))
     options, skip = [], False
     for word in words[1:]:
-        if not skip and word not in OF_ONE_JOB and not word.startswith(UNASKED):
+        if not skip and word not in OF_ONE_JOB and not word.startswith(NOT_CHECKED):
             options.append(word)
         skip = word in OF_ONE_JOB
     return options
 
 
 class _JobWith:
-    """A job with other resources; all else is its own."""
+    """A job with other resources and everything else its own."""
 
     def __init__(self, job, resources):
         self._job, self.resources = job, resources

@@ -1,11 +1,12 @@
-"""What the SLURM executor gets wrong during an outage of the controller, put right for this run."""
+"""Corrects, for this run, what the SLURM executor does wrong during an outage of the controller."""
 
 
 def before_jobs(workflow):
-    """Let the executor go on asking squeue while slurmctld does not answer.
+    """Make the executor go on with squeue while slurmctld does not answer.
 
-    It asks for MinJobAge before each look at the jobs, and turns to sacct when there is no answer. Without accounting
-    sacct never answers, and all jobs are lost. The setting does not change meanwhile, so it is asked for once.
+    The executor asks slurmctld for MinJobAge before each look at the jobs, and uses sacct if there is no answer. On a
+    cluster without accounting sacct never answers, and all jobs are lost. MinJobAge does not change during a run, so
+    one question at the start is enough.
     """
     if not workflow.is_main_process or workflow.executor_plugin.name != "slurm":
         return
@@ -13,7 +14,7 @@ def before_jobs(workflow):
         import snakemake_executor_plugin_slurm as plugin
 
         known = plugin.get_min_job_age()
-    except (ImportError, AttributeError):  # another version of the executor, with inner functions of its own
+    except (ImportError, AttributeError):  # another version of the executor, with other inner functions
         return
     if known is not None:
         plugin.get_min_job_age = lambda: known

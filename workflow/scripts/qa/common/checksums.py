@@ -1,8 +1,8 @@
-"""Seals: checksums beside what a stage has made, compared before another stage uses it.
+"""Seals: checksums beside the files of a stage, compared before another stage reads the files.
 
 A disk, a copy or an editor may change a file that Snakemake takes for finished. The seal of `x/y.json` is
-`x/.y.json.seal`, that of a folder `folder/.seal`: JSON of each file's size in bytes and CRC-32. A file without a seal
-is taken as it is. `python -m qa.common.checksums` compares all that there are.
+`x/.y.json.seal`, the seal of a folder is `folder/.seal`. It is JSON: each file's size in bytes and its CRC-32. A file
+without a seal is taken as it is. `qa verify` compares all files that have one.
 """
 
 import shlex
@@ -20,33 +20,33 @@ FOLDERS = ("resources", "results")
 
 
 def seal(paths: Iterable[str | Path]) -> None:
-    """Write the seal of each file or folder that is there."""
+    """Write the seal of each of these files and folders that exists."""
     for path in map(Path, paths):
         if path.exists():
             write_json(seal_of(path), sums(path))
 
 
 def forget(paths: Iterable[str | Path]) -> None:
-    """Remove the seals of files that are about to be made anew; a folder's goes with the folder."""
+    """Remove the seals of files that a stage is about to write; a folder's seal goes with the folder."""
     for path in map(Path, paths):
         remove(_beside(path))
 
 
 def check(paths: Iterable[str | Path]) -> None:
-    """Raise InputError that names each of these files and folders that is not what was sealed, and what to do."""
-    faults = {path: found for path in dict.fromkeys(map(Path, paths)) if (found := fault_of(path))}
+    """Raise InputError for files and folders that differ from their seals: which, how, and what to do."""
+    faults = {path: fault for path in dict.fromkeys(map(Path, paths)) if (fault := fault_of(path))}
     if faults:
-        told = "; ".join(f"{path}: {fault}" for path, fault in faults.items())
+        message = "; ".join(f"{path}: {fault}" for path, fault in faults.items())
         seals = " ".join(shlex.quote(str(seal_of(path))) for path in faults)
         paths = " ".join(shlex.quote(str(path)) for path in faults)
         raise InputError(
-            f"{told}. A disk or a copy has damaged it, or somebody edited it. To have it made anew: rm -r {paths} and "
-            f"run again; to take it as it is: rm {seals}"
+            f"{message}. A disk or a copy has damaged it, or somebody edited it. To have it made anew: rm -r {paths} "
+            f"and run again; to take it as it is: rm {seals}"
         )
 
 
 def fault_of(path: str | Path) -> str:
-    """Say in what a file or folder differs from its seal; nothing where it does not, or has none."""
+    """How a file or folder differs from its seal; empty where it does not differ, or has no seal."""
     path = Path(path)
     if not path.exists() or not seal_of(path).exists():
         return ""
@@ -57,34 +57,34 @@ def fault_of(path: str | Path) -> str:
 
 
 def difference(path: Path, sealed: Any, sizes_only: bool = False) -> str:
-    """Say in what a file, or a folder's files, differ from the `sums` taken of them; nothing where they do not."""
+    """How a file, or the files of a folder, differ from their `sums`; empty where they do not. `sizes_only`: fast."""
     try:
-        stated = [(name, entry["size"], entry["crc32"]) for name, entry in sealed.items()]
+        entries = [(name, entry["size"], entry["crc32"]) for name, entry in sealed.items()]
     except (AttributeError, KeyError, TypeError):
         return "its seal is broken"
-    if not stated and _names(path):
+    if not entries and _names(path):
         return "its seal is broken (it names no file)"
-    for name, size, _ in stated:
+    for name, size, _ in entries:
         file = _file(path, name)
         if not file.is_file():
             return f"{name} is missing"
         if (now := file.stat().st_size) != size:
             return f"{name} has {now:,} bytes where {size} were written"
-    for name, _, checksum in [] if sizes_only else stated:
+    for name, _, checksum in [] if sizes_only else entries:
         if (found := crc32_of(_file(path, name))) != checksum:
             return f"{name} has other bytes than were written (CRC-32 {found}, not {checksum})"
     return ""
 
 
 def sums(path: str | Path, without: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
-    """Size and CRC-32 of a file, or of each file of a folder, by its name there; hidden ones are left out."""
+    """Size and CRC-32 of a file, or of each file of a folder by its name there, without hidden files."""
     path = Path(path)
     files = {name: _file(path, name) for name in _names(path) if name not in without}
     return {name: {"size": file.stat().st_size, "crc32": crc32_of(file)} for name, file in files.items()}
 
 
 def crc32_of(path: Path) -> str:
-    """CRC-32 of a file's bytes, eight hexadecimal digits: for accidents, at three times the speed of SHA-256."""
+    """CRC-32 of a file's bytes, eight hexadecimal digits. It finds accidents, at three times the speed of SHA-256."""
     checksum, chunk = 0, memoryview(bytearray(CHUNK))
     with open(path, "rb", buffering=0) as stream:
         while size := stream.readinto(chunk):
@@ -93,7 +93,7 @@ def crc32_of(path: Path) -> str:
 
 
 def seal_of(path: Path) -> Path:
-    """Where the seal of a file or folder is."""
+    """The path of the seal of a file or folder."""
     return path / ".seal" if path.is_dir() else _beside(path)
 
 
@@ -113,7 +113,7 @@ def _file(path: Path, name: str) -> Path:
 
 
 def main(folders: Sequence[str] = ()) -> int:
-    """Compare everything sealed below some folders; print what is not as it was written, or that nothing is sealed."""
+    """Compare every sealed file below these folders and print which differ; the exit code, 1 if any differs."""
     missing = [folder for folder in folders if not Path(folder).is_dir()]
     folders = folders or FOLDERS
     seals = sorted(seal for folder in folders for seal in Path(folder).rglob(".*seal"))

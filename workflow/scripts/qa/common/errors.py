@@ -1,22 +1,22 @@
-"""The one exception for what a user can put right, and what the machine's own errors mean."""
+"""The exception for mistakes that a user can put right, and the meaning of the machine's own errors."""
 
 import errno
 
 
 class InputError(ValueError):
-    """Something the user gave, or the machine lacks, in one message: what is wrong, where, and what to do.
+    """A mistake of the user's, or a lack of the machine's, in one message: what is wrong, where, and what to do.
 
-    The stages print it without a traceback and exit non-zero. A bug raises anything else, and keeps its traceback.
+    The stages print it without a traceback and exit non-zero. Any other exception is a bug and keeps its traceback.
     """
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an exception says, or its name where it says nothing; what cannot be printed as `?`."""
+    """The first line of an exception's message, or its class name without one. Unprintable letters become `?`."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return "".join(letter if letter.isprintable() else "?" for letter in line)
 
 
-SHORTAGES = (  # numbers of the system's errors, what libraries say instead, what it means and what helps
+SHORTAGES = (  # error numbers of the system, words of libraries without a number, and the message
     (
         {errno.ENOSPC, errno.EDQUOT},
         ("No space left", "Disk quota exceeded", "PytorchStreamWriter failed writing", "unexpected pos"),
@@ -46,22 +46,22 @@ SHORTAGES = (  # numbers of the system's errors, what libraries say instead, wha
 
 
 def shortage(error: BaseException) -> str | None:
-    """What an exception, or one behind it, tells that the machine lacks, in one sentence; None where it tells no such.
+    """What the machine lacks, in one sentence, by an exception or one of its causes; None where it lacks nothing.
 
-    Room on the disk, the right to write there, file handles, memory, or a disk that answers.
+    Room on the disk, permission to write there, file handles, memory, or a disk that answers.
     """
-    behind: BaseException | None = error
-    while behind is not None:
-        number = errno.ENOMEM if isinstance(behind, MemoryError) else getattr(behind, "errno", None)
-        for numbers, words, meaning in SHORTAGES:
-            if number in numbers or any(word in str(behind) for word in words):
-                return f"{meaning} ({first_line(behind)})"
-        behind = behind.__cause__ or behind.__context__
+    cause: BaseException | None = error
+    while cause is not None:
+        number = errno.ENOMEM if isinstance(cause, MemoryError) else getattr(cause, "errno", None)
+        for numbers, words, message in SHORTAGES:
+            if number in numbers or any(word in str(cause) for word in words):
+                return f"{message} ({first_line(cause)})"
+        cause = cause.__cause__ or cause.__context__
     return None
 
 
 def broken(path, what: str, error: BaseException) -> BaseException:
-    """The InputError for a file made by the workflow that cannot be read; the error itself where the machine failed."""
+    """The InputError for a file of the workflow that cannot be read; the error itself where the machine failed."""
     if shortage(error):
         return error
     return InputError(
@@ -70,14 +70,14 @@ def broken(path, what: str, error: BaseException) -> BaseException:
 
 
 def some(items, limit: int = 5) -> str:
-    """Join the first `limit` of `items` (a sized collection) for a message, and say how many more there are."""
+    """Join the first `limit` items for a message, with the number of the others."""
     items = list(items)
     shown = ", ".join(map(str, items[:limit]))
     return f"{shown} and {len(items) - limit:,} more" if len(items) > limit else shown
 
 
-class Interrupted(Exception):  # noqa: N818, it is no error
-    """Work that stopped itself, and can go on: before the job's walltime, or because it was told to.
+class Interrupted(Exception):  # noqa: N818, it is not an error
+    """Work that stopped itself and can go on: before the end of the walltime, or after a signal.
 
     The stages print it without a traceback and exit non-zero, so that the job is submitted again.
     """

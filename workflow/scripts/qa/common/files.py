@@ -1,4 +1,4 @@
-"""Files between the stages: written aside and renamed, so that a killed job leaves nothing half-written in place."""
+"""Files between the stages: written under another name and then renamed, so that a killed job leaves no half file."""
 
 import hashlib
 import json
@@ -16,29 +16,29 @@ def written_aside(path: str | Path, directory: bool = False, keep_partial: bool 
     """Yield a path beside `path` to write to; rename it to `path` when the block ends without an exception.
 
     The partial file or folder is `.{name}.partial` in the same folder, so the rename never crosses file systems.
-    `directory=True` yields an existing folder. `keep_partial=True` keeps what an earlier attempt left, and leaves
-    it again when the block fails: a download resumes from it. Otherwise both are removed.
+    `directory=True` yields an existing folder. `keep_partial=True` keeps what an earlier attempt left, also when the
+    block fails, so that a download can resume. Otherwise both are removed.
     """
     path = Path(path)
-    aside = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{path.name}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
     if not keep_partial:
-        remove(aside)
+        remove(partial)
     if directory:
-        aside.mkdir(exist_ok=True)
+        partial.mkdir(exist_ok=True)
     try:
-        yield aside
+        yield partial
     except BaseException:
         if not keep_partial:
-            remove(aside)
+            remove(partial)
         raise
     if directory:
-        remove(path)  # rename(2) replaces a file, but no folder that holds something
-    aside.replace(path)
+        remove(path)  # rename(2) replaces a file, but not a folder with something in it
+    partial.replace(path)
 
 
 def remove(path: str | Path) -> None:
-    """Remove a file, a link or a whole folder; do nothing where there is none."""
+    """Remove a file, a link or a whole folder, if it exists."""
     path = Path(path)
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
@@ -49,15 +49,15 @@ def remove(path: str | Path) -> None:
 def write_json(path: str | Path, value: Any, flat: bool = False) -> None:
     """Write `value` as JSON (UTF-8, two spaces, NaN refused) by renaming a finished file into place.
 
-    `flat` is for a long mapping without anything nested: an entry a line, and without indents six times as fast.
+    `flat` is for a long mapping without nested values: an entry a line, and six times as fast without indents.
     """
     style: dict[str, Any] = {"separators": (",\n", ": ")} if flat else {"indent": 2}
-    with written_aside(path) as aside:
-        aside.write_text(json.dumps(value, ensure_ascii=False, allow_nan=False, **style) + "\n", encoding="utf-8")
+    with written_aside(path) as partial:
+        partial.write_text(json.dumps(value, ensure_ascii=False, allow_nan=False, **style) + "\n", encoding="utf-8")
 
 
 def read_json(path: str | Path) -> Any:
-    """Read a JSON file; raise InputError that names the file and the place of the fault."""
+    """Read a JSON file. Raises InputError with the file and the place of the fault."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
@@ -75,7 +75,7 @@ def sha256_of_file(path: str | Path) -> str:
 
 
 def sha256_of_folder(path: str | Path) -> dict[str, str]:
-    """SHA-256 of each file under a folder by its relative path; hidden files (Snakemake's time stamps) are left out."""
+    """SHA-256 of each file under a folder by its relative path, without hidden files (Snakemake's time stamps)."""
     path = Path(path)
     files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
     return {p.relative_to(path).as_posix(): sha256_of_file(p) for p in files}

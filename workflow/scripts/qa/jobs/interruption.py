@@ -1,4 +1,4 @@
-"""When a training must stop itself: before its job's walltime ends, or because it was told to by a signal."""
+"""When a training must stop itself: before the walltime of its job ends, or after a signal."""
 
 import logging
 import os
@@ -15,42 +15,42 @@ import psutil
 from qa.jobs import slurm
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-ASK_AGAIN = 300.0  # seconds until SLURM is asked anew: walltimes can be changed while a job runs
-SAFETY = 2.0  # file systems and nodes are not always as fast as they just were
+ASK_AGAIN = 300.0  # seconds until SLURM is asked again: a walltime can change while a job runs
+SAFETY = 2.0  # file systems and nodes are not equally fast all the time
 
 log = logging.getLogger(__name__)
 
 
 class Requests:
-    """Signals that ask for an end: SIGTERM (a walltime, preemption, scancel) and SIGUSR1 (asked for by the user).
+    """Signals that request an end: SIGTERM (walltime, preemption, scancel) and SIGUSR1 (sent by the user).
 
-    A process that works for another (`master`, its number) also stops when that one is gone, or has written the name of
-    a signal to the file `told`.
+    A worker also stops when its `master` process (a number) is gone, or when the master has written the name of a
+    signal to `stop_file`.
     """
 
-    def __init__(self, master: int | None = None, told: Path | None = None) -> None:
+    def __init__(self, master: int | None = None, stop_file: Path | None = None) -> None:
         self.noted: str | None = None
-        self.master, self.told = master, told
+        self.master, self.stop_file = master, stop_file
 
     @property
     def received(self) -> str | None:
-        """The name of the signal, None while there was none."""
+        """The name of the signal; None before there was one."""
         if self.noted is None and self.master is not None and not Path(f"/proc/{self.master}").exists():
             return "SIGTERM"
-        if self.noted is None and self.told is not None and self.told.exists():
-            return self.told.read_text() or None
+        if self.noted is None and self.stop_file is not None and self.stop_file.exists():
+            return self.stop_file.read_text() or None
         return self.noted
 
     def note(self, number: int, frame: object = None) -> None:
-        """Handle a signal: remember it, so that the step in work can end and be saved."""
+        """Remember a signal, so that the current step can end and be saved."""
         self.noted = signal.Signals(number).name
         os.write(2, f"{self.noted} received: stopping after this step\n".encode())  # logging may be in use right now
 
 
 @contextmanager
-def requests_noted(master: int | None = None, told: Path | None = None) -> Iterator[Requests]:
-    """Note SIGTERM and SIGUSR1 within the block instead of dying of them. Main thread only."""
-    requests = Requests(master, told)
+def requests_noted(master: int | None = None, stop_file: Path | None = None) -> Iterator[Requests]:
+    """Note SIGTERM and SIGUSR1 within the block instead of ending at once. Main thread only."""
+    requests = Requests(master, stop_file)
     before = {number: signal.signal(number, requests.note) for number in SIGNALS}
     try:
         yield requests
@@ -62,9 +62,9 @@ def requests_noted(master: int | None = None, told: Path | None = None) -> Itera
 def pass_on_signals(command: str) -> None:
     """Pass SIGTERM and SIGUSR1 on to children whose command line contains `command`, and survive SIGUSR1 here.
 
-    For the process that waits for a stage's script in a SLURM job; elsewhere it does nothing. With cgroups, as nearly
-    everywhere, SLURM sends signals to the direct child of its daemon only: that is Snakemake, not its script. The
-    wake-up file descriptor leaves the handlers alone that Snakemake itself sets.
+    For the Snakemake that waits for a stage's script in a SLURM job; elsewhere it does nothing. With cgroups, SLURM
+    sends signals only to the direct child of its daemon: to Snakemake, not to its script. The wake-up file descriptor
+    leaves Snakemake's own signal handlers in place.
     """
     if slurm.job_id() is None or threading.current_thread() is not threading.main_thread():
         return
@@ -85,10 +85,10 @@ def _pass_on(reader: int, command: str) -> None:
 
 
 class Walltime:
-    """How much of the SLURM job's walltime is left; no end outside of SLURM, where nobody enforces one.
+    """How much of the SLURM job's walltime is left. Outside of SLURM there is no end.
 
-    SLURM itself is asked, since it knows what a requeue, a group of jobs or `scontrol update` made of the limit. Where
-    it does not answer, `asked_minutes` are counted from the start of this process.
+    SLURM is asked, since a requeue, a group of jobs or `scontrol update` can change the limit. If it does not answer,
+    `asked_minutes` count from the start of this process.
     """
 
     def __init__(self, asked_minutes: float | None = None):
@@ -99,7 +99,7 @@ class Walltime:
         self.asked_at = -ASK_AGAIN
 
     def left(self) -> float | None:
-        """Seconds until the job is killed, None where it is not."""
+        """Seconds until SLURM kills the job; None without a limit."""
         if self.job and time.monotonic() - self.asked_at >= ASK_AGAIN:
             self.asked_at = time.monotonic()
             self.end = slurm.end_of(self.job) or self.end or self.fallback
@@ -107,7 +107,7 @@ class Walltime:
 
 
 class Pace:
-    """How long this training's steps, checkpoints and validations take, as measured; seconds."""
+    """Measured seconds of this training's steps, checkpoints and validations."""
 
     def __init__(self) -> None:
         self.steps: deque[float] = deque(maxlen=50)
@@ -115,9 +115,9 @@ class Pace:
         self.validation: float | None = None
 
     def needed(self, steps: int, validation: bool) -> float:
-        """Seconds for `steps` more steps and a checkpoint, with a margin, and a validation where one is due.
+        """Seconds for `steps` more steps, a checkpoint and, if `validation`, a validation; with a margin.
 
-        Before the first checkpoint or validation, each counts as one more of the longest steps.
+        A checkpoint or validation that was not measured yet counts as one step, the longest so far.
         """
         step = max(self.steps, default=0.0)
         save = step if self.save is None else self.save

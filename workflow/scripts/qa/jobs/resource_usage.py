@@ -1,6 +1,6 @@
-"""What jobs used of what they had asked for: results/resource_usage.csv, and what to ask for next time.
+"""Time and memory that jobs used and requested, and what to request next time: results/resource_usage.csv.
 
-`python -m qa.jobs.resource_usage` writes the table from all records at any time, also after a failed run.
+`qa usage` writes the table from all records at any time, also after a failed run.
 """
 
 import csv
@@ -27,13 +27,17 @@ COLUMNS = (
     *("peak_memory_mib", "asked_memory_mib", "memory_used", "peak_gpu_memory_mib"),
     *("cpus", "cpus_used", "gpus", "next_mem_mb", "next_runtime_minutes"),
 )
-MEMORY_MARGIN, MEMORY_STEP = 1.25, 1024  # times the peak; MiB, the least that is asked for
-TIME_MARGIN, TIME_STEP, LEAST_TIME = 1.5, 15, 60  # times the longest; minutes: schedulers like jobs of an hour or more
+MEMORY_MARGIN, MEMORY_STEP = 1.25, 1024  # times the peak; MiB
+TIME_MARGIN, TIME_STEP, LEAST_TIME = (
+    1.5,
+    15,
+    60,
+)  # times the longest; minutes; minutes, as schedulers start an hour as soon as less
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """A record with what SLURM and the benchmark file add to it; seconds and MiB, None where nobody knows."""
+    """A record with what SLURM and the benchmark file add to it. Seconds and MiB, None where unknown."""
 
     record: JobRecord
     number: int
@@ -53,53 +57,57 @@ class Attempt:
 
 
 def attempts(records: list[JobRecord], expected: Iterable[dict[str, str]] | None = None) -> list[list[Attempt]]:
-    """For each job its attempts at the result that is there, or at the next: since the success before, same settings.
+    """For each job the attempts at its present result, or at the next one if there is none.
 
-    With `expected`, sets of wildcards, only of jobs whose wildcards are among those of one of them.
+    These are the attempts after the previous success that had the settings of the last attempt. `expected`: sets of
+    wildcards; with it only jobs whose wildcards are a part of one of these sets.
     """
-    wanted = None if expected is None else [names.items() for names in expected]
+    sets = None if expected is None else [names.items() for names in expected]
     histories: dict[str, list[JobRecord]] = {}
     for record in records:
-        if wanted is None or any(record.wildcards.items() <= names for names in wanted):
+        if sets is None or any(record.wildcards.items() <= names for names in sets):
             histories.setdefault(record.log, []).append(record)
-    series = []
-    for history in histories.values():
-        successes = [number for number, record in enumerate(history[:-1]) if record.state == "completed"]
-        recent = history[successes[-1] + 1 :] if successes else history
-        series.append([record for record in recent if record.fingerprint_inputs == history[-1].fingerprint_inputs])
-    known = slurm_accounting.starts_of(record.job for history in series for record in history if record.job)
-    return [[_attempt(record, number, known) for number, record in enumerate(h, 1)] for h in series]
+    series = [_at_present_result(history) for history in histories.values()]
+    starts = slurm_accounting.starts_of(record.job for history in series for record in history if record.job)
+    return [[_attempt(record, number, starts) for number, record in enumerate(h, 1)] for h in series]
 
 
-def _attempt(record: JobRecord, number: int, known: dict[str, list[slurm_accounting.Start]] | None) -> Attempt:
-    state, ended = job_records.settled(record, known)
-    start = job_records.start_of(record, known)
+def _at_present_result(history: list[JobRecord]) -> list[JobRecord]:
+    """Of one job's records, oldest first, those since the success before the last attempt, with its settings."""
+    successes = [number for number, record in enumerate(history[:-1]) if record.state == "completed"]
+    recent = history[successes[-1] + 1 :] if successes else history
+    return [record for record in recent if record.fingerprint_inputs == history[-1].fingerprint_inputs]
+
+
+def _attempt(record: JobRecord, number: int, starts: dict[str, list[slurm_accounting.Start]] | None) -> Attempt:
+    state, ended = job_records.settled(record, starts)
+    start = job_records.start_of(record, starts)
     peaks = [record.peak_memory_mib, start.peak_memory_mib if start else None, _benchmark_peak(record)]
     return Attempt(
         record=record,
         number=number,
         state=state,
         elapsed=(ended - record.began).total_seconds() if ended else None,
-        # each is too low at times: of one process alone, sampled, or left out by a cluster
+        # each can be too low: one process alone, a sample, or nothing where a cluster measures none
         peak_memory=max((peak for peak in peaks if peak), default=None),
         peak_gpu_memory=record.peak_gpu_memory_mib or _workers_gpu_peak(record),
     )
 
 
 def _benchmark_peak(record: JobRecord) -> float | None:
-    """Peak memory of all processes (MiB) by Snakemake's benchmark file, if that was written by this attempt."""
+    """Peak memory of all processes (MiB) by Snakemake's benchmark file, if this attempt wrote it."""
     path = RESULTS / "usage" / Path(record.log).relative_to(job_records.LOGS).with_suffix(".tsv")
     try:
         if record.state != "completed" or path.stat().st_mtime < record.began.timestamp():
             return None
         with open(path, newline="", encoding="utf-8") as stream:
             return max(float(row["max_rss"]) for row in csv.DictReader(stream, delimiter="\t"))
-    except (OSError, KeyError, ValueError):  # it has `NA` for a job too short to be measured
+    except (OSError, KeyError, ValueError):  # a job too short to be measured has `NA`
         return None
 
 
 def _workers_gpu_peak(record: JobRecord) -> float | None:
-    """Peak GPU memory (MiB) of a training that worked in processes of its own, by its manifest."""
+    """Peak GPU memory (MiB) of a training in several processes, by its manifest."""
     if record.rule != "train" or record.state != "completed":
         return None
     try:
@@ -116,13 +124,12 @@ def rows_of(series: list[list[Attempt]]) -> list[dict[str, Any]]:
         total = sum(attempt.elapsed or 0.0 for attempt in history)
         for attempt in history:
             record, asked = attempt.record, attempt.record.asked
-            others = [value for key, value in record.wildcards.items() if key not in NAMES]
-            seconds = record.cpu_seconds
+            item = [value for key, value in record.wildcards.items() if key not in NAMES]
             rows.append(
                 {
                     "rule": record.rule,
                     **{name: record.wildcards.get(name) for name in NAMES},
-                    "item": "/".join(others),
+                    "item": "/".join(item),
                     "attempt": attempt.number,
                     "attempts": len(history),
                     "state": attempt.state,
@@ -140,7 +147,7 @@ def rows_of(series: list[list[Attempt]]) -> list[dict[str, Any]]:
                     "memory_used": _share(attempt.peak_memory, asked.get("memory_mib")),
                     "peak_gpu_memory_mib": _rounded(attempt.peak_gpu_memory),
                     "cpus": asked.get("cpus"),
-                    "cpus_used": _share(seconds, attempt.elapsed),
+                    "cpus_used": _share(record.cpu_seconds, attempt.elapsed),
                     "gpus": asked.get("gpus"),
                 }
             )
@@ -156,13 +163,13 @@ def _share(part: float | None, whole: float | None) -> float | None:
 
 
 def next_requests(rows: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
-    """What to ask for next time, by rule: `next_mem_mb` and `next_runtime_minutes`, each where anything was measured.
+    """What to request next time, by rule: `next_mem_mb` and `next_runtime_minutes`, each if it was measured.
 
-    Memory: the highest peak of any attempt of the rule, times 1.25, but twice what was asked where that ran out; up to
-    the next 1024 MiB. Time: the most that one job took with all its attempts, times 1.5, up to the next 15 minutes, and
-    an hour at least. A rule of which nothing has completed tells nothing, but for memory that ran out.
+    Memory: 1.25 times the highest peak of the rule's attempts, or twice the request that ran out; rounded up to 1024
+    MiB. Time: 1.5 times the longest job with all its attempts, rounded up to 15 minutes, at least an hour. A rule
+    without a completed job has no time, and memory only if memory ran out.
     """
-    found: dict[str, dict[str, int]] = {}
+    requests: dict[str, dict[str, int]] = {}
     for rule in dict.fromkeys(row["rule"] for row in rows):
         own = [row for row in rows if row["rule"] == rule]
         memory = [2 * (row["asked_memory_mib"] or 0) for row in own if row["state"] == "OUT_OF_MEMORY"]
@@ -170,19 +177,19 @@ def next_requests(rows: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
         if any(row["state"] == "completed" for row in own):
             memory += [MEMORY_MARGIN * row["peak_memory_mib"] for row in own if row["peak_memory_mib"]]
             longest = max(row["total_elapsed_seconds"] for row in own)
-        found[rule] = {}
+        requests[rule] = {}
         if any(memory):
-            found[rule]["next_mem_mb"] = math.ceil(max(memory) / MEMORY_STEP) * MEMORY_STEP
+            requests[rule]["next_mem_mb"] = math.ceil(max(memory) / MEMORY_STEP) * MEMORY_STEP
         if longest:
             minutes = math.ceil(TIME_MARGIN * longest / 60 / TIME_STEP) * TIME_STEP
-            found[rule]["next_runtime_minutes"] = max(minutes, LEAST_TIME)
-    return found
+            requests[rule]["next_runtime_minutes"] = max(minutes, LEAST_TIME)
+    return requests
 
 
 def write(target: str | Path = TABLE, expected: Iterable[dict[str, str]] | None = None) -> list[dict[str, Any]]:
-    """Write the table of all attempts, or of those at `expected` jobs (see attempts), and return its rows.
+    """Write the table of all attempts, or of the attempts at `expected` jobs (see attempts), and return its rows.
 
-    Rules stand in the order in which they first ran. Times of day are ISO, in UTC.
+    Rules are in the order in which they first ran. Times of day are ISO, in UTC.
     """
     rows = rows_of(attempts(job_records.read(), expected))
     order = list(dict.fromkeys(row["rule"] for row in sorted(rows, key=lambda row: row["started"])))
@@ -191,7 +198,7 @@ def write(target: str | Path = TABLE, expected: Iterable[dict[str, str]] | None 
     )
     requests = next_requests(rows)
     rows = [row | requests[row["rule"]] for row in rows]
-    with written_aside(target) as aside, open(aside, "w", newline="", encoding="utf-8") as stream:
+    with written_aside(target) as partial, open(partial, "w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
@@ -246,7 +253,7 @@ def main() -> int:
     logging.basicConfig(format="%(levelname)s %(message)s")
     if not job_records.FOLDER.is_dir():
         print(
-            f"{job_records.FOLDER}: no records of jobs; call this in the folder where the workflow ran", file=sys.stderr
+            f"{job_records.FOLDER}: no records of jobs; run this in the folder where the workflow ran", file=sys.stderr
         )
         return 1
     rows = write()

@@ -1,11 +1,11 @@
-"""Questions to SLURM, by its own commands: each bounded in time, and None where it cannot be asked."""
+"""Questions to SLURM by its own commands. Each has a time limit; the answer is None if SLURM cannot be asked."""
 
 import logging
 import os
 import subprocess
 from datetime import datetime
 
-PATIENCE = 20.0  # seconds that one question may take; a busy slurmctld answers late
+PATIENCE = 20.0  # seconds for one question; a busy slurmctld answers late
 ALIVE = {"PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "REQUEUED", "REQUEUE_HOLD", "RESIZING", "SUSPENDED"}
 
 log = logging.getLogger(__name__)
@@ -27,26 +27,26 @@ def job_id() -> str | None:
 
 
 def state_of(job: str) -> str | None:
-    """State of a job that slurmctld knows, such as `RUNNING`; `GONE` for one it has forgotten; None when not asked.
+    """State of a job, such as `RUNNING`; `GONE` if slurmctld has forgotten it; None if slurmctld does not answer.
 
-    `squeue` fails for a job that it has forgotten, and also when slurmctld is away: `scontrol ping` tells them apart.
+    `squeue` fails for a forgotten job, and also while slurmctld is away: `scontrol ping` distinguishes the two.
     """
-    told = ask("squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T")
-    if told is None:
+    answer = ask("squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T")
+    if answer is None:
         return "GONE" if "UP" in (ask("scontrol", "ping") or "") else None
-    return told.split()[0] if told.split() else "GONE"
+    return answer.split()[0] if answer.split() else "GONE"
 
 
 def address_of(node: str) -> str:
-    """Where the other nodes of the cluster reach a node: as SLURM does, else by its name."""
-    told = ask("scontrol", "--oneliner", "show", "node", node) or ""
-    return next((word.partition("=")[2] for word in told.split() if word.startswith("NodeAddr=")), node)
+    """The address at which other nodes reach a node: the one that SLURM uses, else its name."""
+    answer = ask("scontrol", "--oneliner", "show", "node", node) or ""
+    return next((word.partition("=")[2] for word in answer.split() if word.startswith("NodeAddr=")), node)
 
 
 def end_of(job: str) -> float | None:
-    """When a running job's walltime ends, in seconds since the epoch; None where it has no end or cannot be asked."""
-    told = (ask("squeue", "--noheader", f"--jobs={job}", "--format=%e") or "").strip()
+    """End of a running job's walltime in seconds since the epoch; None if it has none or SLURM cannot be asked."""
+    answer = (ask("squeue", "--noheader", f"--jobs={job}", "--format=%e") or "").strip()
     try:
-        return datetime.fromisoformat(told).timestamp()
+        return datetime.fromisoformat(answer).timestamp()
     except ValueError:
         return None

@@ -1,4 +1,4 @@
-"""What SLURM tells of jobs: of the one that this process runs in, and of many at once, ended ones included.
+"""What SLURM knows of jobs: of the job of this process, and of many jobs at once, ended ones too.
 
 Formats as in SLURM 22.05 and later: `scontrol show job --oneliner`, `squeue --format`, `sacct --parsable2`.
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 from qa.jobs import slurm
 
-PATIENCE = 10.0  # seconds for a question whose answer is good to have, not needed
+PATIENCE = 10.0  # seconds for a question whose answer is useful but not needed
 AT_ONCE = 200  # job ids in one call of sacct
 SQUEUE = "%i|%T|%V|%S|%e"  # id, state, submitted, started, ended
 SACCT = "JobIDRaw,State,Submit,Start,End,MaxRSS"
@@ -19,7 +19,7 @@ UNITS = {"K": 1 / 1024, "M": 1.0, "G": 1024.0, "T": 1024.0**2}  # in MiB
 
 @dataclass(frozen=True)
 class Start:
-    """One start of a job and how it went, times in UTC; a requeued job has several."""
+    """One start of a job and its end, times in UTC; a requeued job has several."""
 
     state: str
     submitted: datetime | None
@@ -29,24 +29,24 @@ class Start:
 
     @property
     def over(self) -> bool:
-        """Whether it has ended; of a start that was requeued the state is REQUEUED."""
+        """Whether it has ended; a start that was requeued has the state REQUEUED."""
         return self.ended is not None
 
 
 def this_job() -> dict[str, Any]:
-    """What this process's own job is and was given; empty outside of one, `job` alone where slurmctld does not answer.
+    """The SLURM job of this process; empty outside of one, `job` alone if slurmctld does not answer.
 
-    `job`, `submitted`, `started` (ISO, UTC), `seconds` of walltime, `cpus`, `memory_mib`, `gpus`: each where told.
+    `job`, `submitted`, `started` (ISO, UTC), `seconds` of walltime, `cpus`, `memory_mib`, `gpus`: each where known.
     """
     job = slurm.job_id()
     if not job:
         return {}
     fields: dict[str, str] = {}
-    told = slurm.ask("scontrol", "show", "job", "--oneliner", job, patience=PATIENCE) or ""
-    for key, _, value in (part.partition("=") for part in told.split()):
+    answer = slurm.ask("scontrol", "show", "job", "--oneliner", job, patience=PATIENCE) or ""
+    for key, _, value in (part.partition("=") for part in answer.split()):
         fields.setdefault(key, value)
-    given = next((fields[key] for key in ("AllocTRES", "TRES", "ReqTRES") if "=" in fields.get(key, "")), "")
-    tres = dict(part.split("=", 1) for part in given.split(",") if "=" in part)
+    allocated = next((fields[key] for key in ("AllocTRES", "TRES", "ReqTRES") if "=" in fields.get(key, "")), "")
+    tres = dict(part.split("=", 1) for part in allocated.split(",") if "=" in part)
     times = {
         key: moment(fields.get(name, "")) for key, name in {"submitted": "SubmitTime", "started": "StartTime"}.items()
     }
@@ -62,9 +62,10 @@ def this_job() -> dict[str, Any]:
 
 
 def starts_of(jobs: Iterable[str]) -> dict[str, list[Start]] | None:
-    """Every start that SLURM knows of each job, oldest first; None where it cannot be asked at all.
+    """Every start of each job that SLURM knows, oldest first; None if SLURM cannot be asked.
 
-    With accounting it knows all; without, what slurmctld remembers: a job's last start, for MinJobAge after its end.
+    Accounting knows all starts. Without accounting, slurmctld remembers a job's last start until MinJobAge after its
+    end.
     """
     jobs = sorted(set(jobs))
     if not jobs:
@@ -85,7 +86,7 @@ def starts_of(jobs: Iterable[str]) -> dict[str, list[Start]] | None:
 
 
 def from_sacct(text: str) -> dict[str, list[Start]]:
-    """Starts by job id, out of sacct's rows: each start's own, then its steps', which have the peak memory."""
+    """Starts by job id, from sacct's rows: a row for the start, then rows for its steps with their peak memory."""
     found: dict[str, list[Start]] = {}
     for line in text.splitlines():
         row = line.split("|")
@@ -107,7 +108,7 @@ def from_sacct(text: str) -> dict[str, list[Start]]:
 
 
 def from_squeue(text: str) -> dict[str, Start]:
-    """The last start of each job, out of squeue's rows."""
+    """The last start of each job, from squeue's rows."""
     found = {}
     for line in text.splitlines():
         row = line.strip().split("|")
@@ -118,7 +119,7 @@ def from_squeue(text: str) -> dict[str, Start]:
 
 
 def merged(accounts: dict[str, list[Start]], queue: dict[str, Start], jobs: Iterable[str]) -> dict[str, list[Start]]:
-    """Both for the given jobs: accounting's rows, with slurmctld's word on the last start where that is newer."""
+    """The starts of these jobs: accounting's, and slurmctld's word on the last start where that is newer."""
     found = {}
     for job in jobs:
         starts, last = list(accounts.get(job, [])), queue.get(job)
