@@ -189,19 +189,19 @@ def settled(record: JobRecord, starts: dict[str, list[Start]] | None) -> tuple[s
     start = start_of(record, starts)
     if record.state != "running":
         explained = record.state == "failed" and start and start.over and start.state not in NO_REASON
-        return start.state if explained else record.state, datetime.fromisoformat(
-            record.ended
-        ) if record.ended else None
+        ended = datetime.fromisoformat(record.ended) if record.ended else None
+        return start.state if explained else record.state, ended
     gone = record.node == platform.node() and _process(int(record.process.split(":")[0])) != record.process
+    at_work = "killed" if gone else "running"
     if record.job is None:
-        return ("killed" if gone else "running"), None
+        return at_work, None
     if starts is None:
-        return ("killed" if gone else "unknown"), None
+        return "killed" if gone else "unknown", None
     if start is None:
-        return ("requeued" if starts.get(record.job) else "killed"), None
+        return "requeued" if starts.get(record.job) else "killed", None
     if start.over:
-        return ("completed" if start.state == "COMPLETED" else start.state), start.ended
-    return ("killed" if gone else "running"), None
+        return "completed" if start.state == "COMPLETED" else start.state, start.ended
+    return at_work, None
 
 
 def start_of(record: JobRecord, starts: dict[str, list[Start]] | None) -> Start | None:

@@ -7,14 +7,14 @@ from functools import cache
 from pathlib import Path
 
 LIBRARY = Path(__file__).parents[1]
-TELLING = frozenset({"common.progress", "common.text"})  # modules for messages, which change no result
+MESSAGES = frozenset({"common.progress", "common.text"})  # modules for messages, which change no result
 
 
 @cache
 def code_digest(script: str | Path, library: str | Path = LIBRARY) -> str:
     """Twelve hexadecimal digits over the syntax trees of a script and the `qa` modules that it reaches by imports.
 
-    Comments, docstrings, formatting, time stamps and modules of TELLING change nothing. Imports inside functions count.
+    Comments, docstrings, formatting, time stamps and MESSAGES change nothing. Imports inside functions count.
     """
     library = Path(library)
     digest = hashlib.sha256()
@@ -35,7 +35,7 @@ def _reached(script: Path, library: Path) -> set[Path]:
     while waiting:
         for name in _imports(waiting.pop()):
             path = library / f"{name.replace('.', '/')}.py"
-            if name not in TELLING and path.is_file() and path not in reached:
+            if name not in MESSAGES and path.is_file() and path not in reached:
                 reached.add(path)
                 waiting.append(path)
     return reached
@@ -65,7 +65,7 @@ def _essence(path: Path) -> str:
         bodied = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
         if bodied and ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:] or [ast.Pass()]
-    return _told(tree)
+    return _as_text(tree)
 
 
 def _statements(node: ast.AST) -> Iterator[ast.AST]:
@@ -76,14 +76,14 @@ def _statements(node: ast.AST) -> Iterator[ast.AST]:
             yield from _statements(child)
 
 
-def _told(node: object) -> str:
+def _as_text(node: object) -> str:
     """A syntax tree as text. Empty fields are left out: Python versions differ in those, and `ast.dump` shows them."""
     if isinstance(node, list):
-        return f"[{','.join([_told(value) for value in node])}]"
+        return f"[{','.join([_as_text(value) for value in node])}]"
     if isinstance(node, ast.Constant):
         return repr(node.value)
     if isinstance(node, ast.AST):
         fields = [(name, getattr(node, name, None)) for name in node._fields]
-        told = [f"{name}={_told(value)}" for name, value in fields if value is not None and value != []]
-        return f"{type(node).__name__}({','.join(told)})"
+        parts = [f"{name}={_as_text(value)}" for name, value in fields if value is not None and value != []]
+        return f"{type(node).__name__}({','.join(parts)})"
     return repr(node)
