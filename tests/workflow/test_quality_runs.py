@@ -9,7 +9,7 @@ import pyarrow.parquet as parquet
 import pytest
 
 from chain import QUALITY
-from qa.model.batching import read_targets
+from qa.model.window_dataset import read_targets
 from qa.windows.read_windows import arrow_table
 
 pytestmark = pytest.mark.xdist_group("workflow")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from qa.model.batching import WindowDataset
+from qa.model.window_dataset import WindowDataset
 from qa.windows.read_windows import arrow_table
 
 BENCH = Path(__file__).parents[3] / "benchmarks" / "bench_gpu.py"

@@ -19,9 +19,11 @@ import tiny
 from qa.common.errors import InputError
 from qa.data.prepare_questions import convert
 from qa.model import attention, packing
-from qa.model.batching import IGNORED, EpochBatchSampler, PackingCollator, PaddingCollator, TokenRows, WindowDataset
+from qa.model.collators import IGNORED, PackingCollator, PaddingCollator
 from qa.model.loading import with_attention_dropout
+from qa.model.window_dataset import TokenRows, WindowDataset
 from qa.training import train
+from qa.training.batch_sampler import EpochBatchSampler
 from qa.training.trainer import window_loss
 from qa.windows.tokenize_and_label import tokenize
 from qa.windows.tokenizer import load_tokenizer

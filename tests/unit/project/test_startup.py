@@ -14,8 +14,8 @@ import pytest
 import tiny
 from qa.common.files import read_json
 from qa.data.prepare_questions import convert
-from qa.model.batching import read_targets
 from qa.model.spans import Spans
+from qa.model.window_dataset import read_targets
 from qa.windows.read_windows import arrow_table
 from qa.windows.tokenize_and_label import tokenize
 

@@ -22,8 +22,8 @@ import tiny
 from qa.common.errors import InputError, Interrupted
 from qa.common.files import sha256_of_folder
 from qa.jobs import interruption, slurm
-from qa.model.batching import EpochBatchSampler
 from qa.training import checkpoints, distributed, trainer
+from qa.training.batch_sampler import EpochBatchSampler
 from qa.training.checkpoints import TrainingMemory
 
 

@@ -13,9 +13,10 @@ from test_soft_targets import TEMPERATURE, TOKENIZERS, WINDOWS, dense
 import tiny
 from qa.common.errors import InputError
 from qa.data.prepare_questions import convert
-from qa.model.batching import PLACES, SOFT_TARGETS, PackingCollator, PaddingCollator, TokenRows, WindowDataset
+from qa.model.collators import PackingCollator, PaddingCollator
 from qa.model.packing import model_inputs, window_logits
 from qa.model.spans import Spans
+from qa.model.window_dataset import PLACES, SOFT_TARGETS, TokenRows, WindowDataset
 from qa.training import train, trainer
 from qa.training.soft_targets import write_targets
 from qa.training.trainer import soft_loss, window_loss

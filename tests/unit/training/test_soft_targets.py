@@ -15,8 +15,8 @@ from qa.common.errors import InputError
 from qa.data.prepare_questions import convert
 from qa.decoding.answers import Candidates
 from qa.decoding.postprocess import Rows
-from qa.model.batching import PLACES, SOFT_TARGETS, read_targets
 from qa.model.spans import Spans
+from qa.model.window_dataset import PLACES, SOFT_TARGETS, read_targets
 from qa.training.soft_targets import PLACES as WIDTH
 from qa.training.soft_targets import soft_targets, write_targets
 from qa.windows.read_windows import arrow_table

@@ -12,10 +12,11 @@ import tiny
 from qa.common.errors import InputError
 from qa.common.files import sha256_of_folder
 from qa.data.prepare_questions import convert
-from qa.model.batching import PaddingCollator, TokenRows
+from qa.model.collators import PaddingCollator
 from qa.model.loading import load_model
 from qa.model.predict import Place, best_spans, predict
 from qa.model.spans import Spans
+from qa.model.window_dataset import TokenRows
 from qa.training import train as training
 from qa.training import trainer
 from qa.training.checkpoints import COMPLETE, TrainingMemory, mark_complete

@@ -80,7 +80,7 @@ def packed_attention(
     sliding_window: int | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """An attention function for transformers' AttentionInterface; for the batch see `batching.PackingCollator`.
+    """An attention function for transformers' AttentionInterface; for the batch see `collators.PackingCollator`.
 
     `query`, `key` and `value` have the shape (1, heads, tokens, size), any float type; so many keys and values as
     queries. `sliding_window` lets a token see those less than so many places away. Returns (1, tokens, heads, size).

@@ -9,8 +9,9 @@ from transformers import AttentionInterface
 
 from qa.common.errors import first_line
 from qa.model import attention, devices
-from qa.model.batching import POSITIONS, SOFT_TARGETS, PackingCollator, PaddingCollator, TokenRows
+from qa.model.collators import PackingCollator, PaddingCollator
 from qa.model.loading import ATTENTION_DROPOUT, inputs_of
+from qa.model.window_dataset import POSITIONS, SOFT_TARGETS, TokenRows
 
 PROBED = (3, 160, 5)  # tokens of the windows that a model is tried with; the long one passes any sliding window
 TOLERANCE = 1e-4  # of the greatest logit; in fp32 other orders of summing stay far below

@@ -14,9 +14,10 @@ from qa.common.errors import InputError
 from qa.common.files import written_aside
 from qa.common.progress import Progress
 from qa.model import devices, packing
-from qa.model.batching import PackingCollator, PaddingCollator, TokenRows, WindowDataset
+from qa.model.collators import PackingCollator, PaddingCollator
 from qa.model.loading import inputs_of, load_model
 from qa.model.spans import Spans
+from qa.model.window_dataset import TokenRows, WindowDataset
 from qa.windows.read_windows import arrow_table
 from qa.windows.tokenizer import load_tokenizer
 

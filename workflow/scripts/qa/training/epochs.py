@@ -13,8 +13,9 @@ from qa.data.read_records import column, titles_and_golds
 from qa.decoding import calibrate
 from qa.decoding.postprocess import Rows, n_best
 from qa.model import predict
-from qa.model.batching import PackingCollator, PaddingCollator, WindowDataset
+from qa.model.collators import PackingCollator, PaddingCollator
 from qa.model.loading import inputs_of
+from qa.model.window_dataset import WindowDataset
 from qa.windows.read_windows import arrow_table
 
 CANDIDATES, LONGEST_ANSWER = 20, 30  # of the n-best decoding that measures

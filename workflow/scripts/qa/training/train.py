@@ -21,16 +21,11 @@ from qa.common.errors import InputError, Interrupted
 from qa.common.files import write_json, written_aside
 from qa.jobs.interruption import Requests, Walltime, requests_noted
 from qa.model import devices, packing
-from qa.model.batching import (
-    POSITIONS,
-    EpochBatchSampler,
-    PackingCollator,
-    PaddingCollator,
-    WindowDataset,
-    read_targets,
-)
+from qa.model.collators import PackingCollator, PaddingCollator
 from qa.model.loading import inputs_of, load_model, save_model, with_attention_dropout
+from qa.model.window_dataset import POSITIONS, WindowDataset, read_targets
 from qa.training import distributed, manifest
+from qa.training.batch_sampler import EpochBatchSampler
 from qa.training.checkpoints import TrainingMemory, seconds_of, step_of
 from qa.training.trainer import CheckpointCallback, ProgressCallback, SetEpochCallback, WindowTrainer
 from qa.windows.read_windows import arrow_table

@@ -16,7 +16,9 @@ from qa.common.errors import InputError, Interrupted, shortage
 from qa.common.progress import Progress
 from qa.jobs.interruption import Pace, Requests, Walltime
 from qa.model import packing
-from qa.model.batching import IGNORED, POSITIONS, EpochBatchSampler
+from qa.model.collators import IGNORED
+from qa.model.window_dataset import POSITIONS
+from qa.training.batch_sampler import EpochBatchSampler
 from qa.training.checkpoints import TrainingMemory, checkpoints_in, is_whole, mark_complete
 
 UNLOGGED = "unlogged_loss.json"

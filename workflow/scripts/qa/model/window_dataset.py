@@ -1,0 +1,92 @@
+"""The windows of a folder as a data set: memory-mapped columns, read a batch at a time."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from qa.common.errors import InputError, broken
+
+POSITIONS = ("start_positions", "end_positions")  # a window's labels
+PLACES = ("start_places", "end_places")  # tokens of a window's soft targets
+SOFT_TARGETS = (*PLACES, "start_weights", "end_weights")
+
+
+@dataclass(frozen=True)
+class TokenRows:
+    """Some windows as arrays. `lists`: by name, int32 (tokens,), the windows' values laid end to end; `numbers`: by
+    name, int (windows,), soft targets (windows, places); `lengths`: tokens, int64 (windows,).
+    """
+
+    lists: dict[str, np.ndarray]
+    numbers: dict[str, np.ndarray]
+    lengths: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+
+class WindowDataset:
+    """The windows of a folder as a data set: memory-mapped, without an object a window.
+
+    `table` is their Arrow table, `columns` those wanted of it, `more` arrays with a row a window. Asked for several
+    windows at once, as a DataLoader does, it gives TokenRows.
+    """
+
+    def __init__(self, table: Any, columns: list[str], more: dict[str, np.ndarray] | None = None):
+        lists = [name for name in columns if hasattr(table.schema.field(name).type, "value_type")]
+        chunks = table.column("input_ids").chunks
+        starts = [chunk.offsets.to_numpy() for chunk in chunks] or [np.zeros(1, np.int32)]
+        self._values = {name: [chunk.values.to_numpy() for chunk in table.column(name).chunks] for name in lists}
+        self._chunk = np.repeat(np.arange(len(starts)), [len(start) - 1 for start in starts])
+        self._start = np.concatenate([start[:-1] for start in starts])
+        self.lengths = np.concatenate([np.diff(start) for start in starts]).astype(np.int64)
+        self._numbers = {name: table.column(name).to_numpy() for name in columns if name not in lists} | (more or {})
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, number: int) -> TokenRows:
+        return self.rows([number])
+
+    def __getitems__(self, numbers: list[int]) -> TokenRows:
+        return self.rows(numbers)
+
+    def rows(self, numbers: list[int] | np.ndarray) -> TokenRows:
+        """The windows with these numbers, in this order."""
+        numbers = np.asarray(numbers, np.int64)
+        lengths = self.lengths[numbers]
+        places = list(zip(self._chunk[numbers], self._start[numbers], self._start[numbers] + lengths, strict=True))
+        lists = {
+            name: np.concatenate(
+                [values[chunk][start:stop] for chunk, start, stop in places] or [np.zeros(0, np.int32)]
+            )
+            for name, values in self._values.items()
+        }
+        return TokenRows(lists, {name: values[numbers] for name, values in self._numbers.items()}, lengths)
+
+
+def read_targets(files: list[str], windows: int) -> dict[str, np.ndarray]:
+    """SOFT_TARGETS of files that soft_targets.write_targets wrote, one after the other, for so many windows in all.
+
+    Arrays of shape (windows, places). Raises InputError for files that are broken or of other windows.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    try:
+        tables = [parquet.read_table(file) for file in files]
+        table = pa.concat_tables(tables).select(SOFT_TARGETS)
+    except (OSError, KeyError, pa.ArrowInvalid) as error:
+        raise broken(" ".join(files), "soft targets", error) from None
+    if table.num_rows != windows:
+        raise InputError(
+            f"{', '.join(files)}: soft targets of {table.num_rows:,} windows, where {windows:,} are trained on; remove "
+            "the files and run again"
+        )
+    return {
+        name: np.concatenate([np.from_dlpack(chunk.flatten()) for chunk in table.column(name).chunks]).reshape(
+            windows, -1
+        )
+        for name in SOFT_TARGETS
+    }
