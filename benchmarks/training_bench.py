@@ -171,7 +171,6 @@ def own_training(model_folder: str, windows_folder: str, own: Own, steps: int, e
         "max_steps": steps,
         "batch_size": own.batch,
         "accumulation_steps": 1,
-        "length_groups": 1,
         "attention_dropout": 0.0,
         "keep_epoch": "last",
         "schedule": "linear",

@@ -21,7 +21,6 @@ TRAINING = {
     "max_steps": 2,
     "batch_size": 4,
     "accumulation_steps": 1,
-    "length_groups": 1,
     "learning_rate": 0.001,
     "schedule": "constant",
     "warmup": 0,

@@ -54,7 +54,7 @@ ENDS = {
 
 
 def configuration(*names: str) -> dict[str, Any]:
-    training = {"max_steps": STEPS, "batch_size": 32, "length_groups": 4}
+    training = {"max_steps": STEPS, "batch_size": 32}
     run = {**CONFIG["runs"]["small"], "validate_on": None, "training": training, "padding": "max_length"}
     return {**CONFIG, "runs": {name: {**run, "checkpoints": {"every_steps": 10}} for name in names}}
 

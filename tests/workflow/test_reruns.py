@@ -64,7 +64,6 @@ TABLE: dict[str, tuple[str, Any, set[str]]] = {
     "defaults.training.max_steps": ("defaults.training.max_steps", 3, TRAIN),
     "defaults.training.batch_size": ("defaults.training.batch_size", 2, TRAIN),
     "defaults.training.accumulation_steps": ("defaults.training.accumulation_steps", 2, TRAIN),
-    "defaults.training.length_groups": ("defaults.training.length_groups", 9, TRAIN),
     "defaults.training.attention_dropout": ("defaults.training.attention_dropout", 0.05, TRAIN),
     "defaults.training.compile": ("defaults.training.compile", "none", NOTHING),
     "defaults.training.gpus": ("defaults.training.gpus", 2, NOTHING),

@@ -50,7 +50,6 @@ def test_the_baseline_is_the_walkthroughs():
     expected = {"epochs": 3, "max_steps": None, "batch_size": 16, "accumulation_steps": 1, "learning_rate": 2e-5}
     expected |= {"schedule": "linear", "warmup": 0, "weight_decay": 0.01, "max_gradient_norm": 1.0}
     expected |= {
-        "length_groups": 1,
         "attention_dropout": None,
         "keep_epoch": "last",
         "compile": "graphs",

@@ -37,7 +37,6 @@ FAMILIES = {
 }
 WINDOWS = {"max_length": 64, "overlap": 16, "max_question_length": 24, "long_contexts": "windows", "labels": "exact"}
 SETTINGS = tiny.TRAINING | {
-    "length_groups": 2,
     "schedule": "cosine",
     "warmup": 1,
     "max_gradient_norm": 0.0,

@@ -47,11 +47,9 @@ def at_each_step(patch, action):
 # --- the order of windows
 
 
-@given(
-    st.lists(st.integers(1, 384), min_size=1, max_size=90), st.sampled_from([1, 2, 4]), st.integers(1, 6), st.booleans()
-)
-def test_an_epoch_holds_each_window_once_whatever_the_groups_and_parts(lengths, parts, groups, even):
-    batches = EpochBatchSampler(np.array(lengths), 8, 3, parts, groups, even)
+@given(st.lists(st.integers(1, 384), min_size=1, max_size=90), st.sampled_from([1, 2, 4]), st.booleans())
+def test_an_epoch_holds_each_window_once_whatever_the_parts(lengths, parts, even):
+    batches = EpochBatchSampler(np.array(lengths), 8, 3, parts, even)
     assert sorted(number for batch in batches for number in batch) == list(range(len(lengths)))
     assert len(list(batches)) == len(batches)
 
@@ -60,13 +58,12 @@ def test_an_epoch_holds_each_window_once_whatever_the_groups_and_parts(lengths, 
     st.integers(8, 90),
     st.sampled_from([1, 2]),
     st.sampled_from([2, 4]),
-    st.integers(1, 3),
     st.booleans(),
     st.integers(0, 3),
 )
-def test_processes_share_each_batch_of_a_single_one(windows, parts, processes, groups, even, epoch):
+def test_processes_share_each_batch_of_a_single_one(windows, parts, processes, even, epoch):
     def of(rank, among):
-        batches = EpochBatchSampler(np.arange(windows) % 13, 8, 5, parts, groups, even, rank, among)
+        batches = EpochBatchSampler(np.arange(windows) % 13, 8, 5, parts, even, rank, among)
         batches.set_epoch(epoch)
         return list(batches)
 
@@ -78,7 +75,7 @@ def test_processes_share_each_batch_of_a_single_one(windows, parts, processes, g
 
 
 @pytest.mark.parametrize("epoch", [0, 1])
-def test_without_groups_the_order_is_the_one_that_the_trainer_gives(epoch, tmp_path):
+def test_the_order_is_the_one_that_the_trainer_gives(epoch, tmp_path):
     class Rows(torch.utils.data.Dataset):
         def __len__(self):
             return 37
@@ -99,16 +96,6 @@ def test_without_groups_the_order_is_the_one_that_the_trainer_gives(epoch, tmp_p
     batches = EpochBatchSampler(np.ones(37), 4, 11)
     batches.set_epoch(epoch)
     assert [batch["numbers"].tolist() for batch in loader] == list(batches)
-
-
-def test_groups_bring_windows_of_like_length_together_and_the_longest_first():
-    lengths = np.random.default_rng(0).integers(20, 385, 640)
-
-    def padding(groups):
-        return sum(lengths[batch].max() * len(batch) for batch in EpochBatchSampler(lengths, 16, 1, 1, groups))
-
-    assert padding(20) - lengths.sum() < (padding(1) - lengths.sum()) / 4
-    assert lengths.max() in lengths[next(iter(EpochBatchSampler(lengths, 16, 1, 1, 20)))]
 
 
 @pytest.mark.parametrize("parts", [1, 2])

@@ -26,7 +26,6 @@ from qa.windows.tokenizer import load_tokenizer
 WINDOWS = {"max_length": 64, "overlap": 16, "max_question_length": 24, "long_contexts": "windows", "labels": "exact"}
 SETTINGS = tiny.TRAINING | {
     "max_steps": 7,
-    "length_groups": 3,
     "schedule": "linear",
     "warmup": 0.1,
     "weight_decay": 0.01,

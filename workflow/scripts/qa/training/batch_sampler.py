@@ -9,14 +9,13 @@ import numpy as np
 class EpochBatchSampler:
     """Batches of window numbers for a DataLoader, as a pure function of seed and epoch.
 
-    So a resumed training sees the order of an undisturbed one, on any number of processes: each batch is dealt out to
+    A resumed training sees the order of an undisturbed one, on any number of processes: each batch is dealt out to
     them (`rank` of `processes`). The shuffle is the one that accelerate gives the Trainer. With `even`, each batch is a
-    sample of all lengths, one window from each of as many strata as it has windows: so batches have nearly as many
-    tokens, and rows of one size hold them with little to fill up. With `length_groups` above 1, windows of similar
-    length come together: sorted by length within shuffled groups of so many batches, and the batches shuffled; the one
-    with the longest window comes first, so that memory runs out at once or never. `lengths` are tokens, an int array of
-    shape (windows,). `batch_size` windows make an optimizer step, computed in `parts`; the last batch of an epoch may
-    be smaller.
+    sample of all lengths: the windows are sorted into as many strata as a batch has windows, and each batch takes one
+    window of each. Such batches have nearly the same number of tokens, so packed rows of one size need little filling.
+
+    `lengths` are tokens, an int array of shape (windows,). An optimizer step takes `batch_size` windows, in `parts`
+    forward passes. The last batch of an epoch may be smaller.
     """
 
     def __init__(
@@ -25,13 +24,12 @@ class EpochBatchSampler:
         batch_size: int,
         seed: int,
         parts: int = 1,
-        length_groups: int = 1,
         even: bool = False,
         rank: int = 0,
         processes: int = 1,
     ):
         self.lengths, self.batch_size, self.seed = np.asarray(lengths), batch_size, seed
-        self.part, self.length_groups, self.even = batch_size // parts, length_groups, even
+        self.part, self.even = batch_size // parts, even
         self.rank, self.processes = rank, processes
         self.epoch = 0
 
@@ -58,8 +56,6 @@ class EpochBatchSampler:
 
         generator = torch.Generator().manual_seed(self.seed + self.epoch)
         order = torch.randperm(len(self.lengths), generator=generator).numpy()
-        if self.length_groups > 1:
-            return self._in_length_groups(order, generator)
         return self._stratified(order, generator) if self.even else order
 
     def _stratified(self, order: np.ndarray, generator: Any) -> np.ndarray:
@@ -70,23 +66,6 @@ class EpochBatchSampler:
         strata = chosen[np.argsort(-self.lengths[chosen], kind="stable")].reshape(self.part, whole)
         dealt = torch.rand(strata.shape, generator=generator).argsort(dim=1).numpy()
         return np.concatenate([np.take_along_axis(strata, dealt, axis=1).T.ravel(), rest])
-
-    def _in_length_groups(self, order: np.ndarray, generator: Any) -> np.ndarray:
-        import torch
-
-        group = self.batch_size * self.length_groups
-        groups = [order[start : start + group] for start in range(0, len(order), group)]
-        order = np.concatenate([part[np.argsort(-self.lengths[part], kind="stable")] for part in groups])
-        whole = len(order) // self.batch_size
-        batches, rest = (
-            order[: whole * self.batch_size].reshape(whole, self.batch_size),
-            order[whole * self.batch_size :],
-        )
-        batches = batches[torch.randperm(whole, generator=generator).numpy()]
-        if whole:
-            longest = int(self.lengths[batches].max(axis=1).argmax())
-            batches[[0, longest]] = batches[[longest, 0]]
-        return np.concatenate([batches.ravel(), rest])
 
     def __iter__(self) -> Iterator[list[int]]:
         """This process's piece of each batch. Where windows are fewer than processes, some are computed twice."""

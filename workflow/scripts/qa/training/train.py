@@ -267,7 +267,6 @@ def _trainer(task: Task) -> WindowTrainer:
         settings["batch_size"],
         seed,
         settings["accumulation_steps"],
-        settings["length_groups"],
         settings["padding"] != "max_length",
         arguments.process_index,
         arguments.world_size,
