@@ -120,6 +120,7 @@ CODE: dict[str, set[str]] = {
     "qa/windows/labels.py": TOKENIZE,
     "qa/training/train.py": TRAIN,
     "qa/training/trainer.py": TRAIN,
+    "qa/training/callbacks.py": TRAIN,
     "qa/training/distributed.py": TRAIN,
     "qa/jobs/interruption.py": TRAIN,
     "qa/jobs/slurm.py": TRAIN,

@@ -9,7 +9,7 @@ import pytest
 from qa.common import progress
 from qa.common.progress import Progress, watched
 from qa.hub import repository
-from qa.training import trainer
+from qa.training import callbacks
 
 
 class Clock:
@@ -185,7 +185,7 @@ def test_a_file_that_holds_something_else_is_no_progress(text, tmp_path):
 
 
 def test_a_validation_tells_its_batches_and_the_next_one_counts_anew(clock, told):
-    watch = trainer.ProgressCallback(windows=10)
+    watch = callbacks.ProgressCallback(windows=10)
     for _ in range(2):
         for _ in range(6):
             clock.now += 1

@@ -11,7 +11,7 @@ from qa.common.errors import InputError
 from qa.common.files import sha256_of_file, sha256_of_folder
 from qa.config import settings
 from qa.model import devices, packing, predict
-from qa.training import trainer
+from qa.training import callbacks
 
 PREDICTION = {"batch_size": 4, "candidates": 5, "precision": "fp32", "padding": "packed"}
 
@@ -22,7 +22,7 @@ def test_on_a_cpu_it_changes_no_byte_and_is_asked_for_while_computing_only(input
     def on_step_end(self, args, state, control, **kwargs):
         asked.append((torch.are_deterministic_algorithms_enabled(), os.environ.get("CUBLAS_WORKSPACE_CONFIG")))
 
-    monkeypatch.setattr(trainer.SetEpochCallback, "on_step_end", on_step_end)
+    monkeypatch.setattr(callbacks.SetEpochCallback, "on_step_end", on_step_end)
     train(inputs, tmp_path, settings={**SETTINGS, "deterministic": True})
     assert asked == [(True, ":4096:8")] * 7
     assert not torch.are_deterministic_algorithms_enabled()

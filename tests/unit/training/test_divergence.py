@@ -10,8 +10,8 @@ import tiny
 from qa.common.errors import InputError
 from qa.data.prepare_questions import convert
 from qa.model.loading import load_model
+from qa.training import callbacks, trainer
 from qa.training import train as training
-from qa.training import trainer
 from qa.training.checkpoints import TrainingMemory, checkpoints_in
 from qa.windows.tokenize_and_label import tokenize
 from qa.windows.tokenizer import load_tokenizer
@@ -66,7 +66,7 @@ def poisoned(monkeypatch):
                 with torch.no_grad():
                     model.qa_outputs.weight[0, 0] = math.nan
 
-        monkeypatch.setattr(trainer.SetEpochCallback, "on_step_end", fault, raising=False)
+        monkeypatch.setattr(callbacks.SetEpochCallback, "on_step_end", fault, raising=False)
 
     return at
 

@@ -22,7 +22,7 @@ import tiny
 from qa.common.errors import InputError, Interrupted
 from qa.common.files import sha256_of_folder
 from qa.jobs import interruption, slurm
-from qa.training import checkpoints, distributed, trainer
+from qa.training import callbacks, checkpoints, distributed, trainer
 from qa.training.batch_sampler import EpochBatchSampler
 from qa.training.checkpoints import TrainingMemory
 
@@ -41,7 +41,7 @@ def at_each_step(patch, action):
     def on_step_end(self, args, state, control, **kwargs):
         action(state.global_step)
 
-    patch.setattr(trainer.SetEpochCallback, "on_step_end", on_step_end)
+    patch.setattr(callbacks.SetEpochCallback, "on_step_end", on_step_end)
 
 
 # --- the order of windows

@@ -17,8 +17,8 @@ from qa.model.loading import load_model
 from qa.model.predict import Place, best_spans, predict
 from qa.model.spans import Spans
 from qa.model.window_dataset import TokenRows
+from qa.training import callbacks
 from qa.training import train as training
-from qa.training import trainer
 from qa.training.checkpoints import COMPLETE, TrainingMemory, mark_complete
 from qa.windows.tokenize_and_label import load_windows, tokenize
 from qa.windows.tokenizer import load_tokenizer
@@ -68,7 +68,7 @@ def train(inputs, folder, killed_at=None, monkeypatch=None, settings=SETTINGS, c
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer.SetEpochCallback, "on_step_end", on_step_end)
+        patch.setattr(callbacks.SetEpochCallback, "on_step_end", on_step_end)
         with pytest.raises(Killed):
             run()
     return folder

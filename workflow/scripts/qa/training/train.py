@@ -26,8 +26,9 @@ from qa.model.loading import inputs_of, load_model, save_model, with_attention_d
 from qa.model.window_dataset import POSITIONS, WindowDataset, read_targets
 from qa.training import distributed, manifest
 from qa.training.batch_sampler import EpochBatchSampler
+from qa.training.callbacks import CheckpointCallback, ProgressCallback, SetEpochCallback
 from qa.training.checkpoints import TrainingMemory, seconds_of, step_of
-from qa.training.trainer import CheckpointCallback, ProgressCallback, SetEpochCallback, WindowTrainer
+from qa.training.trainer import WindowTrainer
 from qa.windows.read_windows import arrow_table
 from qa.windows.tokenizer import load_tokenizer
 
