@@ -261,5 +261,5 @@ def test_the_validation_loss_is_that_of_the_labels(soft_targets_key, tmp_path):
 
 
 def test_targets_of_other_windows_end_the_training(soft_targets_key, tmp_path):
-    with pytest.raises(InputError, match="soft targets of .* windows, where .* are trained on"):
+    with pytest.raises(InputError, match="soft targets of .* windows, but training has .* windows"):
         trained({**soft_targets_key, "targets": soft_targets_key["targets"][:1]}, tmp_path, 0.5)

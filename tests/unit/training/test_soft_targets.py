@@ -304,7 +304,7 @@ def test_targets_of_several_files_follow_each_other(written):
 
 def test_targets_of_other_windows_are_refused(written):
     files, sizes = written
-    with pytest.raises(InputError, match=rf"soft targets of {sum(sizes)} windows, where {sizes[0]} are trained on"):
+    with pytest.raises(InputError, match=rf"soft targets of {sum(sizes)} windows, but training has {sizes[0]} windows"):
         read_targets(files, sizes[0])
 
 

@@ -1,4 +1,4 @@
-"""When a training must stop itself: before the walltime of its job ends, or after a signal."""
+"""When a training must stop: before its job's walltime ends, or when a signal asks for it."""
 
 import logging
 import os
@@ -16,41 +16,41 @@ from qa.jobs import slurm
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 ASK_AGAIN = 300.0  # seconds until SLURM is asked again: a walltime can change while a job runs
-SAFETY = 2.0  # file systems and nodes are not equally fast all the time
+SAFETY = 2.0  # factor: the next step or checkpoint may be slower than the ones measured
 
 log = logging.getLogger(__name__)
 
 
 class Requests:
-    """Signals that request an end: SIGTERM (walltime, preemption, scancel) and SIGUSR1 (sent by the user).
+    """Signals that ask for an end: SIGTERM (a walltime, preemption, scancel) and SIGUSR1 (sent by the user).
 
-    A worker also stops when its `master` process (a number) is gone, or when the master has written the name of a
-    signal to `stop_file`.
+    A worker also stops when the process `master` (its number) is gone, or has written a signal's name to the file
+    `stop`.
     """
 
-    def __init__(self, master: int | None = None, stop_file: Path | None = None) -> None:
+    def __init__(self, master: int | None = None, stop: Path | None = None) -> None:
         self.noted: str | None = None
-        self.master, self.stop_file = master, stop_file
+        self.master, self.stop = master, stop
 
     @property
     def received(self) -> str | None:
-        """The name of the signal; None before there was one."""
+        """The name of the signal, or None."""
         if self.noted is None and self.master is not None and not Path(f"/proc/{self.master}").exists():
             return "SIGTERM"
-        if self.noted is None and self.stop_file is not None and self.stop_file.exists():
-            return self.stop_file.read_text() or None
+        if self.noted is None and self.stop is not None and self.stop.exists():
+            return self.stop.read_text() or None
         return self.noted
 
     def note(self, number: int, frame: object = None) -> None:
-        """Remember a signal, so that the current step can end and be saved."""
+        """Handle a signal: remember it, so that the current step can end and be saved."""
         self.noted = signal.Signals(number).name
-        os.write(2, f"{self.noted} received: stopping after this step\n".encode())  # logging may be in use right now
+        os.write(2, f"{self.noted} received: stopping after this step\n".encode())  # not by logging, which may be busy
 
 
 @contextmanager
-def requests_noted(master: int | None = None, stop_file: Path | None = None) -> Iterator[Requests]:
-    """Note SIGTERM and SIGUSR1 within the block instead of ending at once. Main thread only."""
-    requests = Requests(master, stop_file)
+def requests_noted(master: int | None = None, stop: Path | None = None) -> Iterator[Requests]:
+    """Note SIGTERM and SIGUSR1 within the block, instead of ending the process. Main thread only."""
+    requests = Requests(master, stop)
     before = {number: signal.signal(number, requests.note) for number in SIGNALS}
     try:
         yield requests
@@ -62,9 +62,9 @@ def requests_noted(master: int | None = None, stop_file: Path | None = None) -> 
 def pass_on_signals(command: str) -> None:
     """Pass SIGTERM and SIGUSR1 on to children whose command line contains `command`, and survive SIGUSR1 here.
 
-    For the Snakemake that waits for a stage's script in a SLURM job; elsewhere it does nothing. With cgroups, SLURM
-    sends signals only to the direct child of its daemon: to Snakemake, not to its script. The wake-up file descriptor
-    leaves Snakemake's own signal handlers in place.
+    This is for the process that waits for a stage's script in a SLURM job; elsewhere it does nothing. With cgroups, as
+    on nearly every cluster, SLURM sends signals only to the direct child of its daemon: to Snakemake, not to the
+    script. A wake-up file descriptor does not disturb the handlers that Snakemake sets.
     """
     if slurm.job_id() is None or threading.current_thread() is not threading.main_thread():
         return
@@ -85,21 +85,21 @@ def _pass_on(reader: int, command: str) -> None:
 
 
 class Walltime:
-    """How much of the SLURM job's walltime is left. Outside of SLURM there is no end.
+    """The walltime that the SLURM job has left. Outside of SLURM there is no end, since nobody enforces one.
 
-    SLURM is asked, since a requeue, a group of jobs or `scontrol update` can change the limit. If it does not answer,
-    `asked_minutes` count from the start of this process.
+    SLURM is asked, because a requeue, a group of jobs or `scontrol update` may have changed the limit. If SLURM does
+    not answer, `requested_minutes` count from the start of this process.
     """
 
-    def __init__(self, asked_minutes: float | None = None):
+    def __init__(self, requested_minutes: float | None = None):
         self.job = slurm.job_id()
         started = psutil.Process().create_time()
-        self.fallback = started + 60 * asked_minutes if self.job and asked_minutes else None
+        self.fallback = started + 60 * requested_minutes if self.job and requested_minutes else None
         self.end: float | None = None
         self.asked_at = -ASK_AGAIN
 
     def left(self) -> float | None:
-        """Seconds until SLURM kills the job; None without a limit."""
+        """Seconds until the job is killed, or None if it will not be."""
         if self.job and time.monotonic() - self.asked_at >= ASK_AGAIN:
             self.asked_at = time.monotonic()
             self.end = slurm.end_of(self.job) or self.end or self.fallback
@@ -107,7 +107,7 @@ class Walltime:
 
 
 class Pace:
-    """Measured seconds of this training's steps, checkpoints and validations."""
+    """Measured seconds that this training's steps, checkpoints and validations take."""
 
     def __init__(self) -> None:
         self.steps: deque[float] = deque(maxlen=50)
@@ -115,9 +115,9 @@ class Pace:
         self.validation: float | None = None
 
     def needed(self, steps: int, validation: bool) -> float:
-        """Seconds for `steps` more steps, a checkpoint and, if `validation`, a validation; with a margin.
+        """Seconds for `steps` more steps, a checkpoint, and a validation if one is due, times SAFETY.
 
-        A checkpoint or validation that was not measured yet counts as one step, the longest so far.
+        Until the first checkpoint or validation is measured, it counts as one more of the longest steps.
         """
         step = max(self.steps, default=0.0)
         save = step if self.save is None else self.save

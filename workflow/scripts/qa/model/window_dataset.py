@@ -14,26 +14,24 @@ SOFT_TARGETS = (*PLACES, "start_weights", "end_weights")
 
 @dataclass(frozen=True)
 class TokenRows:
-    """Some windows as arrays. `lists`: by name, int32 (tokens,), the windows' values laid end to end; `numbers`: by
-    name, int (windows,), soft targets (windows, places); `lengths`: tokens, int64 (windows,).
-    """
+    """Windows as arrays, by the names of their columns."""
 
-    lists: dict[str, np.ndarray]
-    numbers: dict[str, np.ndarray]
-    lengths: np.ndarray
+    lists: dict[str, np.ndarray]  # int32 (tokens,): the windows' values end to end
+    numbers: dict[str, np.ndarray]  # int (windows,); soft targets (windows, places)
+    lengths: np.ndarray  # tokens, int64 (windows,)
 
     def __len__(self) -> int:
         return len(self.lengths)
 
 
 class WindowDataset:
-    """The windows of a folder as a data set: memory-mapped, without an object a window.
+    """The windows of a folder as a data set: memory-mapped, without a Python object for each window.
 
-    `table` is their Arrow table, `columns` those wanted of it, `more` arrays with a row a window. Asked for several
-    windows at once, as a DataLoader does, it gives TokenRows.
+    `table` is their Arrow table, `columns` are the names of the columns to read, and `soft_targets` are arrays with a
+    row for each window. A DataLoader gets a batch of windows as TokenRows.
     """
 
-    def __init__(self, table: Any, columns: list[str], more: dict[str, np.ndarray] | None = None):
+    def __init__(self, table: Any, columns: list[str], soft_targets: dict[str, np.ndarray] | None = None):
         lists = [name for name in columns if hasattr(table.schema.field(name).type, "value_type")]
         chunks = table.column("input_ids").chunks
         starts = [chunk.offsets.to_numpy() for chunk in chunks] or [np.zeros(1, np.int32)]
@@ -41,7 +39,8 @@ class WindowDataset:
         self._chunk = np.repeat(np.arange(len(starts)), [len(start) - 1 for start in starts])
         self._start = np.concatenate([start[:-1] for start in starts])
         self.lengths = np.concatenate([np.diff(start) for start in starts]).astype(np.int64)
-        self._numbers = {name: table.column(name).to_numpy() for name in columns if name not in lists} | (more or {})
+        self._numbers = {name: table.column(name).to_numpy() for name in columns if name not in lists}
+        self._numbers |= soft_targets or {}
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -67,9 +66,9 @@ class WindowDataset:
 
 
 def read_targets(files: list[str], windows: int) -> dict[str, np.ndarray]:
-    """SOFT_TARGETS of files that soft_targets.write_targets wrote, one after the other, for so many windows in all.
+    """The SOFT_TARGETS in files of soft_targets.write_targets, one file after the other: arrays (windows, places).
 
-    Arrays of shape (windows, places). Raises InputError for files that are broken or of other windows.
+    Raises InputError for a broken file, or if the files do not have `windows` rows in all.
     """
     import pyarrow as pa
     import pyarrow.parquet as parquet
@@ -81,8 +80,8 @@ def read_targets(files: list[str], windows: int) -> dict[str, np.ndarray]:
         raise broken(" ".join(files), "soft targets", error) from None
     if table.num_rows != windows:
         raise InputError(
-            f"{', '.join(files)}: soft targets of {table.num_rows:,} windows, where {windows:,} are trained on; remove "
-            "the files and run again"
+            f"{', '.join(files)}: soft targets of {table.num_rows:,} windows, but training has {windows:,} windows; "
+            "remove the files and run again"
         )
     return {
         name: np.concatenate([np.from_dlpack(chunk.flatten()) for chunk in table.column(name).chunks]).reshape(

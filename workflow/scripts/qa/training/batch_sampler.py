@@ -9,10 +9,11 @@ import numpy as np
 class EpochBatchSampler:
     """Batches of window numbers for a DataLoader, as a pure function of seed and epoch.
 
-    A resumed training sees the order of an undisturbed one, on any number of processes: each batch is dealt out to
-    them (`rank` of `processes`). The shuffle is the one that accelerate gives the Trainer. With `even`, each batch is a
-    sample of all lengths: the windows are sorted into as many strata as a batch has windows, and each batch takes one
-    window of each. Such batches have nearly the same number of tokens, so packed rows of one size need little filling.
+    So a resumed training sees the batches of an undisturbed one. Several processes share each batch: this one is
+    `rank` of `processes`. The shuffle is the one that accelerate gives the Trainer. With `even`, each batch is a sample
+    of all lengths: the windows are sorted by length into as many strata as a batch has windows, and each batch takes
+    one window from each stratum. Such batches have nearly the same number of tokens, so packed rows of one size need
+    little filling.
 
     `lengths` are tokens, an int array of shape (windows,). An optimizer step takes `batch_size` windows, in `parts`
     forward passes. The last batch of an epoch may be smaller.
@@ -28,13 +29,13 @@ class EpochBatchSampler:
         rank: int = 0,
         processes: int = 1,
     ):
-        self.lengths, self.batch_size, self.seed = np.asarray(lengths), batch_size, seed
+        self.lengths, self.seed = np.asarray(lengths), seed
         self.part, self.even = batch_size // parts, even
         self.rank, self.processes = rank, processes
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, counted from 0, whose batches the next iteration gives."""
+        """Choose the epoch of the next iteration, counted from 0."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -68,7 +69,7 @@ class EpochBatchSampler:
         return np.concatenate([np.take_along_axis(strata, dealt, axis=1).T.ravel(), rest])
 
     def __iter__(self) -> Iterator[list[int]]:
-        """This process's piece of each batch. Where windows are fewer than processes, some are computed twice."""
+        """This process's share of each batch. A batch with fewer windows than processes repeats some of them."""
         order = self.order()
         for start in range(0, len(order), self.part):
             batch = order[start : start + self.part]

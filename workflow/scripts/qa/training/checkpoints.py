@@ -1,10 +1,11 @@
 """Training's memory: checkpoints under a fingerprint of all that determines the result, and a list of attempts.
 
-The folder is no declared output: Snakemake deletes those before each attempt. In it:
+The folder is not a declared output, because Snakemake deletes declared outputs before each attempt. It holds:
 
-    {fingerprint}/checkpoint-{step}/    what the Trainer saves, and `complete.json`, its files' checksums, written last
-    {fingerprint}/attempts.json         when each attempt started, where, from which step, how far, how it ended
-    {fingerprint}/result/               the finished training's files (hard links) until Snakemake has noted them
+    {fingerprint}/checkpoint-{step}/    the Trainer's files, and `complete.json` with their checksums, written last
+    {fingerprint}/attempts.json         each attempt: its start, node, first and latest step, and outcome
+    {fingerprint}/best-{step}/          the weights of an epoch that was better than all before it
+    {fingerprint}/result/               the finished training's files (hard links), until Snakemake has noted them
 """
 
 import logging
@@ -23,7 +24,7 @@ from qa.common.text import readable_seconds
 from qa.jobs import slurm
 
 COMPLETE = "complete.json"
-SILENCE = 600.0  # seconds without a sign of life after which a job that cannot be asked for counts as dead
+DEAD_AFTER = 600.0  # seconds without a sign of life after which a job counts as dead, if nobody can tell its state
 
 log = logging.getLogger(__name__)
 
@@ -31,26 +32,26 @@ log = logging.getLogger(__name__)
 class TrainingMemory:
     """The checkpoints, attempts and result of one training.
 
-    `fingerprint_inputs` is all that determines the result, or the fingerprint made of it by an earlier call.
+    `fingerprint_inputs` is all that determines the result, or a fingerprint that was computed from it before.
     """
 
     def __init__(self, folder: str | Path, fingerprint_inputs: dict[str, Any] | str):
         self.folder = Path(folder)
-        known = isinstance(fingerprint_inputs, str)
-        self.fingerprint = fingerprint_inputs if known else digest_of_json(fingerprint_inputs)[:16]
+        computed = isinstance(fingerprint_inputs, str)
+        self.fingerprint = fingerprint_inputs if computed else digest_of_json(fingerprint_inputs)[:16]
         self.checkpoints = self.folder / self.fingerprint
 
     def begin(self) -> Path | None:
-        """Note a new attempt; return the newest whole checkpoint to resume from, or None to start afresh.
+        """Note a new attempt. Returns the newest whole checkpoint to resume from, or None to start from the beginning.
 
-        Checkpoints of other settings, inputs, code, library versions or numbers of GPUs are not used. They stay until
-        this training has succeeded, for whoever changes a setting back. Raises InputError while another job is at work
-        on this very training.
+        A checkpoint made with other settings, inputs, code, library versions or GPUs is never resumed. It stays until
+        this training has succeeded, so a setting can be changed back. Raises InputError while another job works on the
+        same training.
         """
         self.checkpoints.mkdir(parents=True, exist_ok=True)
-        for other in sorted(self.folder.iterdir()):
-            if other.name != self.fingerprint:
-                log.info(f"not resumed, since made by other settings, inputs, code, versions or GPUs: {other}")
+        for memory in sorted(self.folder.iterdir()):
+            if memory.name != self.fingerprint:
+                log.info(f"not resumed, since made by other settings, inputs, code, versions or GPUs: {memory}")
         attempts = self.attempts()
         if attempts and is_alive(attempts[-1]):
             raise InputError(
@@ -89,24 +90,24 @@ class TrainingMemory:
         try:
             return read_json(self._attempts_file) if self._attempts_file.exists() else []
         except InputError as error:
-            raise InputError(f"{error}; if no job is at work on it: rm {self._attempts_file} and run again") from None
+            raise InputError(f"{error}; if no job works on it: rm {self._attempts_file} and run again") from None
 
-    def note(self, step: int, outcome: str = "running", **more: str) -> None:
-        """Note how far the attempt at work is, how it ended, and `more`. A full disk is no reason to stop here."""
+    def note(self, step: int, outcome: str = "running", **facts: str) -> None:
+        """Note the latest attempt's step, outcome and further facts. A full disk does not stop the training here."""
         attempts = self.attempts()
-        attempts[-1] |= {"seen": _now(), "step": step, "outcome": outcome, **more}
+        attempts[-1] |= {"seen": _now(), "step": step, "outcome": outcome, **facts}
         try:
             write_json(self._attempts_file, attempts)
         except OSError as error:
             log.warning(f"{self._attempts_file}: not updated ({error.strerror})")
 
     def summary(self) -> str:
-        """Number of attempts and their time, for people: `3 attempts, 5 h 3 min`."""
+        """The number of attempts and their time in words: `3 attempts, 5 h 3 min`."""
         attempts = self.attempts()
         return f"{len(attempts)} attempt{'s'[: len(attempts) != 1]}, {readable_seconds(seconds_of(attempts))}"
 
     def newest_whole(self) -> Path | None:
-        """The newest checkpoint that is whole; newer ones, half-written, are removed."""
+        """The newest whole checkpoint. Newer ones, half-written or damaged, are removed."""
         for checkpoint in checkpoints_in(self.checkpoints):
             if not (fault := damage_of(checkpoint)):
                 return checkpoint
@@ -115,30 +116,30 @@ class TrainingMemory:
         return None
 
     def keep_result(self, files: dict[str, str | Path], checkpoints: bool) -> None:
-        """Keep the result's files by name, in case nobody is there any more to take note of them.
+        """Keep the finished training's files by name, in case Snakemake is gone and cannot note them.
 
-        They are hard links, so they take no space. Only then the checkpoints go, unless `checkpoints` says to keep
+        They are hard links, so they take no space. Afterwards the checkpoints are removed, unless `checkpoints` keeps
         them.
         """
         try:
             if not self._has_result(files):
-                with written_aside(self.checkpoints / "result", directory=True) as aside:
+                with written_aside(self.checkpoints / "result", directory=True) as partial:
                     for name, path in files.items():
-                        _link(Path(path), aside / name)
-                    checksums.seal([aside])
-        except OSError as error:  # no hard links here: a result that nobody took note of is then trained again
+                        _link(Path(path), partial / name)
+                    checksums.seal([partial])
+        except OSError as error:  # no hard links here: a result that Snakemake did not note will be trained again
             log.debug(f"{self.checkpoints}: {error}")
         if checkpoints:
             return
-        others = (entry for entry in self.folder.iterdir() if entry != self.checkpoints)
-        for entry in [*others, *checkpoints_in(self.checkpoints), *self.checkpoints.glob("best-*")]:
+        obsolete = (entry for entry in self.folder.iterdir() if entry != self.checkpoints)
+        for entry in [*obsolete, *checkpoints_in(self.checkpoints), *self.checkpoints.glob("best-*")]:
             remove(entry)
 
     def _has_result(self, files: dict[str, str | Path]) -> bool:
         return all((self.checkpoints / "result" / name).exists() for name in files)
 
     def take_result(self, files: dict[str, str | Path]) -> bool:
-        """Put the files of a finished training back in their places, if Snakemake was gone before it took note."""
+        """Put the files of a finished training back in their places, if there are any. Returns whether there were."""
         result = self.checkpoints / "result"
         if not self._has_result(files):
             return False
@@ -147,16 +148,16 @@ class TrainingMemory:
             remove(result)
             return False
         for name, path in files.items():
-            with written_aside(path, directory=(result / name).is_dir()) as aside:
-                _link(result / name, aside)
+            with written_aside(path, directory=(result / name).is_dir()) as partial:
+                _link(result / name, partial)
         log.info(f"training was finished by {_who(self.attempts()[-1])} after Snakemake had gone: its result is taken")
         return True
 
 
 def forget_results(folder: str | Path) -> None:
-    """Remove what was kept of a training in its folder `checkpoints/{run}/{variant}`: Snakemake has taken note of it.
+    """Remove the kept results in a training's folder `checkpoints/{run}/{variant}`, once Snakemake has noted them.
 
-    A forced rerun then trains anew.
+    A forced rerun then trains again.
     """
     folder = Path(folder)
     for result in folder.glob("*/result"):
@@ -169,7 +170,7 @@ def forget_results(folder: str | Path) -> None:
 
 
 def checkpoints_in(folder: Path) -> list[Path]:
-    """The checkpoints of a folder, the newest first; a folder that is not there has none."""
+    """The checkpoints of a folder, the newest first; none if there is no such folder."""
     found = [p for p in folder.glob("checkpoint-*") if p.name.removeprefix("checkpoint-").isdigit()]
     return sorted(found, key=step_of, reverse=True)
 
@@ -180,19 +181,19 @@ def step_of(checkpoint: Path) -> int:
 
 
 def mark_complete(checkpoint: Path, keep: int) -> None:
-    """Mark a checkpoint as whole, with its files' checksums; only then remove all but the `keep` newest."""
+    """Mark a checkpoint as whole, with its files' checksums. Afterwards remove all but the `keep` newest."""
     write_json(checkpoint / COMPLETE, checksums.sums(checkpoint, without=[COMPLETE]))
     for old in checkpoints_in(checkpoint.parent)[keep:]:
         remove(old)
 
 
 def is_whole(checkpoint: Path) -> bool:
-    """Whether a checkpoint was marked as complete and its files still have their sizes: in no time."""
+    """Whether a checkpoint is marked as complete and its files have their sizes. Reads no file's content."""
     return not damage_of(checkpoint, sizes_only=True)
 
 
 def damage_of(checkpoint: Path, sizes_only: bool = False) -> str:
-    """Say why a checkpoint is not as it was saved; nothing where it is. Reads all of it, but for `sizes_only`."""
+    """How a checkpoint differs from what was saved; "" if it does not. Reads all of it, unless `sizes_only`."""
     if not (checkpoint / COMPLETE).exists():
         return f"it has no {COMPLETE}"
     try:
@@ -202,29 +203,29 @@ def damage_of(checkpoint: Path, sizes_only: bool = False) -> str:
 
 
 def check_whole(checkpoint: str | Path) -> None:
-    """Raise InputError where a checkpoint is not as it was saved."""
+    """Raise InputError if a checkpoint differs from what was saved."""
     if fault := damage_of(Path(checkpoint)):
-        raise InputError(f"{checkpoint}: {fault}; to take the one before: rm -r {checkpoint} and run again")
+        raise InputError(f"{checkpoint}: {fault}; to take the previous one: rm -r {checkpoint} and run again")
 
 
 def latest_of(run: str, variant: str, root: str | Path = "checkpoints") -> str:
-    """The checkpoint of `seed-{n}-latest`, or `seed-{n}`, of a run that was saved last, under any fingerprint.
+    """The checkpoint of a variant that was saved last, under any fingerprint.
 
-    Raises InputError where there is no whole one.
+    `seed-{n}-latest` means the variant `seed-{n}`. Raises InputError if there is no whole checkpoint.
     """
     folder = Path(root) / run / variant.removesuffix("-latest")
     whole = ([c for c in checkpoints_in(training) if is_whole(c)] for training in sorted(folder.glob("*/")))
-    found = [checkpoints[0] for checkpoints in whole if checkpoints]  # by steps: time stamps may be coarse
+    found = [checkpoints[0] for checkpoints in whole if checkpoints]  # by step: time stamps may be coarse
     if not found:
         raise InputError(
             f"{folder}: no whole checkpoint there; training has not saved one yet (checkpoints.every_steps), or has "
-            "ended and removed them (its model is in results/)"
+            "finished and removed them (its model is in results/)"
         )
     return str(max(found, key=lambda checkpoint: (checkpoint / COMPLETE).stat().st_mtime_ns))
 
 
 def is_alive(attempt: dict[str, Any]) -> bool:
-    """Whether the job of an attempt is still at work, as SLURM, the process table or its last sign of life tells."""
+    """Whether an attempt's job is still at work, by SLURM, the process table or the attempt's last sign of life."""
     if attempt["outcome"] != "running":
         return False
     here = attempt["node"] == platform.node()
@@ -236,12 +237,12 @@ def is_alive(attempt: dict[str, Any]) -> bool:
             return state in slurm.ALIVE
     elif here:
         return attempt["pid"] != os.getpid() and _trains(attempt["pid"])
-    # a sign of life from far ahead is of a clock that was wrong, and must not keep others waiting until then
-    return abs(time.time() - datetime.fromisoformat(attempt["seen"]).timestamp()) < SILENCE
+    # a sign of life far in the future comes from a wrong clock, and must not make anybody wait until then
+    return abs(time.time() - datetime.fromisoformat(attempt["seen"]).timestamp()) < DEAD_AFTER
 
 
 def seconds_of(attempts: list[dict[str, Any]]) -> float:
-    """Time of all attempts together, each until its last sign of life, none if the clock was set back; seconds."""
+    """Seconds of all attempts, each until its last sign of life. An attempt counts 0 if the clock was set back."""
     spans = ((datetime.fromisoformat(a["started"]), datetime.fromisoformat(a["seen"])) for a in attempts)
     return sum(max(0.0, (seen - started).total_seconds()) for started, seen in spans)
 

@@ -1,4 +1,4 @@
-"""Epochs: how well a training answers held-out questions after each of them, and which one is kept."""
+"""Epochs: the scores on held-out questions after each epoch, and the choice of the best epoch."""
 
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,16 @@ from qa.model.loading import inputs_of
 from qa.model.window_dataset import WindowDataset
 from qa.windows.read_windows import arrow_table
 
-CANDIDATES, LONGEST_ANSWER = 20, 30  # of the n-best decoding that measures
-EXACT, F1 = "eval_calibration_exact", "eval_calibration_f1"  # as the Trainer names what it evaluates
+CANDIDATES, LONGEST_ANSWER = 20, 30  # of the n-best decoding here
+EXACT, F1 = "eval_calibration_exact", "eval_calibration_f1"  # under names that the Trainer gives to metrics
 BATCH = 64  # windows
 DIVERGED = "the model after this epoch (did training diverge? see learning_rate and precision)"
 
 
 class Check:
-    """EM and F1 of a model on held-out questions, at the null threshold that is best for F1 there.
+    """EM and F1 of a model on held-out questions, at the null threshold that is best for F1 on the same questions.
 
-    `windows` are folders, `records` the files of their questions, one for each; `device` where the model is.
+    `windows` are folders, and `records` the files with their questions, one for each folder. The model is on `device`.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Check:
         self.windows, self.records, self.collator, self.device = windows, records, collator, device
 
     def __call__(self, model: Any) -> dict[str, float]:
-        """In percent, by the names of the Trainer's log."""
+        """The scores in percent, by their names in the Trainer's log."""
         model.eval()
         found = [self._questions(model, *pair) for pair in zip(self.windows, self.records, strict=True)]
         questions = calibrate.together(found)
@@ -58,20 +58,21 @@ class Check:
 
 
 class KeepBest(TrainerCallback):
-    """Saves the weights after each epoch that is better than all before, under `best-{step}` of the checkpoints.
+    """Saves the weights after each epoch that is better than all before it, as `best-{step}` beside the checkpoints.
 
-    All of them stay until the end: a training that is killed and resumed may take another course after its checkpoint.
+    All of them stay until the end. A training that is killed and resumed repeats some steps, and may then find another
+    epoch to be the best.
     """
 
     def on_evaluate(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         """Called by the Trainer after a validation."""
         if args.process_index == 0 and best_step(state.log_history) == state.global_step:
-            with written_aside(Path(args.output_dir, f"best-{state.global_step}"), directory=True) as aside:
-                model.save_pretrained(aside)
-                checksums.seal([aside])
+            with written_aside(Path(args.output_dir, f"best-{state.global_step}"), directory=True) as partial:
+                model.save_pretrained(partial)
+                checksums.seal([partial])
 
 
 def best_step(history: list[dict[str, Any]]) -> int:
-    """The step of the first of the best epochs by F1 on held-out questions, of a Trainer's log."""
+    """The last step of the best epoch by F1 on held-out questions, in a Trainer's log; the first of equal epochs."""
     rows = [row for row in history if F1 in row]
     return max(rows, key=lambda row: (row[F1], -row["step"]))["step"]

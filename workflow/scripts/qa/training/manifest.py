@@ -12,10 +12,11 @@ from qa.common.files import sha256_of_file, sha256_of_folder
 
 PACKAGES = ("snakemake", "transformers", "datasets", "torch", "accelerate", "tokenizers", "safetensors", "numpy")
 PROJECT = Path(__file__).parents[4]
+VARYING = ("state.json", "source.json")  # a random fingerprint; the time and place of a download
 
 
 def versions() -> dict[str, str | None]:
-    """Versions of Python and of the packages that a result can depend on; None for one that is not installed."""
+    """Versions of Python and of the packages that a result can depend on; None for a package that is not installed."""
     found: dict[str, str | None] = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -26,7 +27,7 @@ def versions() -> dict[str, str | None]:
 
 
 def code_state(project: Path = PROJECT) -> dict[str, Any]:
-    """Git commit of the project and whether tracked files differ from it; None for both outside a checkout."""
+    """The project's Git commit, and whether tracked files differ from it. Both are None outside a checkout."""
     commit = _git(project, "rev-parse", "HEAD")
     changes = _git(project, "status", "--porcelain", "--untracked-files=no") if commit else None
     return {"git_commit": commit, "git_dirty": None if changes is None else bool(changes)}
@@ -43,7 +44,7 @@ def _git(project: Path, *arguments: str) -> str | None:
 
 
 def machine() -> dict[str, Any]:
-    """Node, SLURM job, processor and GPU that this process runs on."""
+    """The node, SLURM job, CPU threads and GPU of this process."""
     import torch
 
     gpu: dict[str, Any] = {"gpu": None, "driver": None, "cuda": None}
@@ -67,7 +68,7 @@ def _driver() -> str | None:
 
 
 def peak_memory() -> dict[str, float]:
-    """Peak memory of this process in GiB: resident, and allocated on the GPU (0 without one)."""
+    """Peak memory of this process in GiB: resident, and allocated on the GPU (0 without a GPU)."""
     import resource
 
     import torch
@@ -79,19 +80,16 @@ def peak_memory() -> dict[str, float]:
 
 
 def input_hashes(paths: dict[str, Any]) -> dict[str, Any]:
-    """SHA-256 of each input by its name: of a file, or of each data file of a folder; a list of them by their paths.
+    """SHA-256 of each input by its name: of a file, of each file of a folder, or of each path of a list.
 
-    A saved dataset's `state.json` is left out: it holds a random fingerprint, and no data.
+    Files whose name is in VARYING are left out: they hold no data, and differ between two preparations of the same.
     """
     hashes: dict[str, Any] = {}
     for name, path in paths.items():
         if isinstance(path, list):
-            hashes[name] = input_hashes({str(each): each for each in path})
+            hashes[name] = input_hashes({str(entry): entry for entry in path})
         elif Path(path).is_dir():
             hashes[name] = {f: h for f, h in sha256_of_folder(path).items() if Path(f).name not in VARYING}
         else:
             hashes[name] = sha256_of_file(path)
     return hashes
-
-
-VARYING = ("state.json", "source.json")

@@ -1,4 +1,4 @@
-"""Distillation: a teacher's answers as soft start and end targets of a student's windows. NumPy, no torch."""
+"""Distillation: a teacher's answers become soft start and end targets for a student's windows. NumPy, no torch."""
 
 import logging
 from pathlib import Path
@@ -13,7 +13,7 @@ from qa.decoding.postprocess import Rows, candidates_of
 from qa.windows.read_windows import arrow_table
 
 COLUMNS = ("record", "window", "offset_start", "offset_end", "context_start", "context_stop", "null_position")
-TEACHER = {"method": "n_best", "n_best_size": 20, "max_answer_length": 30}  # the teacher's spans that count
+TEACHER = {"method": "n_best", "n_best_size": 20, "max_answer_length": 30}  # the teacher's candidates
 PLACES = TEACHER["n_best_size"] + 1  # and the null answer
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ def write_targets(
 ) -> None:
     """Write a row of soft targets for each of a student's windows, from the spans of a teacher or of its variants.
 
-    For the Parquet file's columns see `soft_targets`, each a list of PLACES.
+    The Parquet file has the columns that `soft_targets` returns, each a list of PLACES.
     """
     import pyarrow as pa
     import pyarrow.parquet as parquet
@@ -40,24 +40,25 @@ def write_targets(
     arrays = {
         name: pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), PLACES) for name, values in targets.items()
     }
-    with written_aside(target) as aside:
-        parquet.write_table(pa.table(arrays), aside, compression="zstd")
-    silent = targets["start_weights"][:, 0].mean()
-    log.info(f"soft targets of {table.num_rows:,} windows; no answer weighs {silent:.2f} in the mean")
+    with written_aside(target) as partial:
+        parquet.write_table(pa.table(arrays), partial, compression="zstd")
+    no_answer = targets["start_weights"][:, 0].mean()
+    log.info(f"soft targets of {table.num_rows:,} windows; the mean weight of no answer is {no_answer:.2f}")
 
 
 def soft_targets(
     candidates: Candidates, rows: Rows, windows: dict[str, np.ndarray], temperature: float
 ) -> dict[str, np.ndarray]:
-    """Distributions over each window's tokens: what the teacher's spans say of starts and ends, at a temperature.
+    """The teacher's distributions over the start and the end tokens of each window, at a temperature.
 
-    A span's probability is a softmax over its record's candidates and null answer, scores divided by `temperature`. It
-    falls on the span's first and last token, by the rule of labels, where the window holds all of it; what is left is
-    for the null position. `windows` has `context_start`, `context_stop` (tokens) and `null_position` of each of W rows.
+    A span's probability is a softmax over the candidates and the null answer of its record, with scores divided by
+    `temperature`. The first and the last token of the span get that probability, by the rule of labels, if the window
+    holds the whole span. The null position gets the rest. `windows` has `context_start`, `context_stop` (tokens) and
+    `null_position` of each of W rows.
 
-    Returns `start_places`, `end_places`, int32 (W, PLACES), tokens of the window, the null position first, and
-    `start_weights`, `end_weights`, float32 of that shape, which sum to 1 in each row. After Hinton, Vinyals and Dean
-    2015, over characters, so that teacher and student may have different tokenizers.
+    Returns `start_places` and `end_places`, int32 (W, PLACES), tokens of the window with the null position first, and
+    `start_weights` and `end_weights`, float32 of that shape, which sum to 1 in each row. The method is that of Hinton,
+    Vinyals and Dean 2015, over characters, so teacher and student may have different tokenizers.
     """
     decision = decide(candidates, np.inf, temperature)
     window, candidate = _pairs(decision.bounds, rows.record)
@@ -70,12 +71,12 @@ def soft_targets(
     weights[window, rank] = decision.probability[candidate]
     weights[:, 0] = np.maximum(0.0, 1.0 - weights[:, 1:].sum(axis=1))
     weights = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
-    found = {}
+    targets = {}
     for name, place in (("start", start), ("end", end)):
         places = np.repeat(windows["null_position"].astype(np.int32)[:, None], PLACES, axis=1)
         places[window, rank] = place
-        found |= {f"{name}_places": places, f"{name}_weights": weights}
-    return found
+        targets |= {f"{name}_places": places, f"{name}_weights": weights}
+    return targets
 
 
 def _columns(table: Any, names: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -83,7 +84,7 @@ def _columns(table: Any, names: tuple[str, ...]) -> dict[str, np.ndarray]:
 
 
 def _pairs(bounds: np.ndarray, record: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Every window with every candidate of its record, window by window: two int arrays of equal length."""
+    """Pairs of a window and a candidate of its record, window by window: two int arrays of equal length."""
     counts = np.diff(bounds)[record]
     window = np.repeat(np.arange(len(record)), counts)
     first = np.cumsum(counts) - counts
@@ -93,9 +94,10 @@ def _pairs(bounds: np.ndarray, record: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def _tokens(
     rows: Rows, windows: dict[str, np.ndarray], window: np.ndarray, start: np.ndarray, stop: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """First and last token of the smallest spans that contain the characters [start, stop) of the context.
+    """First and last token of the smallest span of tokens with the characters [start, stop) of the context.
 
-    The rule of labels.answer_tokens, so that teacher and labels agree; -1 for both where the window does not hold all.
+    This is the rule of labels.answer_tokens, so teacher and labels agree. Both are -1 if the window does not hold all
+    of these characters.
     """
     owner = np.repeat(np.arange(len(rows.record)), np.diff(rows.first_token))
     place = np.arange(len(owner)) - rows.first_token[owner]
@@ -108,12 +110,12 @@ def _tokens(
     np.minimum.at(low, owner, token_start)
     np.maximum.at(high, owner, token_stop)
     held = np.flatnonzero((low[window] <= start) & (stop <= high[window]))
-    # each window's offsets beyond those before it; ascending, even where some normalizer's go back and forth
+    # offsets grow from window to window, and ascend within one, even where a normalizer's offsets go back and forth
     stops = np.maximum.accumulate(owner * reach + token_stop)
     starts = np.minimum.accumulate((owner * reach + token_start)[::-1])[::-1]
     first = np.searchsorted(stops, window[held] * reach + start[held], side="right")
     last = np.searchsorted(starts, window[held] * reach + stop[held], side="left") - 1
-    some = first <= last  # else the tokenizer drops all of these characters
+    nonempty = first <= last  # else the tokenizer drops all of these characters
     found = np.full((2, len(window)), -1)
-    found[:, held[some]] = place[first[some]], place[last[some]]
+    found[:, held[nonempty]] = place[first[nonempty]], place[last[nonempty]]
     return found[0], found[1]

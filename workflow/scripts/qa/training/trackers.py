@@ -1,4 +1,4 @@
-"""Reports of training to TensorBoard and Weights & Biases, beside training.csv; neither uses the network."""
+"""Reports of training to TensorBoard and Weights & Biases. Neither uses the network."""
 
 import importlib.util
 import os
@@ -8,11 +8,11 @@ from pathlib import Path
 from qa.common.errors import InputError
 
 LOGS = Path("logs")
-PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb"}  # by what report_to calls them
+PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb"}  # by their names in `report_to`
 
 
 def missing(report_to: Sequence[str]) -> list[str]:
-    """What of `report_to` cannot be, in a sentence each: its package is not installed."""
+    """A sentence for each tracker of `report_to` whose package is not installed."""
     return [
         f"report_to: {name} needs the Python package {PACKAGES[name]}, which is not installed here: "
         f"pip install {PACKAGES[name]}, or leave {name} out"
@@ -22,10 +22,10 @@ def missing(report_to: Sequence[str]) -> list[str]:
 
 
 def prepare(report_to: Sequence[str], run: str, variant: str) -> None:
-    """Tell the Trainer's reporters, by the environment, where to write: `logs/{reporter}/{run}/{variant}`.
+    """Set the environment variables by which the trackers write to `logs/{tracker}/{run}/{variant}`.
 
-    Workers that torchrun starts inherit it. wandb stays offline, as compute nodes are. Raises InputError for a package
-    that is missing.
+    Workers that torchrun starts inherit them. wandb stays offline, because compute nodes have no network. Raises
+    InputError if a package is missing.
     """
     if faults := missing(report_to):
         raise InputError("; ".join(faults))
