@@ -32,6 +32,7 @@ from qa.model import devices
 from qa.model import predict as inference
 from qa.model.loading import load_model, save_model
 from qa.training import train as training
+from qa.training.spec import Identity, RuntimeOptions, TrainingInputs, TrainingOutputs, TrainingSettings, TrainingSpec
 from qa.windows.tokenize_and_label import load_windows, tokenize
 from qa.windows.tokenizer import load_tokenizer
 
@@ -167,30 +168,40 @@ def own_training(model_folder: str, windows_folder: str, own: Own, steps: int, e
 
     `every` so many steps it logs, as `checkpoints.log_every_steps`; `warm` is a multiple of it.
     """
-    settings = {
-        "max_steps": steps,
-        "batch_size": own.batch,
-        "accumulation_steps": 1,
-        "attention_dropout": 0.0,
-        "keep_epoch": "last",
-        "schedule": "linear",
-        "warmup": 0,
-        "max_gradient_norm": 1.0,
-        "precision": own.precision,
-        "padding": own.padding,
-        "overrides": {},
+    settings = TrainingSettings(
+        max_steps=steps,
+        batch_size=own.batch,
+        accumulation_steps=1,
+        attention_dropout=0.0,
+        keep_epoch="last",
+        schedule="linear",
+        warmup=0,
+        max_gradient_norm=1.0,
+        precision=own.precision,
+        padding=own.padding,
+        overrides={},
         **OPTIMIZER,
-    }
-    running = {"every_steps": steps + 1, "keep": 1, "keep_after_success": False, "log_every_steps": every}
-    running["report_to"] = []
-    running |= {"threads": torch.get_num_threads(), "gpus": 1, "nodes": 1, "walltime_minutes": None}
+    )
+    options = RuntimeOptions(
+        every_steps=steps + 1,
+        keep=1,
+        keep_after_success=False,
+        log_every_steps=every,
+        report_to=[],
+        threads=torch.get_num_threads(),
+        gpus=1,
+        nodes=1,
+        compile=own.compile,
+        walltime_minutes=None,
+    )
     with tempfile.TemporaryDirectory() as folder:
-        outputs = {name: f"{folder}/{name}" for name in ("model", "history", "manifest", "checkpoints")}
-        inputs = {"model": model_folder, "windows": [windows_folder]}
-        training.train(inputs, settings, SEED, {**running, "compile": own.compile}, outputs, {"code": "benchmark"})
-        with open(outputs["history"], newline="", encoding="utf-8") as stream:
+        outputs = TrainingOutputs(*(f"{folder}/{name}" for name in ("model", "history", "manifest", "checkpoints")))
+        inputs = TrainingInputs.of({"model": model_folder, "windows": [windows_folder]})
+        identity = Identity("benchmark", f"seed-{SEED}", "benchmark", {})
+        training.train(TrainingSpec(inputs, settings, SEED, options), outputs, identity)
+        with open(outputs.history, newline="", encoding="utf-8") as stream:
             rows = [row for row in csv.DictReader(stream) if int(row["step"]) > warm]
-        manifest = read_json(outputs["manifest"])
+        manifest = read_json(outputs.manifest)
     rate = statistics.harmonic_mean([float(row["samples_per_second"]) for row in rows])
     return {"samples_per_second": rate, "computed": manifest["attempts"][-1]["computed"]}
 

@@ -21,7 +21,7 @@ from qa.windows.tokenizer import load_tokenizer
 
 WINDOWS = {"max_length": 64, "overlap": 16, "max_question_length": 24, "long_contexts": "windows", "labels": "exact"}
 SETTINGS = tiny.TRAINING | {"max_steps": None, "epochs": 2, "batch_size": 16, "keep_epoch": "best"}
-RUNNING = tiny.RUNNING | {"every_steps": 2}
+OPTIONS = tiny.RUNTIME_OPTIONS | {"every_steps": 2}
 TESTS = Path(__file__).parents[1]
 PARTS = 5  # tests that the operations are dealt out to
 
@@ -64,9 +64,8 @@ class Trainings:
             "manifest": "manifest.json",
             "checkpoints": "c/r/seed-1",
         }
-        outputs = {name: str(folder / path) for name, path in outputs.items()}
-        task = {"inputs": self.inputs, "settings": {**SETTINGS, **other}, "running": RUNNING, "outputs": outputs}
-        task |= {"operation": operation, "bytes": size, "versions": versions}
+        task = {"inputs": self.inputs, "settings": {**SETTINGS, **other}, "options": OPTIONS, "outputs": outputs}
+        task |= {"folder": str(folder), "operation": operation, "bytes": size, "versions": versions}
         self.process.stdin.write(json.dumps(task) + "\n")
         self.process.stdin.flush()
         told = json.loads(self.process.stdout.readline())

@@ -1,10 +1,10 @@
 """Trainings of a tiny model, each in a process forked from this one, which has imported everything already.
 
-Reads a line of JSON a training on stdin: `inputs`, `settings`, `running`, `outputs` as for training.train, and what
-ends it: `operation`, the file operation before which it is killed (null for none), and `bytes`: where that is given it
-is not killed there, but from then on when it makes a file larger than so many bytes. `versions` are taken for those of
-the packages, where they are given. Answers with a line of JSON each:
-`status` as of waitpid, and `operations`, how many there were of a training that was not killed.
+A line of JSON on stdin asks for a training: the arguments `inputs`, `folder`, `settings`, `options` and `outputs` of
+`trainings.train`, and how the training is killed. `operation` is the number of the file operation before which that
+happens, null for never. With `bytes`, the training is killed later instead: when it writes a file of more than so many
+bytes after that operation. `versions`, where it is set, replaces the packages' versions. The answer is a line of JSON:
+`status` as of waitpid, and `operations`, the number of file operations of a training that was not killed.
 """
 
 import json
@@ -14,9 +14,9 @@ import signal
 import sys
 from pathlib import Path
 
+import trainings
 from preloaded.sitecustomize import at_operation
 from qa.training import manifest
-from qa.training import train as training
 
 
 def main() -> None:
@@ -35,8 +35,8 @@ def main() -> None:
 
 
 def train(task: dict, writer: int) -> int:
-    """Train as told, in a child; return its exit code."""
-    folder = Path(task["outputs"]["model"]).parent
+    """Train in a child process and write the number of file operations; return its exit code."""
+    folder = Path(task["folder"])
     output = os.open(folder / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)
@@ -44,10 +44,7 @@ def train(task: dict, writer: int) -> int:
     if task["versions"]:
         manifest.versions = lambda: task["versions"]
     left = at_operation(task["operation"] or sys.maxsize, str(folder), end)
-    names = ("inputs", "settings", "running", "outputs")
-    training.train(
-        **{name: task[name] for name in names}, seed=1, identity={"run": "r", "variant": "seed-1", "code": "c"}
-    )
+    trainings.train(task["inputs"], folder, task["settings"], task["options"], "c", task["outputs"])
     os.write(writer, str(sys.maxsize - left[0]).encode())
     return 0
 

@@ -16,7 +16,7 @@ TEXT = [
     "Who built it? When was the second bridge repaired? How much was the keeper paid?",
     "un able tele graph ing works ers 1234567890 abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ",
 ]
-# What training.train is given where a test says nothing else: what determines the result, and what does not.
+# The params of the rule `train` where a test says nothing else: its settings, and the options that change no result.
 TRAINING = {
     "max_steps": 2,
     "batch_size": 4,
@@ -32,7 +32,7 @@ TRAINING = {
     "keep_epoch": "last",
     "overrides": {},
 }
-RUNNING = {
+RUNTIME_OPTIONS = {
     "every_steps": 9,
     "keep": 1,
     "keep_after_success": False,

@@ -119,6 +119,8 @@ CODE: dict[str, set[str]] = {
     "qa/windows/tokenizer.py": TOKENIZE,
     "qa/windows/labels.py": TOKENIZE,
     "qa/training/train.py": TRAIN,
+    "qa/training/fit.py": TRAIN,
+    "qa/training/spec.py": TRAIN,
     "qa/training/trainer.py": TRAIN,
     "qa/training/callbacks.py": TRAIN,
     "qa/training/distributed.py": TRAIN,

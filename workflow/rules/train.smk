@@ -44,7 +44,7 @@ rule train:
         seed=lambda wildcards: settings.seed_of(wildcards.variant),
         code=lambda wildcards: code("train") + rule_inputs.measuring(run_of(wildcards), SCRIPTS),
         checkpoints="checkpoints/{run}/{variant}",
-        running=untracked(lambda wildcards: settings.running(run_of(wildcards))),
+        runtime_options=untracked(lambda wildcards: settings.runtime_options(run_of(wildcards))),
         run_settings=untracked(run_of),
         shared=untracked(lambda wildcards: card_facts.shared(CONFIG, wildcards.run, wildcards.variant)),
     message:

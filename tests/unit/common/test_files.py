@@ -137,7 +137,7 @@ def test_varying_files_are_no_inputs(tmp_path):
 def test_bf16_is_autocast_and_fp32_is_not_nor_computed_as_tf32():
     before = torch.backends.fp32_precision
     for precision, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
-        with devices.arithmetic(precision):
+        with devices.precision_context(precision):
             assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
             assert torch.backends.fp32_precision == "ieee"
         assert torch.backends.fp32_precision == before

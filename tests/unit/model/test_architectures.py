@@ -8,11 +8,11 @@ import sentencepiece
 import transformers
 
 import tiny
+import trainings
 from qa.common.errors import InputError
 from qa.data.prepare_questions import convert
 from qa.model.predict import predict
 from qa.model.spans import Spans
-from qa.training import train
 from qa.windows.tokenize_and_label import load_windows, tokenize
 from qa.windows.tokenizer import load_tokenizer
 
@@ -42,7 +42,7 @@ SETTINGS = tiny.TRAINING | {
     "max_gradient_norm": 0.0,
     "precision": "bf16",
 }
-RUNNING = tiny.RUNNING | {"compile": "kernels"}
+OPTIONS = tiny.RUNTIME_OPTIONS | {"compile": "kernels"}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -54,15 +54,8 @@ def test_a_family_of_encoders_trains_and_predicts(family, tmp_path):
     tokenizer.save_pretrained(tmp_path / "given")
     convert([tiny.write_squad(tmp_path / "q.json", questions=8)], tmp_path / "r.parquet")
     tokenize(tmp_path / "r.parquet", load_tokenizer(tmp_path / "given"), WINDOWS, tmp_path / "windows")
-    names = ("model", "history", "manifest", "checkpoints")
-    train.train(
-        {"model": str(tmp_path / "given"), "windows": [str(tmp_path / "windows")]},
-        SETTINGS,
-        7,
-        RUNNING,
-        {name: str(tmp_path / name) for name in names},
-        {"code": "x"},
-    )
+    inputs = {"model": str(tmp_path / "given"), "windows": [str(tmp_path / "windows")]}
+    trainings.train(inputs, tmp_path, SETTINGS, OPTIONS, seed=7)
     prediction = {"batch_size": 3, "candidates": 4, "precision": "bf16", "padding": "packed"}
     predict(tmp_path / "model", tmp_path / "windows", prediction, 1, tmp_path / "s.parquet")
     spans, windows = Spans.read(tmp_path / "s.parquet"), load_windows(tmp_path / "windows")

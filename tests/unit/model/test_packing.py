@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import tiny
+import trainings
 from qa.common.errors import InputError
 from qa.data.prepare_questions import convert
 from qa.model import attention, packing
 from qa.model.collators import IGNORED, PackingCollator, PaddingCollator
 from qa.model.loading import with_attention_dropout
 from qa.model.window_dataset import TokenRows, WindowDataset
-from qa.training import train
+from qa.training import fit
 from qa.training.batch_sampler import EpochBatchSampler
 from qa.training.trainer import window_loss
 from qa.windows.tokenize_and_label import tokenize
@@ -225,7 +226,7 @@ def test_an_encoder_that_cannot_pack_is_padded_and_the_log_says_why(family, opti
     model = transformers.AutoModelForQuestionAnswering.from_config(config)
     before = model.config._attn_implementation
     with caplog.at_level(logging.WARNING):
-        collator, rows = packing.collator(model, tiny.word_piece(), {"padding": "packed"})
+        collator, rows = packing.collator(model, tiny.word_piece(), "packed")
     assert isinstance(collator, PaddingCollator) and collator.width is None and rows == "padded rows"
     assert why in caplog.text and "padded to the longest" in caplog.text
     assert model.config._attn_implementation == before and model.training
@@ -260,6 +261,28 @@ def test_windows_that_only_fill_a_row_count_in_no_loss():
     assert batch["window_tokens"].sum(dim=1).tolist() == [7, 9, 0, 0]
 
 
+@some
+@given(lengths=lengths, fixed=st.booleans(), types=st.booleans(), seed=st.integers(0, 99))
+def test_a_packed_batch_is_the_one_of_plain_loops(lengths, fixed, types, seed):
+    rows, first = rows_of(lengths, seed, types), 2
+    batch = PackingCollator(first, types, **(FIXED if fixed else {}))(rows)
+    width = FIXED["width"] if fixed else max(lengths)
+    left = min(budget for budget in FIXED["budgets"] if budget >= sum(lengths)) - sum(lengths) if fixed else 0
+    fillings = [min(width, max(0, left - start)) for start in range(0, max(FIXED["budgets"]), width)] if fixed else []
+    positions, bounds = [], [0]
+    for length in [*lengths, *[0] * (FIXED["windows"] - len(lengths) if fixed else 0), *fillings]:
+        positions += range(first, first + length)
+        bounds += [len(positions)]
+    assert batch["position_ids"].tolist() == [positions] and batch["window_bounds"].tolist() == bounds
+    assert batch["longest_window"] == width
+    for name, values in rows.lists.items():
+        assert batch[name].tolist() == [[*values.tolist(), *[0] * left]]
+    for number, length in enumerate(lengths):
+        assert batch["window_tokens"][number].tolist() == [1] * length + [0] * (width - length)
+        assert batch["window_places"][number, :length].tolist() == list(range(bounds[number], bounds[number + 1]))
+        assert batch["start_positions"][number] == rows.numbers["start_positions"][number]
+
+
 def test_a_batch_that_no_size_holds_has_its_own():
     batch = PackingCollator(0, False, (8, 16), 2, 16)(rows_of([16, 16], 0, False))
     assert batch["input_ids"].shape == (1, 32) and batch["window_bounds"].tolist() == [0, 16, 32, 32]
@@ -272,7 +295,7 @@ SETTINGS = tiny.TRAINING | {
     "weight_decay": 0.01,
     "overrides": {"hidden_dropout_prob": 0.0},
 }
-RUNNING = tiny.RUNNING | {"compile": "kernels"}
+OPTIONS = tiny.RUNTIME_OPTIONS | {"compile": "kernels"}
 WINDOWS = {"max_length": 64, "overlap": 16, "max_question_length": 24, "long_contexts": "windows", "labels": "exact"}
 
 
@@ -287,9 +310,7 @@ def inputs(tmp_path_factory):
 
 
 def trained(inputs, folder, **changes):
-    names = ("model", "history", "manifest", "checkpoints")
-    outputs = {name: str(folder / name) for name in names}
-    train.train(inputs, {**SETTINGS, **changes}, 1, RUNNING, outputs, {"code": "x"})
+    trainings.train(inputs, folder, {**SETTINGS, **changes}, OPTIONS)
     with open(folder / "history", newline="") as stream:
         return list(csv.DictReader(stream)), json.loads((folder / "manifest").read_text())
 
@@ -310,14 +331,13 @@ def test_rows_in_fixed_shapes_take_the_same_course_and_are_compiled_once_a_size(
 ):
     """As on a GPU, through the Trainer and its mixed precision, but for what the compiler makes of the graph."""
     plain = trained(inputs, tmp_path / "plain", padding="packed", precision=precision, max_steps=12)[0]
-    given, counter, sizes = packing.collator, torch._dynamo.testing.CompileCounter(), []
+    collator, counter, sizes = packing.collator, torch._dynamo.testing.CompileCounter(), []
 
-    def in_fixed_shapes(model, tokenizer, settings):
-        packer, rows = given(model, tokenizer, settings)
-        windows = train._windows(inputs["windows"], model)
-        batches = EpochBatchSampler(windows.lengths, settings["batch_size"], seed=1)
-        arguments = train.training_arguments(settings, 1, RUNNING, tmp_path / "unused", True)
-        fixed = train._in_fixed_shapes(packer, batches, windows, arguments)
+    def in_fixed_shapes(model, tokenizer, padding, max_length):
+        packer, rows = collator(model, tokenizer, padding, max_length)
+        spec = trainings.spec_of(inputs, {**SETTINGS, "max_steps": 12}, OPTIONS)
+        arguments = fit.training_arguments(spec, tmp_path / "unused")
+        fixed = fit._in_fixed_shapes(packer, fit._data(spec, model, arguments), arguments)
         assert fixed.budgets and fixed.windows == 4 and fixed.width == 64
         sizes.extend(fixed.budgets)
         torch._dynamo.reset()
@@ -372,13 +392,13 @@ def test_a_model_without_a_known_attention_dropout_is_named(tmp_path):
     ],
 )
 def test_a_model_is_compiled_in_place_where_the_machine_can(wanted, works, parts, told, monkeypatch, tmp_path):
-    monkeypatch.setattr(train.devices, "can_compile", lambda: works)
+    monkeypatch.setattr(fit.devices, "can_compile", lambda: works)
     model = model_of("bert")
     names = list(model.state_dict())
     settings = {**SETTINGS, "precision": "fp32", "accumulation_steps": parts}
-    arguments = train.training_arguments(settings, 1, RUNNING, tmp_path, False)
-    assert train._compiled(model, wanted, PaddingCollator(0, 0, False, width=64), arguments) == told
+    arguments = fit.training_arguments(trainings.spec_of({"model": "m"}, settings, OPTIONS), tmp_path)
+    assert fit._compile(model, wanted, PaddingCollator(0, 0, False, width=64), arguments) == told
     assert (model._compiled_call_impl is not None) == (told != "not compiled")
-    of_many_widths = train._compiled(model_of("bert"), wanted, PaddingCollator(0, 0, False), arguments)
+    of_many_widths = fit._compile(model_of("bert"), wanted, PaddingCollator(0, 0, False), arguments)
     assert of_many_widths == "not compiled, since rows have many widths"
     assert list(model.state_dict()) == names

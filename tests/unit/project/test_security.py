@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import tiny
+import trainings
 from chain import ROOT
 from qa.common.errors import InputError
 from qa.data.prepare_questions import convert
@@ -16,7 +17,6 @@ from qa.hub import download
 from qa.model.loading import load_model
 from qa.model.predict import predict
 from qa.reader import Reader
-from qa.training import train
 from qa.training.checkpoints import TrainingMemory, mark_complete
 from qa.windows.tokenize_and_label import tokenize
 from qa.windows.tokenizer import load_tokenizer
@@ -125,11 +125,8 @@ def questions(tmp_path):
 
 
 def trained(model, windows, folder, **more):
-    outputs = {name: str(folder / name) for name in ("model", "history", "manifest", "checkpoints")}
-    running = tiny.RUNNING | {"every_steps": 1, "keep": 5, "keep_after_success": True}
-    train.train(
-        {"model": str(model), "windows": [str(windows)]}, tiny.TRAINING | more, 1, running, outputs, {"code": "x"}
-    )
+    options = tiny.RUNTIME_OPTIONS | {"every_steps": 1, "keep": 5, "keep_after_success": True}
+    trainings.train({"model": str(model), "windows": [str(windows)]}, folder, tiny.TRAINING | more, options)
 
 
 @pytest.mark.parametrize("brought", [True, False], ids=["brought", "as it is"])

@@ -7,18 +7,18 @@ import pytest
 import torch
 
 import tiny
+import trainings
 from qa.common.errors import InputError
 from qa.data.prepare_questions import convert
 from qa.model.loading import load_model
 from qa.training import callbacks, trainer
-from qa.training import train as training
 from qa.training.checkpoints import TrainingMemory, checkpoints_in
 from qa.windows.tokenize_and_label import tokenize
 from qa.windows.tokenizer import load_tokenizer
 
 WINDOWS = {"max_length": 64, "overlap": 16, "max_question_length": 24, "long_contexts": "windows", "labels": "exact"}
 SETTINGS = tiny.TRAINING | {"max_steps": 12}
-RUNNING = tiny.RUNNING | {"every_steps": 2, "keep": 2, "log_every_steps": 100}
+OPTIONS = tiny.RUNTIME_OPTIONS | {"every_steps": 2, "keep": 2, "log_every_steps": 100}
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +32,7 @@ def inputs(tmp_path_factory):
 
 
 def train(inputs, folder, **settings):
-    outputs = {name: str(folder / name) for name in ("model", "history", "manifest", "checkpoints")}
-    training.train(inputs, SETTINGS | settings, 1, RUNNING, outputs, {"code": "x"})
+    trainings.train(inputs, folder, SETTINGS | settings, OPTIONS)
 
 
 def checkpoints(folder):
@@ -73,7 +72,7 @@ def poisoned(monkeypatch):
 
 def test_the_last_good_checkpoint_is_kept_and_resumed(inputs, poisoned, tmp_path, monkeypatch, caplog):
     poisoned(7)
-    with pytest.raises(InputError, match=r"the loss of step 8 is no finite number.*kept from before: .*checkpoint-6"):
+    with pytest.raises(InputError, match=r"the loss of step 8 is not finite.*kept from before: .*checkpoint-6"):
         train(inputs, tmp_path)
     nothing_is_finished(tmp_path)
     assert [path.name for path in checkpoints(tmp_path)] == ["checkpoint-6", "checkpoint-4"]
@@ -90,14 +89,14 @@ def test_the_last_good_checkpoint_is_kept_and_resumed(inputs, poisoned, tmp_path
 
 def test_weights_that_are_no_numbers_are_never_saved_whatever_the_loss_was(inputs, poisoned, tmp_path):
     poisoned(6)
-    with pytest.raises(InputError, match=r"after step 6 there are weights that are no finite numbers.*checkpoint-4"):
+    with pytest.raises(InputError, match=r"after step 6 some weights are not finite.*checkpoint-4"):
         train(inputs, tmp_path)
     assert [path.name for path in checkpoints(tmp_path)] == ["checkpoint-4", "checkpoint-2"]
 
 
 def test_a_last_step_that_diverges_makes_no_model(inputs, poisoned, tmp_path):
     poisoned(12)
-    with pytest.raises(InputError, match="after step 12 there are weights"):
+    with pytest.raises(InputError, match="after step 12 some weights"):
         train(inputs, tmp_path)
     nothing_is_finished(tmp_path)
 
@@ -105,7 +104,7 @@ def test_a_last_step_that_diverges_makes_no_model(inputs, poisoned, tmp_path):
 def test_losses_are_looked_at_when_they_are_logged_where_a_device_runs_ahead(inputs, poisoned, tmp_path, monkeypatch):
     poisoned(5)
     monkeypatch.setattr(trainer.WindowTrainer, "training_step", ahead(trainer.WindowTrainer.training_step))
-    with pytest.raises(InputError, match="the loss of step 6 is no finite number"):
+    with pytest.raises(InputError, match="the loss of step 6 is not finite"):
         train(inputs, tmp_path)
 
 

@@ -8,19 +8,20 @@ import transformers
 from safetensors.torch import load_file
 
 import tiny
+import trainings
 from qa.data.prepare_questions import convert
 from qa.data.read_records import titles_and_golds
 from qa.decoding import calibrate
 from qa.decoding.postprocess import candidates_of
 from qa.model import predict
 from qa.training import epochs
-from qa.training import train as training
+from qa.training.trainer import WindowTrainer
 from qa.windows.tokenize_and_label import tokenize
 from qa.windows.tokenizer import load_tokenizer
 
 WINDOWS = {"max_length": 64, "overlap": 16, "max_question_length": 24, "long_contexts": "windows", "labels": "exact"}
 SETTINGS = tiny.TRAINING | {"epochs": 3, "max_steps": None, "learning_rate": 0.003}
-RUNNING = tiny.RUNNING | {"every_steps": 4, "log_every_steps": 2}
+OPTIONS = tiny.RUNTIME_OPTIONS | {"every_steps": 4, "log_every_steps": 2}
 PREDICTION = {"batch_size": 64, "candidates": 20, "precision": "fp32", "padding": "packed"}
 CHECK = epochs.Check
 
@@ -46,9 +47,7 @@ def inputs(tmp_path_factory):
 
 
 def train(inputs, folder, **changes):
-    outputs = {name: str(folder / name) for name in ("model", "history", "manifest", "checkpoints")}
-    training.train(inputs, SETTINGS | changes, 1, RUNNING, outputs, {"code": "x"})
-    return folder
+    return trainings.train(inputs, folder, SETTINGS | changes, OPTIONS)
 
 
 def rows(folder):
@@ -118,12 +117,15 @@ def test_a_training_killed_after_its_best_epoch_keeps_the_same_one(inputs, tmp_p
             if state.global_step == Kill.step:
                 raise Killed
 
-    given = training.WindowTrainer.add_callback
+    add_callback = WindowTrainer.add_callback
+
+    def and_kill(self, callback):
+        add_callback(self, callback)
+        add_callback(self, Kill())
+
     for Kill.step in (steps // 3 + 1, 2 * steps // 3 + 1, steps):
         with monkeypatch.context() as patch:
-            patch.setattr(
-                training.WindowTrainer, "add_callback", lambda self, one: (given(self, one), given(self, Kill()))[0]
-            )
+            patch.setattr(WindowTrainer, "add_callback", and_kill)
             with pytest.raises(Killed):
                 train(inputs, tmp_path / "often", keep_epoch="best")
     often = train(inputs, tmp_path / "often", keep_epoch="best")

@@ -266,8 +266,8 @@ def test_two_processes_told_to_stop_save_and_go_on(quiet, tmp_path):
 def test_another_number_of_processes_does_not_resume(quiet, tmp_path, monkeypatch):
     train(quiet, tmp_path, killed_at=5, monkeypatch=monkeypatch)
 
-    def launch(work, memory, resume, requests):
-        assert resume is None
+    def launch(attempt):
+        assert attempt.resume is None
         raise InputError("launched")
 
     monkeypatch.setattr(distributed, "launch", launch)

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from test_soft_targets import TEMPERATURE, TOKENIZERS, WINDOWS, dense
 
 import tiny
+import trainings
 from qa.common.errors import InputError
 from qa.data.prepare_questions import convert
 from qa.model.collators import PackingCollator, PaddingCollator
 from qa.model.packing import model_inputs, window_logits
 from qa.model.spans import Spans
 from qa.model.window_dataset import PLACES, SOFT_TARGETS, TokenRows, WindowDataset
-from qa.training import train, trainer
+from qa.training import trainer
 from qa.training.batch_sampler import EpochBatchSampler
 from qa.training.soft_targets import write_targets
 from qa.training.trainer import soft_loss, window_loss
@@ -184,7 +185,7 @@ def test_on_the_left_the_places_of_targets_move_with_their_tokens():
 
 
 SETTINGS = tiny.TRAINING | {"overrides": {"hidden_dropout_prob": 0.0}}
-RUNNING = tiny.RUNNING | {"compile": "kernels"}
+OPTIONS = tiny.RUNTIME_OPTIONS | {"compile": "kernels"}
 
 
 @pytest.fixture(scope="module")
@@ -212,10 +213,9 @@ def soft_targets_key(tmp_path_factory):
 
 def trained(inputs, folder, weight=None, **changes):
     """The history of a training with so much weight on its teacher's distribution, None for no teacher."""
-    outputs = {name: str(folder / name) for name in ("model", "history", "manifest", "checkpoints")}
     taught = {"distillation": {"weight": weight, "temperature": TEMPERATURE}} if weight else {}
     inputs = {name: paths for name, paths in inputs.items() if weight or name != "targets"}
-    train.train(inputs, {**SETTINGS, **taught, **changes}, 1, RUNNING, outputs, {"code": "x"})
+    trainings.train(inputs, folder, {**SETTINGS, **taught, **changes}, OPTIONS)
     with open(folder / "history", newline="") as stream:
         return list(csv.DictReader(stream))
 

@@ -5,12 +5,12 @@ import os
 import pytest
 
 import tiny
+import trainings
 from qa.common.errors import InputError
 from qa.common.files import sha256_of_folder
 from qa.data.prepare_questions import convert
 from qa.preflight.checks import Plan, Training, check_reports
-from qa.training import trackers
-from qa.training import train as training
+from qa.training import fit, trackers
 from qa.windows.tokenize_and_label import tokenize
 from qa.windows.tokenizer import load_tokenizer
 
@@ -34,10 +34,9 @@ def project(tmp_path, monkeypatch):
 
 
 def train(folder, name, report_to):
-    outputs = {each: str(folder / name / each) for each in ("model", "history", "manifest", "checkpoints")}
     inputs = {"model": str(folder / "base"), "windows": [str(folder / "windows")]}
-    running = tiny.RUNNING | {"report_to": report_to}
-    training.train(inputs, tiny.TRAINING | {"max_steps": 3}, 1, running, outputs, {"code": "x"})
+    options = tiny.RUNTIME_OPTIONS | {"report_to": report_to}
+    trainings.train(inputs, folder / name, tiny.TRAINING | {"max_steps": 3}, options)
     return sha256_of_folder(folder / name / "model")
 
 
@@ -57,8 +56,8 @@ def test_the_trainer_writes_tensorboards_files_to_the_runs_folder_and_trains_the
 
 def test_the_settings_reach_the_trainer_and_nothing_is_reported_by_default(project):
     def reported(report_to):
-        running = tiny.RUNNING | {"report_to": report_to}
-        return training.training_arguments(tiny.TRAINING, 1, running, project / "c", False).report_to
+        spec = trainings.spec_of({"model": "m"}, options=tiny.RUNTIME_OPTIONS | {"report_to": report_to})
+        return fit.training_arguments(spec, project / "c").report_to
 
     assert reported([]) == [] and reported(["tensorboard", "wandb"]) == ["tensorboard", "wandb"]
 

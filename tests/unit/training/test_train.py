@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import tiny
+import trainings
 from qa.common.errors import InputError
 from qa.common.files import sha256_of_folder
 from qa.data.prepare_questions import convert
@@ -30,7 +31,7 @@ SETTINGS = tiny.TRAINING | {
     "warmup": 0.1,
     "weight_decay": 0.01,
 }
-RUNNING = tiny.RUNNING | {"every_steps": 3, "keep": 2, "log_every_steps": 2, "threads": 2, "compile": "kernels"}
+OPTIONS = tiny.RUNTIME_OPTIONS | {"every_steps": 3, "keep": 2, "log_every_steps": 2, "threads": 2, "compile": "kernels"}
 TEXTS = [p["context"] + p["qas"][0]["question"] for p in tiny.squad(30)["data"][0]["paragraphs"]]
 
 
@@ -48,16 +49,12 @@ class Killed(BaseException):
     """Stands for a job that is gone without a chance to clean up."""
 
 
-def train(inputs, folder, killed_at=None, monkeypatch=None, settings=SETTINGS, code="abc", **running):
-    folder.mkdir(exist_ok=True)
-    outputs = {"model": folder / "model", "history": folder / "training.csv", "manifest": folder / "manifest.json"}
-    outputs["checkpoints"] = folder / "checkpoints" / "r" / "seed-1"
-    outputs = {name: str(path) for name, path in outputs.items()}
+def train(inputs, folder, killed_at=None, monkeypatch=None, settings=SETTINGS, code="abc", **options):
+    outputs = {"model": "model", "history": "training.csv", "manifest": "manifest.json"}
+    outputs["checkpoints"] = "checkpoints/r/seed-1"
 
     def run():
-        training.train(
-            inputs, settings, 1, {**RUNNING, **running}, outputs, {"run": "r", "variant": "seed-1", "code": code}
-        )
+        trainings.train(inputs, folder, settings, {**OPTIONS, **options}, code, outputs)
 
     if killed_at is None:
         run()

@@ -67,14 +67,14 @@ def plan_of(workflow) -> tuple[Plan, list[Finding]]:
 
 
 def _training(job) -> Training:
-    running = job.params.running
+    options = job.params.runtime_options
     return Training(
         model=str(job.input.model),
         checkpoints=str(job.params.checkpoints),
         output=str(job.output.model),
-        keep=running["keep"],
-        keep_after_success=running["keep_after_success"],
-        report_to=tuple(running["report_to"]),
+        keep=options["keep"],
+        keep_after_success=options["keep_after_success"],
+        report_to=tuple(options["report_to"]),
     )
 
 

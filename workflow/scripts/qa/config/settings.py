@@ -327,7 +327,7 @@ def answering(decoding: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in decoding.items() if key not in OF_CALIBRATION}
 
 
-def running(run: dict[str, Any]) -> dict[str, Any]:
+def runtime_options(run: dict[str, Any]) -> dict[str, Any]:
     """What `train` reads and what changes no result: checkpoints, logging and reports, GPUs and nodes, compilation."""
     speed = {key: run["training"][key] for key in SPEED_ONLY}
     return {**run["checkpoints"], **speed, "report_to": run["report_to"]}

@@ -7,15 +7,15 @@ import numpy as np
 
 from qa.model.window_dataset import PLACES, POSITIONS, SOFT_TARGETS, TokenRows
 
-IGNORED = -100  # a position that counts in no loss
+IGNORED = -100  # a label that counts in no loss
 
 
 @dataclass(frozen=True)
 class PaddingCollator:
-    """Pads windows to one width, a collator for the Trainer and for prediction.
+    """Pads windows to one width. A collator for the Trainer and for prediction.
 
-    `width` is a fixed number of tokens, or None for the longest row of each batch. Rows are padded on the tokenizer's
-    side; on the left, the positions of labels move along.
+    `width` is a fixed number of tokens, or None for the longest window of each batch. Padding stands on the tokenizer's
+    side. On the left it moves the tokens, and the labels move along.
     """
 
     pad_id: int
@@ -24,20 +24,21 @@ class PaddingCollator:
     width: int | None = None
 
     @classmethod
-    def of(cls, tokenizer: Any, settings: dict[str, Any]) -> "PaddingCollator":
-        """The padder for a tokenizer and the settings `padding` and `max_length`."""
-        width = settings["max_length"] if settings["padding"] == "max_length" else None
+    def of(cls, tokenizer: Any, width: int | None) -> "PaddingCollator":
+        """The collator that pads as a tokenizer does: on its side, with its token."""
         pad_id = 0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         return cls(pad_id, tokenizer.pad_token_type_id, tokenizer.padding_side == "left", width)
 
     def shifts(self, lengths: np.ndarray) -> np.ndarray:
-        """By how many places padding moves each row's tokens: an int array of the shape of `lengths` (tokens)."""
+        """Places by which padding moves each window's tokens: an int array of the shape of `lengths` (tokens)."""
         width = self.width or int(lengths.max())
         return width - lengths if self.left else np.zeros_like(lengths)
 
     def __call__(self, rows: TokenRows) -> dict[str, Any]:
-        """Tensors of shape (rows, width), int64: input_ids, attention_mask, and where the rows have them
-        token_type_ids; of shape (rows,) start_positions and end_positions; and the soft targets that the rows have.
+        """The batch as int64 tensors. Token types, labels and soft targets are there if the windows have them.
+
+        input_ids, attention_mask and token_type_ids have the shape (windows, width); start_positions and end_positions
+        (windows,); soft targets (windows, places), with weights in float32.
         """
         width, shifts = self.width or int(rows.lengths.max()), self.shifts(rows.lengths)
         places = np.arange(width) - shifts[:, None]
@@ -52,12 +53,13 @@ class PaddingCollator:
 
 @dataclass(frozen=True)
 class PackingCollator:
-    """Lays windows end to end in one row, a collator like PaddingCollator for models that `packing` has prepared.
+    """Lays windows end to end in one row, for models that `packing` has prepared.
 
-    `first_position` is the model's number for a window's first place, `with_types` whether it takes token types.
-    For fixed shapes, so that compiled code and CUDA graphs serve every batch: `budgets`, the tokens that a row may have
-    (the least that holds a batch is taken, the rest is filled with windows that count in no loss; a batch that none
-    holds has its own size), `windows`, the most that a batch has, and `width`, the longest that a window can be.
+    `first_position` is the model's number for a window's first place; `with_types` says whether the model takes token
+    types. The other fields give every batch one of a few fixed shapes, so that compiled code and CUDA graphs serve all
+    batches. `budgets` are the possible lengths of the row in tokens. A batch takes the smallest one that holds it, and
+    fills the rest; a batch that exceeds all budgets has its own length. `windows` is the largest number of windows in a
+    batch, `width` the length of the longest window in tokens.
     """
 
     first_position: int
@@ -67,57 +69,72 @@ class PackingCollator:
     width: int = 0
 
     def shifts(self, lengths: np.ndarray) -> np.ndarray:
-        """By how many places a window's tokens are moved in the logits that `packing.window_logits` gives: none."""
+        """Places by which each window's tokens are moved in the logits of `packing.window_logits`: none."""
         return np.zeros_like(lengths)
 
     def __call__(self, rows: TokenRows) -> dict[str, Any]:
-        """Tensors for W windows (the filling apart), the longest of L tokens, T tokens in all.
+        """The batch: a row of T tokens with W windows, the longest of L tokens. In plain loops it is:
 
-        `window_tokens` int64 (W, L), 1 where a window has a token, and `window_places` int64 (W, L), its place in the
-        row (where it has none, any); `input_ids`, `position_ids` and, where the model takes them, `token_type_ids`,
-        int64 (1, T);
-        `window_bounds` int32, where each window begins, and the end, fillings included; `longest_window`, a number;
-        `start_positions` and `end_positions`, int64 (W,), counted within the window, -100 for windows that only fill;
-        soft targets of shape (W, places), without weight there.
+            for piece in [*windows, *fillings]:
+                input_ids += piece
+                position_ids += range(first_position, first_position + len(piece))
+                window_bounds += [len(input_ids)]
+            for number, window in enumerate(windows):
+                window_tokens[number, :len(window)] = 1
+                window_places[number, :len(window)] = range(window_bounds[number], window_bounds[number + 1])
+
+        Fillings are zeros, at most `width` tokens each, and always the same number of them: some have no tokens. For
+        the same reason windows without tokens follow the real ones, up to the largest number of windows. Tensors are
+        int64 unless noted:
+
+        - window_tokens (W, L), and window_places (W, L), which holds any place where there is no token
+        - input_ids, position_ids and, if the model takes them, token_type_ids (1, T)
+        - window_bounds (windows and fillings + 1,), int32, from 0; `longest_window`, a number
+        - start_positions, end_positions (W,), counted from the window's first token, -100 for windows without tokens
+        - soft targets (W, places), their weights float32, 0 for windows without tokens
         """
-        total = int(rows.lengths.sum())
+        total, width = int(rows.lengths.sum()), self.width or int(rows.lengths.max())
         tokens = min((budget for budget in self.budgets if budget >= total), default=total)
-        width = self.width or int(rows.lengths.max())
-        lengths = np.zeros(max(self.windows, len(rows)), np.int64)
-        lengths[: len(rows)] = rows.lengths
-        every = np.concatenate([lengths, self._filling(tokens - total, width)])
-        bounds = np.concatenate([[0], np.cumsum(every)])
-        within = np.arange(tokens) - np.repeat(bounds[:-1], every)
-        real = np.arange(width) < lengths[:, None]
-        batch = {  # the Trainer takes the first one's length as the number of windows
-            "window_tokens": real.astype(np.int64),
-            # past a window's end too they differ, since gradients that meet at one place are added one by one
-            "window_places": np.minimum(bounds[: len(lengths), None] + np.arange(width), tokens - 1),
-            "input_ids": np.zeros(tokens, np.int64),
-            "position_ids": (within + self.first_position)[None],
-            "window_bounds": bounds.astype(np.int32),
-        }
-        batch["input_ids"][:total] = rows.lists["input_ids"]
-        if self.with_types:
-            batch["token_type_ids"] = np.zeros(tokens, np.int64)
-            batch["token_type_ids"][:total] = rows.lists.get("token_type_ids", 0)
-        for name in ("input_ids", "token_type_ids"):
-            if name in batch:
-                batch[name] = batch[name][None]
-        labels = _labels(rows, np.zeros(len(rows), np.int64))
-        for name, values in labels.items():  # windows that only fill: no place, and no weight anywhere
-            more = np.zeros((len(lengths) - len(rows), *values.shape[1:]), values.dtype)
-            labels[name] = np.concatenate([values, more + IGNORED if name in POSITIONS else more])
-        return {**_tensors(batch | labels), "longest_window": width}
+        lengths = _extended(rows.lengths, max(self.windows, len(rows)))
+        bounds = np.cumsum([0, *lengths, *self._fillings(tokens - total, width)])
+        batch = _window_places(lengths, bounds, width)  # first: the Trainer counts the windows of the first tensor
+        batch |= self._row(rows, bounds)
+        for name, values in _labels(rows, np.zeros_like(rows.lengths)).items():
+            batch[name] = _extended(values, len(lengths), IGNORED if name in POSITIONS else 0)
+        return {**_tensors(batch), "longest_window": width}
 
-    def _filling(self, tokens: int, width: int) -> np.ndarray:
-        """Lengths of the windows that fill a row up, always as many."""
-        most = -(-max(self.budgets, default=0) // width)
-        return np.clip(tokens - width * np.arange(most), 0, width)
+    def _fillings(self, tokens: int, width: int) -> np.ndarray:
+        """Lengths of the fillings that hold so many tokens. Their number is always the same."""
+        number = -(-max(self.budgets, default=0) // width)
+        return np.clip(tokens - width * np.arange(number), 0, width)
+
+    def _row(self, rows: TokenRows, bounds: np.ndarray) -> dict[str, np.ndarray]:
+        """What the model reads of the row."""
+        tokens, total = int(bounds[-1]), int(rows.lengths.sum())
+        positions = np.arange(tokens) - np.repeat(bounds[:-1], np.diff(bounds)) + self.first_position
+        row = {"position_ids": positions[None], "window_bounds": bounds.astype(np.int32)}
+        for name in ("input_ids", "token_type_ids") if self.with_types else ("input_ids",):
+            row[name] = np.zeros((1, tokens), np.int64)
+            row[name][0, :total] = rows.lists.get(name, 0)
+        return row
+
+
+def _window_places(lengths: np.ndarray, bounds: np.ndarray, width: int) -> dict[str, np.ndarray]:
+    columns = np.arange(width)
+    return {
+        "window_tokens": (columns < lengths[:, None]).astype(np.int64),
+        # past a window's end too the places differ: gradients that meet at one place are added one by one
+        "window_places": np.minimum(bounds[: len(lengths), None] + columns, bounds[-1] - 1),
+    }
+
+
+def _extended(values: np.ndarray, windows: int, filler: int = 0) -> np.ndarray:
+    """The values of a batch's windows, with `filler` for further windows up to their largest number."""
+    return np.concatenate([values, np.full((windows - len(values), *values.shape[1:]), filler, values.dtype)])
 
 
 def _labels(rows: TokenRows, shifts: np.ndarray) -> dict[str, np.ndarray]:
-    """Labels and soft targets, moved by so many places in each row."""
+    """Labels and soft targets, moved by `shifts` places, one number for each window."""
     labels = {name: (rows.numbers[name] + shifts).astype(np.int64) for name in POSITIONS if name in rows.numbers}
     for name in SOFT_TARGETS:
         if name in rows.numbers:

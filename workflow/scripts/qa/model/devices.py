@@ -53,7 +53,7 @@ def check_precision(precision: str) -> None:
 
 
 @contextlib.contextmanager
-def arithmetic(precision: str) -> Any:
+def precision_context(precision: str) -> Any:
     """Compute in `precision` within the block: mixed precision by autocast, TF32 only where it is asked for."""
     import torch
 

@@ -50,18 +50,20 @@ def prepare(model: Any) -> str:
     return ""
 
 
-def collator(model: Any, tokenizer: Any, settings: dict[str, Any]) -> tuple[PackingCollator | PaddingCollator, str]:
-    """What makes batches of windows for a model under the setting `padding`, and what that is called.
+def collator(
+    model: Any, tokenizer: Any, padding: str, max_length: int | None = None
+) -> tuple[PackingCollator | PaddingCollator, str]:
+    """The collator for a model under the setting `padding`, and the name of its rows.
 
-    Where packed rows are wanted the model is prepared; one that cannot compute them gets padded rows, and the log says
-    why.
+    `packed` prepares the model for packed rows. A model that cannot compute them gets padded rows, and the log says
+    why. `max_length` tokens are the width of rows under `padding: max_length`.
     """
-    if settings["padding"] == "packed":
-        why = prepare(model)
-        if not why:
+    if padding == "packed":
+        fault = prepare(model)
+        if not fault:
             return PackingCollator(first_position(model), "token_type_ids" in _forward(model)), "packed rows"
-        log.warning(f"{why}; rows are padded to the longest of their batch instead")
-    return PaddingCollator.of(tokenizer, settings), "padded rows"
+        log.warning(f"{fault}; rows are padded to the longest of their batch instead")
+    return PaddingCollator.of(tokenizer, max_length if padding == "max_length" else None), "padded rows"
 
 
 def attention_of(model: Any, device: torch.device, precision: str) -> str:

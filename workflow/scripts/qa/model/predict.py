@@ -59,7 +59,9 @@ class Predictor:
         devices.set_threads(threads)
         model = load_model(folder, settings.get("overrides"), trained=True).eval()
         self.tokenizer = load_tokenizer(folder)
-        self.collator, self.form = packing.collator(model, self.tokenizer, settings)
+        self.collator, self.form = packing.collator(
+            model, self.tokenizer, settings["padding"], settings.get("max_length")
+        )
         self.model = model.to(self.device)
 
     def spans(self, table: Any) -> Spans:
@@ -72,7 +74,7 @@ class Predictor:
         precision = self.settings["precision"]
         how = f"{self.form}, {packing.attention_of(self.model, self.device, precision)}"
         log.info(f"predicting {len(windows):,} windows on {self.device}, {precision}, {how}")
-        with devices.repeatable(self.settings.get("deterministic", False)), devices.arithmetic(precision):
+        with devices.repeatable(self.settings.get("deterministic", False)), devices.precision_context(precision):
             return spans_of(
                 self.model,
                 windows,

@@ -8,6 +8,9 @@ import subprocess
 import sys
 import threading
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,74 +18,90 @@ from qa.common import errors
 from qa.common.files import read_json, remove, write_json
 from qa.jobs import slurm
 from qa.jobs.interruption import SIGNALS, Requests
-from qa.training.checkpoints import TrainingMemory
+from qa.training.spec import Attempt, RuntimeOptions, TrainingSpec
 
 LIBRARY = Path(__file__).parents[2]
-LAST_LINES = 30  # of torchrun and all workers, told when nobody else says what went wrong
-PAUSE = 2.0  # seconds until workers are told what was asked of this process
+LAST_LINES = 30  # of torchrun and its workers, for the error message where no worker gives a reason
+PAUSE = 2.0  # seconds until a signal to this process is passed on to the workers
 
 log = logging.getLogger(__name__)
 
 
-def launch(work: dict[str, Any], memory: TrainingMemory, resume: Path | None, requests: Requests) -> dict[str, float]:
+@dataclass(frozen=True)
+class WorkerPlan:
+    """What the workers of a training need to know, in a JSON file."""
+
+    spec: TrainingSpec
+    folder: str  # of the training's memory
+    fingerprint: str
+    resume: str | None  # checkpoint to go on from
+    master: int  # number of the process that started torchrun
+    outcome: str  # file for the first worker's peak memory, or for what a worker raised
+    stop: str  # file that names the signal to stop; signals to torchrun or srun do not reach the workers
+
+    @classmethod
+    def read(cls, file: str | Path) -> "WorkerPlan":
+        """The plan that `launch` wrote."""
+        values = read_json(file)
+        return cls(**{**values, "spec": TrainingSpec.of_json(values["spec"])})
+
+
+def launch(attempt: Attempt) -> dict[str, float]:
     """Run `qa.training.worker` in `gpus` processes on each of `nodes` nodes; return the first one's peak memory (GiB).
 
-    `work` holds the parts of a `training.Task` that JSON can. Signals noted in `requests` are passed on. What a worker
-    raised is raised here: InputError, Interrupted, else RuntimeError.
+    Signals that `attempt.requests` notes are passed on. Raises what a worker raised: InputError, Interrupted, else
+    RuntimeError.
     """
-    plan, outcome = memory.checkpoints / "plan.json", memory.checkpoints / "outcome.json"
-    stop = memory.checkpoints / "stop"  # a file, since signals to torchrun or srun do not reach the workers
+    memory = attempt.memory
+    plan_file, outcome, stop = (memory.checkpoints / name for name in ("plan.json", "outcome.json", "stop"))
     for file in (outcome, stop):
         remove(file)
-    checkpoint = None if resume is None else str(resume)
-    own = {"folder": str(memory.folder), "fingerprint": memory.fingerprint, "resume": checkpoint, "master": os.getpid()}
-    write_json(plan, {**work, **own, "outcome": str(outcome), "stop": str(stop)})
-    code, last_lines = _run(_command(work["running"], plan), requests, stop)
-    told = read_json(outcome) if outcome.exists() else {}
-    for file in (plan, outcome, stop):
+    resume = None if attempt.resume is None else str(attempt.resume)
+    paths = {"outcome": str(outcome), "stop": str(stop)}
+    plan = WorkerPlan(attempt.spec, str(memory.folder), memory.fingerprint, resume, os.getpid(), **paths)
+    write_json(plan_file, asdict(plan))
+    code, last_lines = _run(_command(attempt.spec.options, plan_file), attempt.requests, stop)
+    result = read_json(outcome) if outcome.exists() else {}
+    for file in (plan_file, outcome, stop):
         remove(file)
-    if "error" in told:
-        raise getattr(errors, told["error"], RuntimeError)(told["message"])
+    if "error" in result:
+        raise getattr(errors, result["error"], RuntimeError)(result["message"])
     if code:
-        said = "".join(f"\n  {line}" for line in last_lines)
-        raise RuntimeError(f"torchrun ended with code {code} and no worker said why; the last lines of it all:{said}")
-    return told
+        output = "".join(f"\n  {line}" for line in last_lines)
+        raise RuntimeError(f"torchrun ended with code {code} and no worker gave a reason; its last lines:{output}")
+    return result
 
 
-def _command(running: dict[str, Any], plan: Path) -> list[str]:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={running['gpus']}"]
-    nodes = running["nodes"]
+def _command(options: RuntimeOptions, plan_file: Path) -> list[str]:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={options.gpus}"]
+    worker = ["-m", "qa.training.worker", str(plan_file)]
+    nodes = options.nodes
     if nodes == 1:
-        return [*torchrun, "--standalone", "-m", "qa.training.worker", str(plan)]
-    # A step over all nodes of the job, beside the one that this process is; the first node is where the others meet.
+        return [*torchrun, "--standalone", *worker]
+    # A step over all nodes of the job, beside the one that this process is; the workers meet on the first node.
     srun = ["srun", "--overlap", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1"]
-    srun += [f"--cpus-per-task={running['threads']}", f"--gpus-per-node={running['gpus']}"]
+    srun += [f"--cpus-per-task={options.threads}", f"--gpus-per-node={options.gpus}"]
     here = slurm.address_of(os.environ.get("SLURMD_NODENAME", socket.gethostname()))
     meeting = [f"--nnodes={nodes}", "--rdzv-backend=c10d", f"--rdzv-endpoint={here}:{_port()}"]
-    return [*srun, *torchrun, *meeting, f"--rdzv-id={slurm.job_id()}", "-m", "qa.training.worker", str(plan)]
+    return [*srun, *torchrun, *meeting, f"--rdzv-id={slurm.job_id()}", *worker]
 
 
 def _port() -> int:
-    """A port for the processes to meet at: of the job's own, so that two jobs on one node do not meet."""
+    """The port where the processes meet. Each job has its own, so that two jobs on one node do not meet."""
     return 20_000 + int(slurm.job_id() or os.getpid()) % 10_000
 
 
-def _run(command: list[str], requests: Requests, told: Path) -> tuple[int, list[str]]:
-    """Run the command, pass on what is requested, and return its exit code and last lines."""
-    path = os.pathsep.join([str(LIBRARY), *filter(None, [os.environ.get("PYTHONPATH")])])
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}  # inherited; workers note them
-    try:
+def _run(command: list[str], requests: Requests, stop: Path) -> tuple[int, list[str]]:
+    """Run the command, write a signal's name to the file `stop`, and return the exit code and the last lines."""
+    with _signals_ignored():
         process = subprocess.Popen(
             command,
             # torchrun would kill its workers 30 seconds after SIGTERM, too few to save a large model: it ignores it
-            env={**os.environ, "PYTHONPATH": path, "TORCHELASTIC_SIGNALS_TO_HANDLE": "SIGINT"},
+            env={**os.environ, "PYTHONPATH": _library_path(), "TORCHELASTIC_SIGNALS_TO_HANDLE": "SIGINT"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     last_lines: deque[str] = deque(maxlen=LAST_LINES)
     relay = threading.Thread(target=_relay, args=(process.stdout, last_lines), daemon=True)
     relay.start()
@@ -94,10 +113,25 @@ def _run(command: list[str], requests: Requests, told: Path) -> tuple[int, list[
                 return code, list(last_lines)
             except subprocess.TimeoutExpired:
                 if requests.received:
-                    told.write_text(requests.received)
+                    stop.write_text(requests.received)
     finally:
         if process.poll() is None:
             process.kill()  # its workers stop when they see that their master has gone
+
+
+@contextmanager
+def _signals_ignored() -> Iterator[None]:
+    """Ignore SIGNALS in the block: a process that is started there inherits it, and only its workers note them."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _library_path() -> str:
+    return os.pathsep.join([str(LIBRARY), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def _relay(lines: Any, last_lines: deque[str]) -> None:

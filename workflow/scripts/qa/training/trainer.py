@@ -1,4 +1,4 @@
-"""The Hugging Face Trainer, its loop untouched: with resumable batches and losses, and an end in time."""
+"""The Hugging Face Trainer with our batches and losses; its loop is untouched."""
 
 import json
 import logging
@@ -17,6 +17,7 @@ from qa.model.collators import IGNORED
 from qa.model.window_dataset import POSITIONS
 from qa.training.batch_sampler import EpochBatchSampler
 from qa.training.checkpoints import checkpoints_in, is_whole
+from qa.training.spec import Distillation
 
 UNLOGGED = "unlogged_loss.json"
 NEVER = 2**62  # a step that no training reaches
@@ -27,11 +28,11 @@ log = logging.getLogger(__name__)
 class WindowTrainer(Trainer):
     """The Trainer over our batches, with a running sum of losses that survives a restart.
 
-    A logged loss is the mean since the row before. The Trainer forgets the sum that leads there when it resumes.
-    With `padding_counts` the loss is the model's own, a softmax over the whole row, as in the walkthrough; else padding
-    is left out, so that a window's loss does not depend on the rows beside it. Where windows have soft targets,
-    `distillation` says their `weight` in the loss and the `temperature`. What `check` finds of the model is validated
-    too.
+    A logged loss is the mean since the previous logged step. The Trainer forgets the sum when it resumes, so each
+    checkpoint holds it. With `padding_counts` the loss is the model's own: its softmax runs over the whole row, padding
+    included, as in the walkthrough. Without it, padding is left out, so a window's loss does not depend on the other
+    windows of its batch. `distillation` weighs the loss on soft targets, where windows have some. Each validation adds
+    the scores that `check` returns for the model.
     """
 
     def __init__(
@@ -39,12 +40,12 @@ class WindowTrainer(Trainer):
         *arguments: Any,
         batches: EpochBatchSampler,
         padding_counts: bool,
-        distillation: dict[str, float] | None = None,
+        distillation: Distillation | None = None,
         check: Callable[[Any], dict[str, float]] | None = None,
         **options: Any,
     ):
         super().__init__(*arguments, **options)
-        # the Trainer divides a loss by the parts of its batch; in transformers 5.5 accelerate would do so once more
+        # the Trainer divides a loss by the accumulation steps; in transformers 5.5 accelerate would do so again
         self.accelerator.gradient_accumulation_steps = 1
         self.batches, self.padding_counts = batches, padding_counts
         self.distillation, self.check = distillation, check
@@ -53,7 +54,7 @@ class WindowTrainer(Trainer):
         self.diverged_at = torch.tensor(NEVER, device=self.args.device)
 
     def get_train_dataloader(self) -> DataLoader:
-        """Our batches as they are: they already are this process's share."""
+        """Our batches, which are already this process's share: accelerate must not split them again."""
         return DataLoader(
             self.train_dataset,
             batch_sampler=self.batches,
@@ -62,13 +63,13 @@ class WindowTrainer(Trainer):
         )
 
     def _prepare_input(self, data: Any) -> Any:
-        """The Trainer's, without waiting for the GPU: it would stand still while the next batch is made."""
+        """Send a tensor to the device without waiting: the GPU would stand still while the next batch is prepared."""
         if isinstance(data, torch.Tensor):
             return data.to(self.args.device, non_blocking=True)
         return super()._prepare_input(data)
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **options: Any) -> Any:
-        """The mean over a batch's windows, also where several processes share it in unequal pieces."""
+        """The mean loss over a batch's windows, also where processes have unequal shares of the batch."""
         if self.padding_counts:
             loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **options)
         else:
@@ -76,8 +77,8 @@ class WindowTrainer(Trainer):
             logits = packing.window_logits(outputs, inputs)
             loss = window_loss(*logits, inputs)
             if model.training and self.distillation:  # validation's loss stays comparable
-                weight, temperature = self.distillation["weight"], self.distillation["temperature"]
-                loss = (1 - weight) * loss + weight * soft_loss(*logits, inputs, temperature)
+                weight = self.distillation.weight
+                loss = (1 - weight) * loss + weight * soft_loss(*logits, inputs, self.distillation.temperature)
         if self.args.world_size > 1 and model.training:
             here = (inputs[POSITIONS[0]] != IGNORED).sum().float()
             everywhere = here.clone()
@@ -86,9 +87,10 @@ class WindowTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
     def training_step(self, *arguments: Any, **options: Any) -> torch.Tensor:
-        """The Trainer's step; its loss is added to the sum, on the device, without waiting for it.
+        """The Trainer's step. It adds the loss to the sum on the device, without waiting for it.
 
-        The first step whose loss is no finite number is noted there too. Only a CPU, which has no lead, looks at once.
+        The device also remembers the first step whose loss is not finite. A CPU checks that at once; a GPU would have
+        to wait, so it is checked when a loss is logged or a checkpoint is saved.
         """
         loss = super().training_step(*arguments, **options)
         self.unlogged += loss.detach()
@@ -99,35 +101,35 @@ class WindowTrainer(Trainer):
         return loss
 
     def _check_losses(self) -> None:
-        """Raise InputError where a loss so far was no finite number. To be called on every process."""
+        """Raise InputError if the loss of some step was not finite. Every process must call it."""
         first = self.diverged_at.clone()
         if self.args.world_size > 1:
             torch.distributed.all_reduce(first, op=torch.distributed.ReduceOp.MIN)
         if (step := int(first.item())) != NEVER:
-            raise self._diverged(f"the loss of step {step:,} is no finite number")
+            raise self._diverged(f"the loss of step {step:,} is not finite")
 
     def _check_weights(self) -> None:
-        """Raise InputError where a weight is no finite number: such a checkpoint would only be resumed in vain."""
+        """Raise InputError if a weight is not finite: nothing good could come of such a checkpoint."""
         finite = torch.stack([weights.isfinite().all() for weights in self.model.parameters()])
         if not finite.all().item():
-            raise self._diverged(f"after step {self.state.global_step:,} there are weights that are no finite numbers")
+            raise self._diverged(f"after step {self.state.global_step:,} some weights are not finite")
 
-    def _diverged(self, how: str) -> InputError:
+    def _diverged(self, fault: str) -> InputError:
         kept = next(filter(is_whole, checkpoints_in(Path(self.args.output_dir))), None)
         return InputError(
-            f"training diverged: {how}; lower training.learning_rate, give it more warmup, or take another precision "
+            f"training diverged: {fault}; lower training.learning_rate, give it more warmup, or take another precision "
             f"than fp16 ({f'kept from before: {kept}' if kept else 'no checkpoint had been saved before'})"
         )
 
     def evaluation_loop(self, *arguments: Any, **options: Any) -> Any:
-        """The Trainer's validation, and what `check` finds."""
+        """The Trainer's validation, and the scores of `check`."""
         output = super().evaluation_loop(*arguments, **options)
         if self.check:
             output.metrics.update(self.check(self.model))
         return output
 
     def log(self, logs: dict[str, float], *arguments: Any, **options: Any) -> None:
-        """Add a row to the history, with the loss as an undisturbed training has it."""
+        """Add a row to the history, with the loss that an undisturbed training would log."""
         if "loss" in logs:
             self._check_losses()
             logs["loss"] = self._unlogged_over_processes() / (self.state.global_step - self.logged_step)
@@ -142,13 +144,13 @@ class WindowTrainer(Trainer):
         return total.item() / self.args.world_size
 
     def save_unlogged(self, checkpoint: Path) -> None:
-        """Write the sum of losses since the last row beside a checkpoint. To be called on every process."""
+        """Write the sum of losses since the last logged step into a checkpoint. Every process must call it."""
         total = self._unlogged_over_processes()
         if self.is_world_process_zero():
             (checkpoint / UNLOGGED).write_text(json.dumps({"sum": total, "since_step": self.logged_step}))
 
     def load_unlogged(self, checkpoint: Path) -> None:
-        """Take up the sum of losses that a checkpoint was saved with."""
+        """Restore the sum of losses that a checkpoint holds."""
         saved = json.loads((checkpoint / UNLOGGED).read_text())
         self.unlogged.fill_(saved["sum"])
         self.logged_step = saved["since_step"]
@@ -169,28 +171,29 @@ class WindowTrainer(Trainer):
 
 
 def window_loss(start: torch.Tensor, end: torch.Tensor, tokens: torch.Tensor, positions: Any) -> torch.Tensor:
-    """Mean over windows and over start and end of the cross entropy among a window's own tokens.
+    """Cross entropy among a window's own tokens, the mean over windows and over start and end.
 
-    `start` and `end` are logits of shape (windows, tokens), any float type; `tokens`, bool of that shape, says which
-    are a window's; `positions` has start_positions and end_positions of shape (windows,), int64, IGNORED where a window
-    only fills a row. A scalar in fp32.
+    `start` and `end` are logits of shape (windows, tokens), any float type. `tokens`, bool of that shape, marks a
+    window's own tokens. `positions` has start_positions and end_positions, int64 (windows,), with IGNORED for a window
+    that only fills a row. Returns a scalar in fp32.
     """
     losses = []
     for name, logits in zip(POSITIONS, (start, end), strict=True):
-        outside = ~tokens & (positions[name] != IGNORED)[:, None]  # all of a window's would make its gradient NaN
-        among = logits.float().masked_fill(outside, -torch.inf)
-        losses.append(torch.nn.functional.cross_entropy(among, positions[name], ignore_index=IGNORED))
+        outside = ~tokens & (positions[name] != IGNORED)[:, None]  # with no token left its gradient is NaN
+        own = logits.float().masked_fill(outside, -torch.inf)
+        losses.append(torch.nn.functional.cross_entropy(own, positions[name], ignore_index=IGNORED))
     return sum(losses) / 2
 
 
 def soft_loss(
     start: torch.Tensor, end: torch.Tensor, tokens: torch.Tensor, targets: Any, temperature: float
 ) -> torch.Tensor:
-    """Mean over windows and over start and end of the divergence of softened logits from a teacher's distribution.
+    """Divergence of softened logits from a teacher's distribution, the mean over windows and over start and end.
 
-    Arguments as for `window_loss`; `targets` has start_places and end_places, int64 (windows, places), and their
-    weights, float32, which sum to 1, or to 0 where a window only fills a row. Kullback-Leibler divergence, times the
-    square of `temperature` (Hinton, Vinyals and Dean 2015). A scalar in fp32.
+    This is the Kullback-Leibler divergence times the square of `temperature` (Hinton, Vinyals and Dean 2015). `start`,
+    `end` and `tokens` are those of `window_loss`. `targets` has start_places and end_places, int64 (windows, places),
+    and start_weights and end_weights, float32 of that shape. The weights of a window sum to 1, or to 0 where it only
+    fills a row. Returns a scalar in fp32.
     """
     losses = []
     for name, logits in (("start", start), ("end", end)):
@@ -198,7 +201,7 @@ def soft_loss(
         real = weights.sum(dim=1) > 0
         outside = ~tokens & real[:, None]
         softened = (logits.float() / temperature).masked_fill(outside, -torch.inf).log_softmax(dim=1)
-        wanted = torch.zeros_like(softened).scatter_add_(1, targets[f"{name}_places"], weights)
-        apart = torch.where(wanted > 0, wanted * (wanted.clamp_min(1e-30).log() - softened), 0.0)
-        losses.append(apart.sum() / real.sum())
+        teacher = torch.zeros_like(softened).scatter_add_(1, targets[f"{name}_places"], weights)
+        divergence = torch.where(teacher > 0, teacher * (teacher.clamp_min(1e-30).log() - softened), 0.0)
+        losses.append(divergence.sum() / real.sum())
     return temperature**2 * sum(losses) / 2

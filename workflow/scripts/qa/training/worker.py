@@ -6,34 +6,36 @@ import sys
 from pathlib import Path
 
 from qa.common.errors import InputError, Interrupted
-from qa.common.files import read_json, write_json
+from qa.common.files import write_json
 from qa.jobs.interruption import requests_noted
-from qa.training import manifest, train
+from qa.training import manifest
 from qa.training.checkpoints import TrainingMemory
+from qa.training.distributed import WorkerPlan
+from qa.training.fit import fit
+from qa.training.spec import Attempt
 
 
 def main(plan_file: str) -> int:
-    """Do this process's share; leave the outcome for `distributed.launch` in the file that the plan names."""
+    """Do this process's share of a training; leave the outcome for `distributed.launch` in the plan's file for it."""
     first = os.environ["RANK"] == "0"
     logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.WARNING)
     logging.getLogger("qa").setLevel(logging.INFO if first else logging.WARNING)
-    plan = read_json(plan_file)
-    memory = TrainingMemory(plan["folder"], plan["fingerprint"])
-    resume = Path(plan["resume"]) if plan["resume"] else None
-    master = plan["master"] if plan["running"]["nodes"] == 1 else None
-    work = (plan["inputs"], plan["settings"], plan["seed"], plan["running"])
+    plan = WorkerPlan.read(plan_file)
+    memory = TrainingMemory(plan.folder, plan.fingerprint)
+    resume = Path(plan.resume) if plan.resume else None
+    master = plan.master if plan.spec.options.nodes == 1 else None  # of another node's processes nothing is known
     try:
-        with requests_noted(master, Path(plan["stop"])) as requests:
-            train.fit(train.Task(*work, memory, resume, requests))
+        with requests_noted(master, Path(plan.stop)) as requests:
+            fit(Attempt(plan.spec, memory, resume, requests))
     except Exception as error:
         known = isinstance(error, InputError | Interrupted)
         name, message = type(error).__name__, str(error)
-        write_json(plan["outcome"], {"error": name, "message": message if known else f"{name}: {message}"})
+        write_json(plan.outcome, {"error": name, "message": message if known else f"{name}: {message}"})
         if known:
             return 1
         raise
     if first:
-        write_json(plan["outcome"], manifest.peak_memory())
+        write_json(plan.outcome, manifest.peak_memory())
     return 0
 
 

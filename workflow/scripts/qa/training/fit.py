@@ -1,0 +1,216 @@
+"""One process's part of a training: the Trainer with its model, data, collator and callbacks."""
+
+import importlib
+import logging
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+import transformers
+from transformers import PrinterCallback, TrainingArguments
+
+from qa.jobs.interruption import Walltime
+from qa.model import devices, packing
+from qa.model.collators import PackingCollator, PaddingCollator
+from qa.model.loading import inputs_of, load_model, with_attention_dropout
+from qa.model.window_dataset import POSITIONS, WindowDataset, read_targets
+from qa.training.batch_sampler import EpochBatchSampler
+from qa.training.callbacks import CheckpointCallback, ProgressCallback, SetEpochCallback
+from qa.training.checkpoints import step_of
+from qa.training.spec import Attempt, TrainingSpec
+from qa.training.trainer import WindowTrainer
+from qa.windows.read_windows import arrow_table
+from qa.windows.tokenizer import load_tokenizer
+
+MODEL_COLUMNS = ["input_ids", "token_type_ids", *POSITIONS]
+SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
+Collator = PackingCollator | PaddingCollator
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Data:
+    """The windows to train on, the order of their batches, and the windows to validate on."""
+
+    windows: WindowDataset
+    batches: EpochBatchSampler
+    validation: WindowDataset | None
+
+
+def fit(attempt: Attempt) -> WindowTrainer:
+    """Train in this process, alone or as one of several that torchrun started. Returns the Trainer after its last step.
+
+    Raises what `train` raises.
+    """
+    spec = attempt.spec
+    devices.device()
+    devices.check_precision(spec.settings.precision)
+    devices.set_threads(spec.options.threads // spec.options.gpus)
+    with devices.repeatable(spec.settings.deterministic):
+        trainer = build_trainer(attempt)
+        if attempt.resume:
+            trainer.load_unlogged(attempt.resume)
+        trainer.train(resume_from_checkpoint=str(attempt.resume) if attempt.resume else None)
+    return trainer
+
+
+def build_trainer(attempt: Attempt) -> WindowTrainer:
+    """The Trainer before its first step, or before the first one after the checkpoint to go on from."""
+    spec, settings = attempt.spec, attempt.spec.settings
+    transformers.set_seed(spec.seed)  # before the model: its new head is drawn at random
+    model = load_model(
+        spec.inputs.model,
+        with_attention_dropout(spec.inputs.model, settings.overrides, settings.attention_dropout),
+    )
+    arguments = training_arguments(spec, attempt.memory.checkpoints)
+    data = _data(spec, model, arguments)
+    collator, rows = packing.collator(model, load_tokenizer(spec.inputs.model), settings.padding, settings.max_length)
+    computed = f"{rows}, {packing.attention_of(model, arguments.device, settings.precision)}"
+    check = None
+    if spec.inputs.held_out_windows:  # before shapes are fixed, which are those of training
+        held_out = spec.inputs.held_out_windows, spec.inputs.held_out_records
+        check = epochs_module().Check(*held_out, collator, arguments.device)
+    if arguments.device.type == "cuda":
+        collator, compilation = _for_gpu(spec, model, collator, data, arguments)
+        computed += f", {compilation}"
+    trainer = WindowTrainer(
+        model=model,
+        args=arguments,
+        data_collator=collator,
+        train_dataset=data.windows,
+        eval_dataset=data.validation,
+        batches=data.batches,
+        padding_counts=settings.padding == "max_length",
+        distillation=settings.distillation,
+        check=check,
+    )
+    _add_callbacks(trainer, attempt)
+    where = f"{arguments.device}, processes: {arguments.world_size}"
+    log.info(
+        f"training on {len(data.windows):,} windows on {where}, {settings.precision}, {computed}, seed {spec.seed}"
+    )
+    if arguments.process_index == 0:
+        attempt.memory.note(step_of(attempt.resume) if attempt.resume else 0, computed=computed)
+    return trainer
+
+
+def training_arguments(spec: TrainingSpec, folder: Path) -> TrainingArguments:
+    """The Trainer's arguments for a training whose checkpoints go to `folder`."""
+    settings, options = spec.settings, spec.options
+    part = settings.batch_size // settings.accumulation_steps // options.processes
+    return TrainingArguments(
+        output_dir=str(folder),
+        seed=spec.seed,
+        per_device_train_batch_size=part,
+        per_device_eval_batch_size=part,
+        gradient_accumulation_steps=settings.accumulation_steps,
+        num_train_epochs=settings.epochs or 1,
+        max_steps=settings.max_steps or -1,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type=SCHEDULES[settings.schedule],
+        warmup_steps=settings.warmup,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_gradient_norm,
+        bf16=settings.precision == "bf16",
+        fp16=settings.precision == "fp16",
+        tf32=settings.precision == "tf32",
+        use_cpu=not torch.cuda.is_available(),
+        ddp_backend=None if options.processes == 1 or torch.cuda.is_available() else "gloo",
+        ddp_find_unused_parameters=False,
+        eval_strategy="epoch" if spec.inputs.validation else "no",
+        prediction_loss_only=True,
+        logging_steps=options.log_every_steps,
+        logging_nan_inf_filter=False,
+        save_steps=options.every_steps,
+        report_to=options.report_to or "none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        label_names=list(POSITIONS),
+        dataloader_pin_memory=torch.cuda.is_available(),
+    )
+
+
+def _data(spec: TrainingSpec, model: Any, arguments: TrainingArguments) -> Data:
+    windows = _windows(spec.inputs.windows, model, spec.inputs.targets)
+    batches = EpochBatchSampler(
+        windows.lengths,
+        spec.settings.batch_size,
+        spec.seed,
+        parts=spec.settings.accumulation_steps,
+        even=spec.settings.padding != "max_length",
+        rank=arguments.process_index,
+        processes=arguments.world_size,
+    )
+    return Data(windows, batches, _windows(spec.inputs.validation, model) if spec.inputs.validation else None)
+
+
+def _windows(folders: list[str], model: Any, targets: list[str] | None = None) -> WindowDataset:
+    """The windows of some folders, one folder after the other, with their soft targets if there are any."""
+    table = pa.concat_tables([arrow_table(folder) for folder in folders])
+    columns = [name for name in inputs_of(model, MODEL_COLUMNS) if name in table.column_names]
+    return WindowDataset(table, columns, read_targets(targets, table.num_rows) if targets else None)
+
+
+def epochs_module() -> Any:
+    """The module `epochs`, imported by name: it only measures, so it is no part of this code's digest.
+
+    Where the best epoch is kept, the rule adds its digest (rule_inputs.measuring).
+    """
+    return importlib.import_module("qa.training.epochs")
+
+
+def _for_gpu(
+    spec: TrainingSpec, model: Any, collator: Collator, data: Data, arguments: TrainingArguments
+) -> tuple[Collator, str]:
+    """The collator with fixed shapes where it packs, and how the model was compiled, in words."""
+    if isinstance(collator, PackingCollator):
+        collator = _in_fixed_shapes(collator, data, arguments)
+    if spec.settings.deterministic:  # not compiled: torch times its kernels and takes the fastest
+        return collator, f"{_compile(model, 'none', collator, arguments)}, deterministic"
+    return collator, _compile(model, spec.options.compile, collator, arguments)
+
+
+def _in_fixed_shapes(packer: PackingCollator, data: Data, arguments: TrainingArguments) -> PackingCollator:
+    """The packer with a size of row that holds every batch of training, and a larger one if validation needs it."""
+    part, longest = arguments.per_device_train_batch_size, int(data.windows.lengths.max())
+    largest = 0
+    if data.validation is not None:
+        lengths = data.validation.lengths
+        largest = max(int(lengths[first : first + part].sum()) for first in range(0, len(lengths), part))
+        longest = max(longest, int(lengths.max()))
+    epochs = math.ceil(arguments.num_train_epochs)
+    if arguments.max_steps > 0:
+        epochs = math.ceil(arguments.max_steps * arguments.gradient_accumulation_steps / len(data.batches))
+    sizes = packing.budgets(int(data.batches.totals(epochs).max()), largest)
+    return replace(packer, budgets=sizes, windows=part, width=longest)
+
+
+def _compile(model: Any, mode: str, collator: Collator, arguments: TrainingArguments) -> str:
+    """Compile the model in place, the names of its weights untouched, if this machine can. Returns what was done.
+
+    `mode` is none, kernels or graphs.
+    """
+    if isinstance(collator, PaddingCollator) and collator.width is None:
+        return "not compiled, since rows have many widths"  # each would be compiled anew
+    if mode == "none" or not devices.can_compile():
+        return "not compiled"
+    # graphs would overwrite gradients that live on, or that processes share
+    graphs = mode == "graphs" and arguments.gradient_accumulation_steps == arguments.world_size == 1
+    model.compile(dynamic=False, mode="reduce-overhead" if graphs else None)
+    return "compiled, in CUDA graphs" if graphs else "compiled"
+
+
+def _add_callbacks(trainer: WindowTrainer, attempt: Attempt) -> None:
+    """The callbacks in the order of their calls: a checkpoint must see what all others have done."""
+    options = attempt.spec.options
+    trainer.add_callback(SetEpochCallback(trainer.batches))
+    trainer.add_callback(ProgressCallback(len(trainer.train_dataset)))
+    if attempt.spec.settings.keep_epoch == "best":
+        trainer.add_callback(epochs_module().KeepBest())
+    walltime = Walltime(options.walltime_minutes)
+    trainer.add_callback(CheckpointCallback(trainer, attempt.memory, options.keep, attempt.requests, walltime))
+    trainer.remove_callback(PrinterCallback)  # ProgressCallback prints
