@@ -1,6 +1,7 @@
-"""What training does between the Trainer's steps: tells the epoch and the progress, saves, and stops in time."""
+"""Callbacks of the Trainer: the epoch for the sampler, progress lines, checkpoints, and the stop in time."""
 
 import time
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,26 @@ from qa.training.batch_sampler import EpochBatchSampler
 from qa.training.checkpoints import TrainingMemory, mark_complete
 from qa.training.trainer import WindowTrainer
 
-SIGN_OF_LIFE = 30.0  # seconds between two notes of how far an attempt is
-AGREE_EVERY = 5  # steps between two agreements of several processes on whether to stop
-REASONS = ("", "its walltime is about to end", "SIGTERM was received", "SIGUSR1 was received")
+SIGN_OF_LIFE = 30.0  # seconds between two updates of the attempt's entry in the memory
+AGREE_EVERY = 5  # steps after which several processes agree on whether to stop
+
+
+class StopReason(IntEnum):
+    """Why training stops before its last step. Where processes have several reasons, the greatest counts."""
+
+    NONE = 0
+    WALLTIME = 1
+    SIGTERM = 2
+    SIGUSR1 = 3
+
+    @property
+    def text(self) -> str:
+        """The reason in words, for after `since`."""
+        return "its walltime is about to end" if self == StopReason.WALLTIME else f"{self.name} was received"
 
 
 class SetEpochCallback(TrainerCallback):
-    """Tells the batches which epoch it is."""
+    """Sets the epoch of the batch sampler."""
 
     def __init__(self, batches: EpochBatchSampler):
         self.batches = batches
@@ -77,50 +91,62 @@ class ProgressCallback(TrainerCallback):
 
 
 class CheckpointCallback(TrainerCallback):
-    """Checkpoints that an undisturbed training could have made, and the decision to stop in time.
+    """Saves checkpoints that an undisturbed training could have made, and stops training in time.
 
-    A checkpoint at the end of an epoch, or of training, waits for the validation there, which a resumed training would
-    skip otherwise. In a SLURM job the first is saved after the first step: it shows that saving works, and how long
-    it takes. A stop saves and raises Interrupted; it never leads through the Trainer's own end, which would validate.
+    Its states, and the calls of the Trainer that lead from one to the next:
+
+        TRAINING --on_step_end, no checkpoint is due-------------------> TRAINING
+        TRAINING --on_step_end, one is due within an epoch-------------> SAVING
+        TRAINING --on_step_end, one is due at the end of an epoch------> WAITING
+        WAITING  --on_epoch_end, then the validation, on_evaluate------> SAVING
+        SAVING   --on_save, no reason to stop--------------------------> TRAINING
+        SAVING   --on_save, a reason to stop---------------------------> raises Interrupted
+
+    WAITING is `waiting`, SAVING is `control.should_save`. A checkpoint is due every `save_steps` steps, after the last
+    step, and when there is a reason to stop. In a SLURM job one is also due after the first step: it shows that saving
+    works, and how long it takes. The last step counts as the end of an epoch. A checkpoint there waits for the
+    validation, because a resumed training would skip that validation. A stop raises Interrupted, because the Trainer's
+    own way to end would validate.
     """
 
-    def __init__(self, trainer: WindowTrainer, memory: TrainingMemory, keep: int, requests: Requests, limit: Walltime):
+    def __init__(
+        self, trainer: WindowTrainer, memory: TrainingMemory, keep: int, requests: Requests, walltime: Walltime
+    ):
         self.trainer, self.memory, self.keep = trainer, memory, keep
-        self.requests, self.walltime = requests, limit
+        self.requests, self.walltime = requests, walltime
         self.pace = Pace()
-        self.reason = ""
-        self.waits = False
-        self.mark = self.noted = 0.0
+        self.reason = StopReason.NONE
+        self.waiting = False
+        self.lap_started = self.noted = 0.0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Called by the Trainer before the first step."""
-        self.mark = self.noted = time.monotonic()
+        self.lap_started = self.noted = time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Called by the Trainer after each optimizer step."""
-        self.pace.steps.append(self._since_mark())
+        self.pace.steps.append(self._lap())
         last = state.global_step >= state.max_steps
         if not last:
             self.reason = self._reason_to_stop(args, state)
-        if self.reason or (self.pace.save is None and self.walltime.job):
-            control.should_save = True
-        if last:
-            control.should_log = control.should_save = True
-        if control.should_save:
-            self.waits = last or float(state.epoch).is_integer()
-            control.should_save = not self.waits
-        if args.process_index == 0 and self.mark - self.noted >= SIGN_OF_LIFE:
-            self.noted = self.mark
+        first_in_job = self.pace.save is None and self.walltime.job is not None
+        due = control.should_save or last or first_in_job or self.reason != StopReason.NONE
+        epoch_ends = last or float(state.epoch).is_integer()
+        self.waiting = due and epoch_ends
+        control.should_save = due and not epoch_ends
+        control.should_log |= last
+        if args.process_index == 0 and self.lap_started - self.noted >= SIGN_OF_LIFE:
+            self.noted = self.lap_started
             self.memory.note(state.global_step)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Called by the Trainer at the end of an epoch or of training, before it validates and saves."""
-        control.should_save |= self.waits
-        self.waits = False
+        control.should_save |= self.waiting
+        self.waiting = False
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Called by the Trainer after a validation."""
-        self.pace.validation = self._since_mark()
+        self.pace.validation = self._lap()
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Called by the Trainer, on every process, after it has written a checkpoint."""
@@ -129,34 +155,38 @@ class CheckpointCallback(TrainerCallback):
         if args.process_index == 0:
             mark_complete(checkpoint, self.keep)
             self.memory.note(state.global_step)
-        self.pace.save = max(self._since_mark(), self.pace.save or 0.0)
-        if self.reason:
-            if args.process_index == 0:
-                self.memory.note(state.global_step, f"stopped: {self.reason}")
-            raise Interrupted(
-                f"stopped at step {state.global_step:,} of {state.max_steps:,}, since {self.reason}; "
-                f"saved in {checkpoint}, where the next attempt goes on ({self.memory.summary()} so far)"
-            )
+        self.pace.save = max(self._lap(), self.pace.save or 0.0)
+        if self.reason == StopReason.NONE:
+            return
+        if args.process_index == 0:
+            self.memory.note(state.global_step, f"stopped: {self.reason.text}")
+        raise Interrupted(
+            f"stopped at step {state.global_step:,} of {state.max_steps:,}, since {self.reason.text}; saved in "
+            f"{checkpoint}, where the next attempt goes on ({self.memory.summary()} so far)"
+        )
 
-    def _since_mark(self) -> float:
-        before, self.mark = self.mark, time.monotonic()
-        return self.mark - before
+    def _lap(self) -> float:
+        """Seconds since the previous lap ended."""
+        before, self.lap_started = self.lap_started, time.monotonic()
+        return self.lap_started - before
 
-    def _reason_to_stop(self, args: Any, state: Any) -> str:
-        several = args.world_size > 1
-        if several and state.global_step % AGREE_EVERY:
-            return ""
-        steps = AGREE_EVERY if several else 1
-        left = self.walltime.left()
-        epochs_then = float(state.epoch) * (1 + steps / max(state.global_step, 1))
-        validation = args.eval_strategy != "no" and int(epochs_then) > int(state.epoch)
-        why = 0
+    def _reason_to_stop(self, args: Any, state: Any) -> StopReason:
+        """Why to stop after this step. Several processes agree every few steps, and all stop at the same one."""
+        if args.world_size == 1:
+            return self._own_reason(args, state, steps=1)
+        if state.global_step % AGREE_EVERY:
+            return StopReason.NONE
+        reason = torch.tensor(int(self._own_reason(args, state, steps=AGREE_EVERY)), device=args.device)
+        torch.distributed.all_reduce(reason, op=torch.distributed.ReduceOp.MAX)
+        return StopReason(int(reason.item()))
+
+    def _own_reason(self, args: Any, state: Any, steps: int) -> StopReason:
+        """Why this process would stop, if the next chance comes in `steps` steps."""
         if self.requests.received:
-            why = REASONS.index(f"{self.requests.received} was received")
-        elif left is not None and left < self.pace.needed(steps, validation):
-            why = 1
-        if several:
-            agreed = torch.tensor(why, device=args.device)
-            torch.distributed.all_reduce(agreed, op=torch.distributed.ReduceOp.MAX)
-            why = int(agreed.item())
-        return REASONS[why]
+            return StopReason[self.requests.received]
+        epoch_then = float(state.epoch) * (1 + steps / max(state.global_step, 1))
+        validation = args.eval_strategy != "no" and int(epoch_then) > int(state.epoch)
+        left = self.walltime.left()
+        if left is not None and left < self.pace.needed(steps, validation):
+            return StopReason.WALLTIME
+        return StopReason.NONE
