@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -51,12 +52,19 @@ class Requests:
 def requests_noted(master: int | None = None, stop: Path | None = None) -> Iterator[Requests]:
     """Note SIGTERM and SIGUSR1 within the block, instead of ending the process. Main thread only."""
     requests = Requests(master, stop)
-    before = {number: signal.signal(number, requests.note) for number in SIGNALS}
-    try:
+    with signals_handled(requests.note):
         yield requests
+
+
+@contextmanager
+def signals_handled(handler: Any) -> Iterator[None]:
+    """Set a handler of SIGNALS, as `signal.signal` takes it, within the block. Main thread only."""
+    before = {number: signal.signal(number, handler) for number in SIGNALS}
+    try:
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 def pass_on_signals(command: str) -> None:

@@ -8,8 +8,6 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from typing import Any
 from qa.common import errors
 from qa.common.files import read_json, remove, write_json
 from qa.jobs import slurm
-from qa.jobs.interruption import SIGNALS, Requests
+from qa.jobs.interruption import Requests, signals_handled
 from qa.training.spec import Attempt, RuntimeOptions, TrainingSpec
 
 LIBRARY = Path(__file__).parents[2]
@@ -93,7 +91,7 @@ def _port() -> int:
 
 def _run(command: list[str], requests: Requests, stop: Path) -> tuple[int, list[str]]:
     """Run the command, write a signal's name to the file `stop`, and return the exit code and the last lines."""
-    with _signals_ignored():
+    with signals_handled(signal.SIG_IGN):  # torchrun inherits this; its workers set handlers of their own
         process = subprocess.Popen(
             command,
             # torchrun would kill its workers 30 seconds after SIGTERM, too few to save a large model: it ignores it
@@ -117,17 +115,6 @@ def _run(command: list[str], requests: Requests, stop: Path) -> tuple[int, list[
     finally:
         if process.poll() is None:
             process.kill()  # its workers stop when they see that their master has gone
-
-
-@contextmanager
-def _signals_ignored() -> Iterator[None]:
-    """Ignore SIGNALS in the block: a process that is started there inherits it, and only its workers note them."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _library_path() -> str:

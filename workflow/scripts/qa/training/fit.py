@@ -59,7 +59,7 @@ def fit(attempt: Attempt) -> WindowTrainer:
 
 
 def build_trainer(attempt: Attempt) -> WindowTrainer:
-    """The Trainer before its first step, or before the first one after the checkpoint to go on from."""
+    """The Trainer with all that it needs, before its first step."""
     spec, settings = attempt.spec, attempt.spec.settings
     transformers.set_seed(spec.seed)  # before the model: its new head is drawn at random
     model = load_model(
@@ -71,7 +71,7 @@ def build_trainer(attempt: Attempt) -> WindowTrainer:
     collator, rows = packing.collator(model, load_tokenizer(spec.inputs.model), settings.padding, settings.max_length)
     computed = f"{rows}, {packing.attention_of(model, arguments.device, settings.precision)}"
     check = None
-    if spec.inputs.held_out_windows:  # before shapes are fixed, which are those of training
+    if spec.inputs.held_out_windows:  # its collator has no fixed shapes: they are made for training's batches
         held_out = spec.inputs.held_out_windows, spec.inputs.held_out_records
         check = epochs_module().Check(*held_out, collator, arguments.device)
     if arguments.device.type == "cuda":
@@ -205,7 +205,7 @@ def _compile(model: Any, mode: str, collator: Collator, arguments: TrainingArgum
 
 
 def _add_callbacks(trainer: WindowTrainer, attempt: Attempt) -> None:
-    """The callbacks in the order of their calls: a checkpoint must see what all others have done."""
+    """Add the callbacks in the order of their calls: the one that saves and stops comes last."""
     options = attempt.spec.options
     trainer.add_callback(SetEpochCallback(trainer.batches))
     trainer.add_callback(ProgressCallback(len(trainer.train_dataset)))

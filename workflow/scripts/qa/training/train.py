@@ -102,7 +102,7 @@ def fingerprint_inputs(spec: TrainingSpec, code: str) -> dict[str, Any]:
 
 
 def _manifest(facts: dict[str, Any], state: TrainerState, memory: TrainingMemory) -> dict[str, Any]:
-    """The facts known beforehand, and those that the machine, the last step and the attempts add."""
+    """The facts, and what the machine, the last step and the attempts add to them."""
     return {
         **manifest.code_state(),
         **facts,
@@ -116,7 +116,7 @@ def _manifest(facts: dict[str, Any], state: TrainerState, memory: TrainingMemory
 
 
 def _attempted(attempt: Attempt) -> Trained:
-    """The training, with the epoch that is to be kept. A failure is noted; an interruption has noted itself."""
+    """Train, and choose the epoch to keep. Notes a failure; CheckpointCallback has noted an interruption."""
     try:
         return _with_chosen_epoch(_trained(attempt), attempt)
     except Exception as error:
@@ -126,7 +126,7 @@ def _attempted(attempt: Attempt) -> Trained:
 
 
 def _trained(attempt: Attempt) -> Trained:
-    """The training after its last step: by an earlier attempt, by this process, or by several."""
+    """The training after its last step, which an earlier attempt, this process or several processes have taken."""
     if finished := _finished(attempt.resume):
         return finished
     if attempt.spec.options.processes == 1:
@@ -140,7 +140,7 @@ def _trained(attempt: Attempt) -> Trained:
 
 
 def _finished(checkpoint: Path | None) -> Trained | None:
-    """The training, where a checkpoint was saved after its last step. The Trainer would take one more step there."""
+    """The training, if the checkpoint was saved after its last step. Resumed there, the Trainer would take one more."""
     if checkpoint is None:
         return None
     state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
@@ -151,7 +151,7 @@ def _finished(checkpoint: Path | None) -> Trained | None:
 
 
 def _with_chosen_epoch(trained: Trained, attempt: Attempt) -> Trained:
-    """The training with the model of its best epoch, where `keep_epoch` asks for that one."""
+    """The training, with the model of its best epoch if `keep_epoch` says so."""
     if attempt.spec.settings.keep_epoch == "last":
         return trained
     state, checkpoints = trained.state, attempt.memory.checkpoints

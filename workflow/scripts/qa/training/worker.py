@@ -16,14 +16,14 @@ from qa.training.spec import Attempt
 
 
 def main(plan_file: str) -> int:
-    """Do this process's share of a training; leave the outcome for `distributed.launch` in the plan's file for it."""
+    """Do this process's share of a training and write its outcome for `distributed.launch`."""
     first = os.environ["RANK"] == "0"
     logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.WARNING)
     logging.getLogger("qa").setLevel(logging.INFO if first else logging.WARNING)
     plan = WorkerPlan.read(plan_file)
     memory = TrainingMemory(plan.folder, plan.fingerprint)
     resume = Path(plan.resume) if plan.resume else None
-    master = plan.master if plan.spec.options.nodes == 1 else None  # of another node's processes nothing is known
+    master = plan.master if plan.spec.options.nodes == 1 else None  # a worker on another node cannot see it
     try:
         with requests_noted(master, Path(plan.stop)) as requests:
             fit(Attempt(plan.spec, memory, resume, requests))
