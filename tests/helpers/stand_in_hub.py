@@ -92,7 +92,10 @@ class StandInHub:
         handler = type("Handler", (_Handler,), {"hub": self})
         self._servers = [ThreadingHTTPServer(("127.0.0.1", 0), handler) for _ in range(2)]
         scheme = "https" if self.certificate else "http"
-        self.url, self.storage_url = (f"{scheme}://127.0.0.1:{server.server_port}" for server in self._servers)
+        hosts = ("127.0.0.1", "localhost")  # two names, as some clients tell hosts apart without the port
+        self.url, self.storage_url = (
+            f"{scheme}://{host}:{server.server_port}" for host, server in zip(hosts, self._servers, strict=True)
+        )
         for server in self._servers:
             if self.certificate:
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -155,8 +158,8 @@ class StandInHub:
         self._faults.clear()
 
     def asked(self, pattern: str, method: str = "GET") -> list[Request]:
-        """The requests so far whose path matches (fnmatch)."""
-        return [r for r in self.requests if r.method == method and fnmatchcase(r.path, pattern)]
+        """The requests so far whose path and method match (fnmatch)."""
+        return [r for r in self.requests if fnmatchcase(r.method, method) and fnmatchcase(r.path, pattern)]
 
     def _fault_for(self, path: str, carries_file: bool) -> _Fault | None:
         with self._lock:
@@ -209,8 +212,9 @@ class _Handler(Uploads, BaseHTTPRequestHandler):
             return "", (404, {}, b"{}")
         if path.startswith("/api/"):
             _, _, kinds, rest = path.split("/", 3)
-            repo, _, revision = rest.partition("/revision/")
-            return "", self._listing(kinds.removesuffix("s"), repo, revision or "main")
+            repo, _, revision = rest.partition("/tree/" if "/tree/" in rest else "/revision/")
+            answer = self._tree if "/tree/" in rest else self._listing
+            return "", answer(kinds.removesuffix("s"), repo, revision or "main")
         kind = "dataset" if path.startswith("/datasets/") else "model"
         repo, _, rest = path.removeprefix("/datasets").removeprefix("/").partition("/resolve/")
         revision, _, name = rest.partition("/")
@@ -231,21 +235,24 @@ class _Handler(Uploads, BaseHTTPRequestHandler):
         found = self.hub._repos.get((kind, repo, revision))
         if found is None:
             return self._missing(kind, repo)
-        blobs = "blobs" in parse_qs(urlsplit(self.path).query)
-        siblings = []
-        for name, content in found.files.items():
-            entry = {"rfilename": name}
-            if blobs:
-                entry |= {"size": len(content), "blobId": git_sha1(content)}
-                if name.endswith(LARGE):
-                    pointer = b"version https://git-lfs.github.com/spec/v1\n"
-                    entry |= {"blobId": git_sha1(pointer), "lfs": {"sha256": sha256(content), "size": len(content)}}
-                    entry["lfs"]["pointerSize"] = 134
-            siblings.append(entry)
+        siblings = [{"rfilename": name} for name in found.files]
+        if "blobs" in parse_qs(urlsplit(self.path).query):
+            for entry, (name, content) in zip(siblings, found.files.items(), strict=True):
+                stated = _stated(name, content)
+                entry |= {"size": stated["size"], "blobId": stated["oid"]}
+                if "lfs" in stated:
+                    entry["lfs"] = stated["lfs"] | {"sha256": stated["lfs"]["oid"]}
         answer = {"_id": "0", "id": repo, "modelId": repo, "sha": found.commit, "siblings": siblings, "tags": []}
         if (card := found.files.get("README.md", b"")).startswith(b"---\n"):
             answer["cardData"] = yaml.safe_load(card.split(b"---\n")[1])
         answer |= {"private": found.private, "gated": False, "disabled": False, "downloads": 0, "likes": 0}
+        return 200, {"Content-Type": "application/json"}, json.dumps(answer).encode()
+
+    def _tree(self, kind: str, repo: str, revision: str) -> tuple:
+        found = self.hub._repos.get((kind, repo, revision))
+        if found is None:
+            return self._missing(kind, repo)
+        answer = [{"type": "file", "path": name, **_stated(name, content)} for name, content in found.files.items()]
         return 200, {"Content-Type": "application/json"}, json.dumps(answer).encode()
 
     def _send_file(self, name: str, repo: _Repo, fault: _Fault | None, redirects: bool) -> None:
@@ -315,6 +322,14 @@ class _Handler(Uploads, BaseHTTPRequestHandler):
 
     def log_message(self, *_) -> None:
         """Nothing on the terminal: `requests` is the log."""
+
+
+def _stated(name: str, content: bytes) -> dict:
+    """Size and hashes of a file, as the hub states them; a large one is a pointer in git, and its SHA-256 beside."""
+    if not name.endswith(LARGE):
+        return {"size": len(content), "oid": git_sha1(content)}
+    lfs = {"oid": sha256(content), "size": len(content), "pointerSize": 134}
+    return {"size": len(content), "oid": git_sha1(b"version https://git-lfs.github.com/spec/v1\n"), "lfs": lfs}
 
 
 def sha256(content: bytes) -> str:

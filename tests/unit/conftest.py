@@ -1,5 +1,7 @@
 """Fixtures that several files of tests share: a hub for downloads, results for the report."""
 
+import time
+
 import huggingface_hub
 import pytest
 
@@ -17,6 +19,8 @@ def hub(monkeypatch, tmp_path):
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("HF_ENDPOINT", stand_in.url)
         monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "10")
+        sleep = time.sleep
+        monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.01)))  # the client's waits
         yield stand_in
         huggingface_hub.close_session()
 

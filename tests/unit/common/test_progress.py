@@ -195,31 +195,9 @@ def test_a_validation_tells_its_batches_and_the_next_one_counts_anew(clock, told
     assert lines == [f"validate: {done}/6 batches" for done in (6, 5, 6)]
 
 
-def test_a_download_tells_its_mebibytes_also_when_it_goes_on(clock, told, tmp_path, monkeypatch):
-    import huggingface_hub
-
-    class Answer:
-        status_code = 206
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *error):
-            return None
-
-        def iter_bytes(self):
-            for _ in range(8):
-                clock.now += 2
-                yield bytes(2**20)
-
-    session = type("Session", (), {"stream": lambda *arguments, **options: Answer()})
-    monkeypatch.setattr(huggingface_hub, "get_session", session)
-    monkeypatch.setattr(huggingface_hub.utils, "hf_raise_for_status", lambda response: None)
-    source = repository.Repository.__new__(repository.Repository)
-    source.repo, source.kind, source.revision = "a/b", "model", "0" * 40
-    source.endpoint, source.timeout = "https://hub.example", 1.0
-    source.stated = {"model.safetensors": repository._Stated(12 * 2**20, None, None)}
-    part = tmp_path / "part"
-    part.write_bytes(bytes(4 * 2**20))
-    source._receive("model.safetensors", part, have=4 * 2**20)
-    assert [line.split(",")[0] for line in told()] == [f"model.safetensors: {n}/12 MiB" for n in (7, 10, 12)]
+def test_a_download_tells_its_mebibytes(clock, told):
+    bar = repository._byte_counter("a/b", 12 * 2**20)(unit="B", disable=True)
+    for _ in range(12):
+        clock.now += 2
+        bar.update(2**20)
+    assert [line.split(",")[0] for line in told()] == [f"a/b: {n}/12 MiB" for n in (3, 6, 9, 12)]

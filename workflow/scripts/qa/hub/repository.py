@@ -1,16 +1,14 @@
-"""Files of a Hugging Face Hub repository at one commit: resumed, retried, verified. All of the project's network use.
+"""Repositories of the Hugging Face Hub at one commit, through `huggingface_hub`; each of its failures in one line.
 
-Requests go through the session of `huggingface_hub`: its proxies, its token, its redirects, its errors. Files are
-streamed here and not by `hf_hub_download`, because huggingface_hub 2 deletes a half-fetched file when that call ends,
-and repeats requests inside it, out of reach of our own count: for minutes where a server hangs. Here a cut file stays,
-and the next attempt, of this process or a later one, asks for the missing bytes only. The transfer is plain HTTPS,
-whether or not hf_xet is installed.
+The client does the transfer: proxies, token, redirects, parallel files, the rest of a file that was cut. This module
+lists a repository, bounds and verifies what comes, and says what a failure means and what to do. The transfer is plain
+HTTPS, whether or not hf_xet is installed.
 
 Environment, read at each call: HF_ENDPOINT (a mirror of the hub), HF_HUB_DOWNLOAD_TIMEOUT (whole seconds of silence
-after which a request has failed, default 30) and, by huggingface_hub itself, HF_TOKEN and HF_HUB_OFFLINE.
+after which a request has failed, default 30) and, by the client itself, HF_TOKEN and HF_HUB_OFFLINE.
 """
 
-import hashlib
+import glob
 import ipaddress
 import logging
 import os
@@ -18,170 +16,143 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from qa.common.errors import InputError, first_line
-from qa.common.files import sha256_of_file
+from qa.common.files import link, remove
 from qa.common.progress import Progress
 from qa.common.text import readable_bytes
 
-WAITS = (1.0, 2.0, 4.0, 8.0)
-"""Seconds before the second attempt, the third, …: there is one attempt more than there are waits."""
+WAITS = (1.0, 4.0)
+"""Seconds before the second and the third attempt, beside those that the client makes itself."""
+
+SNAPSHOT = ".snapshot"
+"""The folder, within that of a download, in which files stand at their paths in the repository."""
 
 log = logging.getLogger(__name__)
 
 
-class Repository:
-    """The files of one repository of the hub at one commit: their names, their sizes, and a way to bring them here."""
+class PassingError(Exception):
+    """A fault that may be gone at the next attempt; `advice` is what to do if it stays."""
 
-    def __init__(self, kind: str, source: dict, waits: tuple[float, ...] = WAITS):
+    def __init__(self, fault: str, advice: str):
+        super().__init__(fault)
+        self.advice = advice
+
+
+class UnreachableError(PassingError):
+    """No whole answer came. For files, the client has asked several times already."""
+
+
+class Repository:
+    """The files of one repository of the hub at one commit: their names, their sizes, and a way to fetch them."""
+
+    def __init__(self, kind: str, source: dict[str, Any], waits: tuple[float, ...] = WAITS):
         """List the files of the `model` or `dataset` that `source` pins by `repo` and `revision`.
 
-        Raises InputError if the revision is no commit, and whatever `bring` raises.
+        `waits` are the seconds before each further attempt. Raises InputError if the revision is no commit, if the hub
+        refuses, and if it cannot be reached at any attempt.
         """
         self.kind, self.repo, self.revision, self.waits = kind, source["repo"], source["revision"], waits
         self.where = f"{kind} {self.repo} at revision {self.revision[:12]}"
         self.record = {"repo": self.repo, "revision": self.revision}
-        self.endpoint, self.timeout = endpoint(), _timeout()
+        self.endpoint = endpoint()
         address = urlsplit(self.endpoint)
         self.host = address.hostname
-        site = f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path}"  # a mirror's password stays out
+        site = f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path}"  # without a mirror's password
         self.page = f"{site}/datasets/{self.repo}" if kind == "dataset" else f"{site}/{self.repo}"
         if not re.fullmatch(r"[0-9a-f]{40}", self.revision):
             raise InputError(
                 f"{kind} {self.repo}: the revision {self.revision!r} is no commit: pin one by its 40 hexadecimal"
                 f" digits, from {self.page}/commits/main"
             )
-        for name in ("httpx", "httpx2"):  # their request lines hold signed addresses, which are secrets
-            logging.getLogger(name).setLevel(logging.WARNING)
-        self.stated = self._retried("listing its files", self._list)
-        self.names = sorted(self.stated)
+        self.api = client().HfApi(endpoint=self.endpoint)
+        self.sizes: dict[str, int | None] = self._retried("listing its files", self._list)
+        self.names = sorted(self.sizes)
 
     def size(self, name: str) -> int:
         """Size of a file in bytes, 0 where the hub does not state it."""
-        return self.stated[name].size or 0
+        return self.sizes[name] or 0
 
-    def bring(self, name: str, place: Path) -> None:
-        """Fetch a file to `place` and check it against what the hub states of it; one that is there is only checked.
+    def fetch(self, names: dict[str, str], folder: Path) -> None:
+        """Download files, given as {place below `folder`: name in the repository}, and verify the hub's checksums.
 
-        Raises InputError where the hub refuses, or where it cannot be reached, or what it sends is wrong, at every
-        attempt; the bytes fetched so far stay in `part_of(place)`.
+        They are hard links to those in `folder / SNAPSHOT`, which an earlier call may have finished; these are only
+        verified. Raises InputError where a name leads out of the folder, the hub refuses, or a fault stays at every
+        attempt; finished files remain.
         """
-        if place.exists() and not self.stated[name].fault_of(place):
-            log.info("%s of %s is there from an earlier attempt", name, self.where)
-            return
-        log.info("fetching %s (%s) of %s", name, readable_bytes(self.size(name)), self.where)
-        self._retried(f"fetching {name}", self._fetch, name, place)
+        snapshot, chosen = folder / SNAPSHOT, sorted(set(names.values()))
+        if unsafe := [name for name in chosen if name.startswith("/") or {"..", ""} & set(re.split(r"[/\\]", name))]:
+            raise InputError(f"{self.where}: the file name {unsafe[0]!a} leads out of the folder and is refused")
+        for path in snapshot.rglob("*.incomplete"):  # left by a killed process; the client never takes them up again
+            path.unlink()
+        if missing := [name for name in chosen if not (snapshot / name).is_file()]:
+            size = readable_bytes(sum(map(self.size, missing)))
+            log.info("fetching %d files (%s) of %s", len(missing), size, self.where)
+        self._retried("fetching its files", self._fetch, chosen, snapshot)
+        for place, name in names.items():
+            remove(folder / place)
+            link(snapshot / name, folder / place)
 
-    def _list(self) -> dict[str, "_Stated"]:
-        """What the hub states of each file, by its name."""
-        from huggingface_hub import HfApi, errors
-
-        api = HfApi(endpoint=self.endpoint)
-        options = {"repo_type": self.kind, "files_metadata": True, "timeout": self.timeout}
-        try:
-            info = api.repo_info(self.repo, revision=self.revision, **options)
-        except errors.HFValidationError:
-            raise InputError(f"{self.repo!r} is no name of a repository: write it as owner/name") from None
-        except errors.HfHubHTTPError:
-            raise
-        except (ValueError, KeyError, TypeError):
-            raise InputError(f"{self.where}: {self.host} does not answer as a hub; check HF_ENDPOINT") from None
+    def _list(self) -> dict[str, int | None]:
+        """Size in bytes of each file, by its name."""
+        info = self.api.repo_info(
+            self.repo, repo_type=self.kind, revision=self.revision, files_metadata=True, timeout=download_timeout()
+        )
         if info.sha != self.revision:
             raise InputError(f"{self.where}: {self.host} answers with commit {info.sha}; pin a commit that it has")
         self.record |= card_terms(info.card_data)
-        return {
-            file.rfilename: _Stated(file.size, file.lfs.sha256, None)
-            if file.lfs
-            else _Stated(file.size, None, file.blob_id)
-            for file in info.siblings or []
-        }
+        return {file.rfilename: file.size for file in info.siblings or []}
 
-    def _fetch(self, name: str, place: Path) -> None:
-        """One attempt: receive what is missing, verify, rename."""
-        part, stated = part_of(place), self.stated[name]
-        have = part.stat().st_size if part.exists() else 0
-        if stated.size is None or have > stated.size:
-            part.unlink(missing_ok=True)
-            have = 0
-        if have != stated.size or not part.exists():
-            self._receive(name, part, have)
-        if fault := stated.fault_of(part):
-            part.unlink()
-            raise _PassingError(fault, f"a proxy may alter files, or {self.host} may be at fault; try again later")
-        part.replace(place)
-
-    def _receive(self, name: str, part: Path, have: int) -> None:
-        """Append to `part`, which holds `have` bytes, what is missing; start over if the server sends all of it."""
-        from huggingface_hub import get_session, hf_hub_url
-        from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
-
-        url = hf_hub_url(self.repo, name, repo_type=self.kind, revision=self.revision, endpoint=self.endpoint)
-        # without compression, so that the bytes that are missing can be counted
-        headers = build_hf_headers() | {"Accept-Encoding": "identity"}
-        if have:
-            headers["Range"] = f"bytes={have}-"
-        options = {"headers": headers, "timeout": self.timeout, "follow_redirects": True}
-        with get_session().stream("GET", url, **options) as response:
-            hf_raise_for_status(response)
-            with open(part, "ab" if response.status_code == 206 else "wb") as stream:
-                progress = Progress(name, self.size(name) >> 20, "MiB", stream.tell() >> 20)
-                for chunk in response.iter_bytes():
-                    stream.write(chunk)
-                    progress.reach(stream.tell() >> 20)
-                    if self.stated[name].size is not None and stream.tell() > self.stated[name].size:
-                        return  # a server that never ends would fill the disk; the length will be told as wrong
+    def _fetch(self, names: list[str], folder: Path) -> None:
+        """One attempt: download what is missing, and remove what does not have the hub's checksum."""
+        sizes = [self.sizes[name] for name in names]
+        most = None if None in sizes else sum(sizes)
+        folder.mkdir(exist_ok=True)
+        client().snapshot_download(
+            self.repo,
+            repo_type=self.kind,
+            revision=self.revision,
+            local_dir=folder,
+            allow_patterns=[glob.escape(name) for name in names],
+            endpoint=self.endpoint,
+            etag_timeout=download_timeout(),
+            tqdm_class=_byte_counter(self.repo, most),
+        )
+        found = self.api.verify_repo_checksums(self.repo, repo_type=self.kind, revision=self.revision, local_dir=folder)
+        for wrong in found.mismatches:
+            (folder / wrong["path"]).unlink()
+        for wrong in found.mismatches:
+            hashes = f"{wrong['algorithm']} {wrong['actual']} where {wrong['expected']} is expected"
+            raise PassingError(f"{wrong['path']}: {hashes}", _ALTERED)
+        if absent := [name for name in names if not (folder / name).is_file()]:
+            raise PassingError(f"{absent[0]} did not come", f"look at {self.page}")
 
     def _retried(self, doing: str, call: Callable, *args: Any) -> Any:
-        """Call until it succeeds, waiting longer each time; raise InputError for what lasts or cannot pass."""
-        attempts = len(self.waits) + 1
-        for attempt in range(1, attempts + 1):
+        """Call until it succeeds, with a wait before each further attempt; raise InputError for what lasts."""
+        attempt, attempts = 0, len(self.waits) + 1
+        while True:
+            attempt += 1
             try:
-                with self._explained(doing):
+                with explained(f"{self.where}, {doing}", self.host, self._refusal):
                     return call(*args)
-            except _PassingError as error:
-                fault, advice = f"{self.where}, {doing}: {error}", error.advice
-            if attempt < attempts:
-                wait = self.waits[attempt - 1]
-                log.warning("attempt %d of %d in %g s: %s", attempt + 1, attempts, wait, fault)
-                time.sleep(wait)
-        raise InputError(f"{fault}, {attempts} attempts in a row: {advice} (what is fetched so far is kept)")
+            except PassingError as error:
+                fault = f"{self.where}, {doing}: {error}"
+                if attempt == attempts or (isinstance(error, UnreachableError) and call == self._fetch):
+                    raise InputError(
+                        f"{fault}, {attempt} attempts in a row: {error.advice} (finished files are kept)"
+                    ) from None
+            wait = self.waits[attempt - 1]
+            log.warning("attempt %d of %d in %g s: %s", attempt + 1, attempts, wait, fault)
+            time.sleep(wait)
 
-    @contextmanager
-    def _explained(self, doing: str) -> Iterator[None]:
-        """Turn the client's exceptions into InputError, or _PassingError where another attempt may help."""
+    def _refusal(self, what: str, error: Exception, status: int) -> Exception:
+        """What an answer with a status of 400 or more means."""
         from huggingface_hub import errors
 
-        # the base of all errors of the HTTP library: httpx in huggingface_hub 1, httpx2 in 2
-        transport_error = next(base for base in errors.HfHubHTTPError.__mro__ if base.__name__ == "HTTPError")
-        try:
-            yield
-        except errors.OfflineModeIsEnabled:
-            raise InputError(f"{self.where}: HF_HUB_OFFLINE forbids the download; unset it for this step") from None
-        except errors.HfHubHTTPError as error:  # its own text quotes addresses, which may be signed
-            raise self._refusal(doing, error) from None
-        except transport_error as error:
-            if type(error).__name__ == "TooManyRedirects":
-                raise InputError(
-                    f"{self.where}, {doing}: {self.host} redirects in a circle; check HF_ENDPOINT"
-                ) from None
-            if "CERTIFICATE_VERIFY_FAILED" in str(error):
-                raise InputError(
-                    f"{self.where}, {doing}: {self.host} shows a certificate that this machine does not trust"
-                    f" ({first_line(error)}): check HF_ENDPOINT, and for a mirror of your own name its authority's"
-                    " certificate by SSL_CERT_FILE"
-                ) from None
-            fault = f"no whole answer from {self.host} ({type(error).__name__}: {error})"
-            raise _PassingError(fault, "downloads need the network, so run this on a login node, or later") from None
-
-    def _refusal(self, doing: str, error: Exception) -> Exception:
-        """Say what an answer with a status of 400 or more means."""
-        from huggingface_hub import errors
-
-        status, what = error.response.status_code, f"{self.where}, {doing}"
         if isinstance(error, errors.GatedRepoError):
             return InputError(
                 f"{self.where} is gated: accept its terms at {self.page}, then set HF_TOKEN to a token of your account"
@@ -200,38 +171,106 @@ class Repository:
                 f"{what}: {self.host} refuses access (status {status}): set HF_TOKEN to a valid token that may read it"
             )
         if status == 429:
-            return _PassingError("too many requests (status 429)", "set HF_TOKEN, or try again in some minutes")
+            return PassingError("too many requests (status 429)", "set HF_TOKEN, or try again in some minutes")
+        file = unquote(error.response.request.url.path).partition(f"/resolve/{self.revision}/")[2]
+        fault = f"{self.host} answers with status {status}" + (f" for {file}" if file else "")
         if status == 408 or status >= 500:
-            return _PassingError(f"{self.host} answers with status {status}", "try again later")
-        return InputError(f"{what}: {self.host} answers with status {status}; look at {self.page}")
+            return PassingError(fault, "try again later")
+        return InputError(f"{what}: {fault}; look at {self.page}")
 
 
-class _PassingError(Exception):
-    """A fault that may be gone at the next attempt: what happened, and what to do if it stays."""
-
-    def __init__(self, fault: str, advice: str):
-        super().__init__(fault)
-        self.advice = advice
+_ALTERED = "a proxy may alter files, or the hub may be at fault; try again later"
 
 
-@dataclass(frozen=True)
-class _Stated:
-    """What the hub states of a file: its size in bytes and a hash of its content; None where it does not."""
+def client() -> ModuleType:
+    """`huggingface_hub`, with our timeout, by plain HTTPS, and without log lines: their addresses may be signed."""
+    os.environ.setdefault("HF_HUB_DISABLE_XET", "1")  # read by the client when it is imported
+    timeout = download_timeout()
+    import huggingface_hub
+    from huggingface_hub import constants, utils
 
-    size: int | None
-    sha256: str | None
-    git_sha1: str | None
+    constants.HF_HUB_DOWNLOAD_TIMEOUT = timeout
+    utils.disable_progress_bars()
+    utils.logging.set_verbosity_error()
+    for name in ("httpx", "httpx2"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return huggingface_hub
 
-    def fault_of(self, path: Path) -> str:
-        """Say in what the file at `path` differs from what is stated; nothing where it does not."""
-        size = path.stat().st_size
-        if self.size not in (None, size):
-            return f"{size:,} bytes where {self.size:,} are expected"
-        if self.sha256 and (found := sha256_of_file(path)) != self.sha256:
-            return f"sha256 {found} where {self.sha256} is expected"
-        if self.git_sha1 and (found := git_sha1_of_file(path)) != self.git_sha1:
-            return f"git sha1 {found} where {self.git_sha1} is expected"
-        return ""
+
+@contextmanager
+def explained(what: str, host: str | None, refusal: Callable[[str, Exception, int], Exception]) -> Iterator[None]:
+    """Turn the client's exceptions into InputError, or PassingError where another attempt may help.
+
+    `what` begins a message. `refusal` says what an answer with a status of 400 or more means: it takes `what`, the
+    client's error and the status. The client's own texts may quote signed addresses, so no message repeats them.
+    """
+    try:
+        yield
+    except (InputError, PassingError):
+        raise
+    except Exception as error:
+        if meaning := _meaning(what, host, refusal, error):
+            raise meaning from None
+        raise
+
+
+def _meaning(what: str, host: str | None, refusal: Callable, error: Exception) -> Exception | None:
+    """What an exception of the client means; None for one that is not about the hub or the network."""
+    from huggingface_hub import errors
+
+    # the base of all errors of the HTTP library: httpx in huggingface_hub 1, httpx2 in 2
+    transport_error = next(base for base in errors.HfHubHTTPError.__mro__ if base.__name__ == "HTTPError")
+    known = (errors.HfHubHTTPError, errors.FileMetadataError, transport_error, ConnectionError)
+    cause: BaseException | None = error  # the client wraps the failure of a file or of a thread
+    while cause is not None and not isinstance(cause, known):
+        cause = cause.__cause__
+    cause = error if cause is None else cause
+    name, text = type(cause).__name__, first_line(cause)
+    if isinstance(cause, errors.HFValidationError):
+        return InputError(f"{what}: no repository has such a name: write it as owner/name")
+    if isinstance(cause, errors.OfflineModeIsEnabled):
+        return InputError(f"{what}: HF_HUB_OFFLINE forbids it; unset it for this step")
+    if isinstance(cause, errors.HfHubHTTPError):
+        return refusal(what, cause, cause.response.status_code)
+    if name == "TooManyRedirects":
+        return InputError(f"{what}: {host} redirects in a circle; check HF_ENDPOINT")
+    if "CERTIFICATE_VERIFY_FAILED" in str(cause):
+        return InputError(
+            f"{what}: {host} shows a certificate that this machine does not trust ({text}): check HF_ENDPOINT, and for"
+            " a mirror of your own name its authority's certificate by SSL_CERT_FILE"
+        )
+    if isinstance(cause, (transport_error, ConnectionError)):
+        fault = f"no whole answer from {host} ({name}: {text})"
+        return UnreachableError(fault, "the hub needs the network, so run this on a login node, or later")
+    if sizes := re.search(r"should be of size (\d+) but has size (\d+)", text):  # an OSError without a number
+        return PassingError(f"{int(sizes[2]):,} bytes where {int(sizes[1]):,} are expected", _ALTERED)
+    if isinstance(cause, (errors.FileMetadataError, ValueError, KeyError, TypeError)):
+        return InputError(f"{what}: {host} does not answer as a hub ({name}); check HF_ENDPOINT")
+    return None
+
+
+def _byte_counter(label: str, most: int | None) -> type:
+    """A progress bar for the client that logs lines instead, and stops a server that sends more than `most` bytes."""
+    from huggingface_hub.utils import tqdm
+
+    progress = Progress(label, (most or 0) >> 20, "MiB")
+
+    class ByteCounter(tqdm):
+        monitor_interval = 0  # no thread that redraws a bar
+
+        def __init__(self, *args, **kwargs):
+            self.counts, self.come = kwargs.get("unit") == "B", 0  # the client has a bar for files, too
+            super().__init__(*args, **kwargs)
+
+        def update(self, n=1):
+            super().update(n)
+            self.come += int(n or 0)
+            if self.counts and most is not None and self.come > most:
+                raise PassingError(f"{self.come:,} bytes where {most:,} are expected", _ALTERED)
+            if self.counts:
+                progress.reach(self.come >> 20)
+
+    return ByteCounter
 
 
 def card_terms(metadata: Any) -> dict[str, Any]:
@@ -240,26 +279,14 @@ def card_terms(metadata: Any) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value}
 
 
-def git_sha1_of_file(path: Path) -> str:
-    """Hexadecimal SHA-1 by which git names a file's content: that of `blob {size}`, a zero byte and the bytes."""
-    header = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, lambda: header).hexdigest()
-
-
-def part_of(place: Path) -> Path:
-    """Where the bytes of a file stay until it is complete."""
-    return place.with_name(place.name + ".part")
 
 
 def endpoint() -> str:
-    """The hub's address: HF_ENDPOINT as it is now, else the client's default.
+    """The hub's address: HF_ENDPOINT, or https://huggingface.co.
 
     Raises InputError for one that is not https, unless it is this very machine: the token would go in clear.
     """
-    from huggingface_hub import constants
-
-    endpoint = (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
+    endpoint = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
     try:
         scheme, host = urlsplit(endpoint).scheme, urlsplit(endpoint).hostname
     except ValueError:  # half an IPv6 address
@@ -282,9 +309,9 @@ def _is_this_machine(host: str) -> bool:
         return False
 
 
-def _timeout() -> float:
-    """Seconds of silence after which a request has failed: HF_HUB_DOWNLOAD_TIMEOUT, which the client reads too."""
+def download_timeout() -> int:
+    """Seconds of silence after which a request has failed: HF_HUB_DOWNLOAD_TIMEOUT, default 30."""
     value = os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT") or "30"
     if not value.isdigit() or int(value) == 0:
         raise InputError(f"HF_HUB_DOWNLOAD_TIMEOUT is {value!r}: give whole seconds, such as 30")
-    return float(value)
+    return int(value)
