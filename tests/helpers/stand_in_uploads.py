@@ -30,9 +30,7 @@ class Uploads:
             self._json(refusal, {"error": "no"})
         elif "/preupload/" in path:
             names = [entry["path"] for entry in json.loads(body)["files"]]
-            modes = {True: "lfs", False: "regular"}
-            files = [{"path": n, "uploadMode": modes[n.endswith(self.large)], "shouldIgnore": False} for n in names]
-            self._json(200, {"files": files})
+            self._json(200, {"files": [self._known(repo, name) for name in names]})
         elif path.endswith("/info/lfs/objects/batch"):
             places = [self._place(wanted) for wanted in json.loads(body)["objects"]]
             self._json(200, {"transfer": "basic", "objects": places})
@@ -76,6 +74,16 @@ class Uploads:
         if token not in self.hub.writers:
             return 401
         return None if namespace in self.hub.writers[token] else 403
+
+    def _known(self, repo: str, name: str) -> dict:
+        """How a file is to be sent, and the hash of the one that is there under its name."""
+        found = {"path": name, "uploadMode": "lfs" if name.endswith(self.large) else "regular", "shouldIgnore": False}
+        content = self.hub._repos["model", repo, "main"].files.get(name)
+        if content is None:
+            return found
+        header = b"" if name.endswith(self.large) else b"blob %d\0" % len(content)
+        digest = hashlib.sha1 if header else hashlib.sha256
+        return found | {"oid": digest(header + content).hexdigest()}
 
     def _create(self, wanted: dict) -> None:
         repo = f"{wanted['organization']}/{wanted['name']}"

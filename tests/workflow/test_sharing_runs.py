@@ -107,8 +107,8 @@ def test_without_a_repository_publishing_is_refused_and_no_other_target_publishe
     config = copy.deepcopy(CONFIG)
     config["runs"]["small"]["publish"] = {"repo": REPO, "private": False}
     assert "package" in finished.would_run(config)
-    assert not finished.would_run(config) & {"train", "plan_upload", "upload"}
-    assert finished.would_run(config, "publish") >= {"plan_upload", "upload"}
+    assert not finished.would_run(config) & {"train", "publish_plan", "publish"}
+    assert finished.would_run(config, "publish") >= {"publish_plan", "publish"}
 
 
 def test_a_run_is_published_after_a_plan_that_uses_no_network(twin):
@@ -117,18 +117,18 @@ def test_a_run_is_published_after_a_plan_that_uses_no_network(twin):
     name = twin.configure(config)
     done = twin.snakemake("publish_plan", config=name)
     assert done.returncode == 0, done.stdout
-    plan = read(twin, SMALL, "publish_plan.json")
+    plan = read(twin, "results/publish_plan.json")[f"{SMALL}/package"]
     assert f"{REPO} (private)" in done.stdout and "model.safetensors" in done.stdout
-    assert not twin.path(SMALL, "published.json").exists()
+    assert not twin.path("results/published.json").exists()
     twin.prefix = []  # loopback is a network too
     with StandInHub() as hub:
         refused = twin.snakemake("publish", config=name, HF_ENDPOINT=hub.url, HF_TOKEN=TOKEN)
         assert refused.returncode != 0 and "does not accept the token (status 401)" in refused.stdout
-        assert not twin.path(SMALL, "published.json").exists()
+        assert not twin.path("results/published.json").exists()
         hub.writers[TOKEN] = {"someone"}
         done = twin.snakemake("publish", config=name, HF_ENDPOINT=hub.url, HF_TOKEN=TOKEN)
         assert done.returncode == 0, done.stdout
-        published = read(twin, SMALL, "published.json")
+        published = read(twin, "results/published.json")[f"{SMALL}/package"]
         there = hub._repos["model", REPO, published["revision"]].files
         again = twin.would_run(config, "publish")
     assert there.keys() == plan["files"].keys() == published["files"].keys()

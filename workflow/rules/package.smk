@@ -1,7 +1,7 @@
 """Needs: a trained model, its scores and calibrations. Makes: a folder of it to share. Runs on the login node.
 
-`publish` uploads such folders to the hub, and `publish_plan` says beforehand what would go where. Both are off unless
-named, and only `upload` uses the network.
+`publish_plan` lists what of which package would go to which repository of the hub, and `publish` uploads it. Both run
+only when they are named, and only `publish` uses the network.
 """
 
 from qa.plan import card_facts
@@ -32,58 +32,47 @@ rule package:
         "../scripts/package.py"
 
 
-rule plan_upload:
-    input:
-        rules.package.output,
-    output:
-        "results/{run}/{variant}/publish_plan.json",
-    log:
-        "logs/plan_upload/{run}/{variant}.log",
-    benchmark:
-        "results/usage/plan_upload/{run}/{variant}.tsv"
-    localrule: True
-    conda:
-        "../../envs/qa.yaml"
-    params:
-        publication=lambda wildcards: checked(card_facts.publication, CONFIG, wildcards.run, wildcards.variant),
-        code=code("plan_upload"),
-    message:
-        "Listing what of {wildcards.run}, {wildcards.variant}, would be published"
-    script:
-        "../scripts/plan_upload.py"
-
-
-rule upload:
-    input:
-        package=rules.package.output,
-        plan=rules.plan_upload.output,
-    output:
-        "results/{run}/{variant}/published.json",
-    log:
-        "logs/upload/{run}/{variant}.log",
-    benchmark:
-        "results/usage/upload/{run}/{variant}.tsv"
-    localrule: True
-    conda:
-        "../../envs/qa.yaml"
-    params:
-        code=code("upload"),
-    message:
-        "Publishing {wildcards.run}, {wildcards.variant}"
-    script:
-        "../scripts/upload.py"
-
-
-localrules:
-    publish_plan,
-    publish,
+def published_packages(wildcards):
+    return list(checked(card_facts.publications, CONFIG))
 
 
 rule publish_plan:
     input:
-        lambda wildcards: checked(card_facts.publications, CONFIG, "publish_plan.json"),
+        published_packages,
+    output:
+        "results/publish_plan.json",
+    log:
+        "logs/publish_plan.log",
+    benchmark:
+        "results/usage/publish_plan/plan.tsv"
+    localrule: True
+    conda:
+        "../../envs/qa.yaml"
+    params:
+        publications=lambda wildcards: checked(card_facts.publications, CONFIG),
+        code=code("publish_plan"),
+    message:
+        "Listing what would be published"
+    script:
+        "../scripts/publish_plan.py"
 
 
 rule publish:
     input:
-        lambda wildcards: checked(card_facts.publications, CONFIG, "published.json"),
+        packages=published_packages,
+        plan=rules.publish_plan.output,
+    output:
+        "results/published.json",
+    log:
+        "logs/publish.log",
+    benchmark:
+        "results/usage/publish/published.tsv"
+    localrule: True
+    conda:
+        "../../envs/qa.yaml"
+    params:
+        code=code("publish"),
+    message:
+        "Publishing the packages that {input.plan} lists"
+    script:
+        "../scripts/publish.py"

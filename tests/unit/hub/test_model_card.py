@@ -1,6 +1,7 @@
 """Model cards and packages: metadata that the hub reads, hostile names as text, a folder that is whole in itself."""
 
 import copy
+import os
 import re
 import shutil
 from pathlib import Path
@@ -226,7 +227,7 @@ def test_a_package_has_the_models_files_without_taking_room_and_stays_when_those
 
 
 def test_a_package_is_copied_where_there_are_no_hard_links(project, monkeypatch):
-    monkeypatch.setattr(package.os, "link", lambda *given: (_ for _ in ()).throw(OSError("not here")))
+    monkeypatch.setattr(os, "link", lambda *given: (_ for _ in ()).throw(OSError("not here")))
     target = packed(project)
     assert sha256_of_folder(target)["model.safetensors"] == sha256_of_folder(project["model"])["model.safetensors"]
 
@@ -253,13 +254,12 @@ def test_the_repository_that_a_run_is_published_to_names_its_card():
     assert ModelCard(text).data.model_name == "mills-qa" and "# mills-qa" in text and "'ada/mills-qa'" in text
     resolved = resolve(config)
     assert publications(resolved) == {"r": "seed-3"}
-    assert card_facts.publication(resolved, "r", "seed-3") == {"repo": "ada/mills-qa", "private": True}
-    with pytest.raises(InputError, match=r"seed-3 is published, not seed-4 \(runs.r.publish.seed\)"):
-        card_facts.publication(resolved, "r", "seed-4")
-    with pytest.raises(InputError, match=r"name its repository \(runs.r.publish.repo\)"):
-        card_facts.publication(resolve(CONFIG), "r", "seed-3")
+    folder = "results/r/{}/package".format
+    assert card_facts.publications(resolved) == {folder("seed-3"): {"repo": "ada/mills-qa", "private": True}}
+    with pytest.raises(InputError, match=r"nothing to publish: name a repository for a run \(runs.\*.publish.repo\)"):
+        card_facts.publications(resolve(CONFIG))
     config["runs"]["r"]["publish"] |= {"seed": 4, "private": False}
-    assert card_facts.publication(resolve(config), "r", "seed-4") == {"repo": "ada/mills-qa", "private": False}
+    assert card_facts.publications(resolve(config)) == {folder("seed-4"): {"repo": "ada/mills-qa", "private": False}}
 
 
 @pytest.mark.parametrize(

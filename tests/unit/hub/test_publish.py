@@ -1,7 +1,7 @@
 """Publishing a package: planned without a network, uploaded to a hub as planned, and each refusal in one sentence."""
 
-import json
 import logging
+import shutil
 import socket
 
 import pytest
@@ -36,21 +36,26 @@ def package(tmp_path):
     return folder
 
 
+def planned(package, private=True, repo=REPO):
+    return publish.plan({str(package): {"repo": repo, "private": private}}, package.parent / "publish_plan.json")
+
+
 @pytest.fixture
 def plan(package):
-    publish.plan(package, REPO, True, package.parent / "publish_plan.json")
+    planned(package)
     return package.parent / "publish_plan.json"
 
 
 def published(package, plan):
-    return publish.publish(package, plan, package.parent / "published.json", (0.01,))
+    return publish.publish(plan, package.parent / "published.json")[str(package)]
 
 
 def test_a_plan_lists_where_to_and_every_file_with_size_and_hash_without_any_network(package, monkeypatch, caplog):
     monkeypatch.setattr(socket, "socket", lambda *given, **more: pytest.fail("a plan uses no network"))
     with caplog.at_level(logging.INFO):
-        made = publish.plan(package, REPO, True, package.parent / "publish_plan.json")
-    assert made == read_json(package.parent / "publish_plan.json")
+        found = planned(package)
+    assert found == read_json(package.parent / "publish_plan.json")
+    made = found[str(package)]
     assert (made["repo"], made["private"]) == (REPO, True)
     assert made["files"] == {
         name: {"sha256": sha256_of_file(package / name), "size": len(content)}
@@ -62,15 +67,15 @@ def test_a_plan_lists_where_to_and_every_file_with_size_and_hash_without_any_net
 @pytest.mark.parametrize("name", ["training_args.bin", "modeling.py"])
 def test_pickles_and_code_are_never_planned(name, package):
     (package / name).write_bytes(b"x")
-    assert name in refusal(publish.plan, package, REPO, True, package.parent / "plan.json")
-    assert not (package.parent / "plan.json").exists()
+    assert name in refusal(planned, package)
+    assert not (package.parent / "publish_plan.json").exists()
 
 
 def test_a_package_is_published_as_planned_and_comes_back_the_same(hub, package, plan, tmp_path):
     done = published(package, plan)
-    assert done == read_json(package.parent / "published.json")
+    assert read_json(package.parent / "published.json") == {str(package): done}
     assert done["commit_url"] == f"{hub.url}/{REPO}/commit/{done['revision']}"
-    assert done["files"] == read_json(plan)["files"] and done["private"]
+    assert done["files"] == read_json(plan)[str(package)]["files"] and done["private"]
     there = hub._repos["model", REPO, done["revision"]]
     assert there.files == FILES and there.private
     source = fetch_model({"repo": REPO, "revision": done["revision"]}, tmp_path / "back")
@@ -81,10 +86,24 @@ def test_a_package_is_published_as_planned_and_comes_back_the_same(hub, package,
 def test_publishing_again_sends_large_files_only_when_they_have_changed(hub, package, plan):
     first = published(package, plan)
     (package / "README.md").write_bytes(CARD + b"More.\n")
-    publish.plan(package, REPO, True, plan)
+    planned(package)
     second = published(package, plan)
     assert second["revision"] != first["revision"] and len(hub.asked("/lfs/*", "PUT")) == 1
     assert hub._repos["model", REPO, "main"].files["README.md"].endswith(b"More.\n")
+
+
+def test_what_was_published_is_not_sent_again_when_a_later_package_fails(hub, package, tmp_path):
+    later = tmp_path / "results" / "large" / "seed-1" / "package"
+    shutil.copytree(package, later)
+    targets = {package: REPO, later: "another/mills"}
+    plan, target = tmp_path / "publish_plan.json", tmp_path / "published.json"
+    publish.plan({str(folder): {"repo": repo, "private": True} for folder, repo in targets.items()}, plan)
+    assert "another/mills" in refusal(publish.publish, plan, target) and not target.exists()
+    hub.writers[TOKEN].add("another")
+    done = publish.publish(plan, target)
+    assert {entry["repo"] for entry in done.values()} == set(targets.values())
+    assert len(hub.asked(f"/api/models/{REPO}/commit/*", "POST")) == len(hub.asked("*/commit/*", "POST")) - 1 == 1
+    assert done[str(package)]["commit_url"].startswith(f"{hub.url}/{REPO}/commit/")
 
 
 def test_a_package_that_changed_after_its_plan_is_refused_before_any_request(hub, package, plan):
@@ -126,7 +145,7 @@ def test_a_public_repository_is_refused_where_it_must_be_private(hub, package, p
 
 def test_a_public_repository_is_written_where_it_may_be_public(hub, package, plan):
     hub.add_repo("model", REPO, "main", {"kept.txt": b"x"}, "0" * 40)
-    publish.plan(package, REPO, False, plan)
+    planned(package, private=False)
     published(package, plan)
     assert hub._repos["model", REPO, "main"].files == FILES | {"kept.txt": b"x"}
 
@@ -165,4 +184,4 @@ def test_a_hub_that_holds_something_else_than_was_sent_is_found_out(hub, package
     monkeypatch.setattr(type(hub), "add_repo", spoilt)
     assert "model.safetensors is not there as it was sent" in refusal(published, package, plan)
     assert not (package.parent / "published.json").exists()
-    assert json.loads(plan.read_text())["repo"] == REPO
+    assert read_json(plan)[str(package)]["repo"] == REPO

@@ -59,28 +59,19 @@ def packages(resolved: dict[str, Any]) -> list[str]:
     return [f"results/{run}/{variant}/package" for run, variant in settings.trainings(resolved)]
 
 
-def publications(resolved: dict[str, Any], file: str) -> list[str]:
-    """A file of each variant that is published; raises InputError where none is, since nobody asks for that."""
-    found = lineage.publications(resolved)
-    if not found:
-        raise InputError("nothing to publish: name a repository for a run (runs.*.publish.repo)")
-    return [f"results/{run}/{variant}/{file}" for run, variant in found.items()]
+def publications(resolved: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """For each package that is to be published, by its folder, the `repo` on the hub and whether it is `private`.
 
-
-def publication(resolved: dict[str, Any], name: str, variant: str) -> dict[str, Any]:
-    """The `repo` on the hub that a run's variant goes to, and whether it is `private`.
-
-    Raises InputError for a run or variant that the configuration does not publish.
+    Raises InputError where no run names a repository.
     """
     published = lineage.publications(resolved)
-    if published.get(name) != variant:
-        raise InputError(
-            f"{name}, {variant}, is not to be published: name its repository (runs.{name}.publish.repo)"
-            if name not in published
-            else f"of run `{name}` {published[name]} is published, not {variant} (runs.{name}.publish.seed)"
-        )
-    chosen = resolved["runs"][name]["publish"]
-    return {"repo": chosen["repo"], "private": chosen["private"]}
+    if not published:
+        raise InputError("nothing to publish: name a repository for a run (runs.*.publish.repo)")
+    chosen = {name: resolved["runs"][name]["publish"] for name in published}
+    return {
+        f"results/{name}/{variant}/package": {key: chosen[name][key] for key in ("repo", "private")}
+        for name, variant in published.items()
+    }
 
 
 def _trained(resolved: dict[str, Any], name: str, variant: str) -> dict[str, Any]:
