@@ -4,6 +4,7 @@
 only when they are named, and only `publish` uses the network.
 """
 
+from qa.hub import model_card
 from qa.plan import card_facts
 
 PACKAGES = card_facts.packages(CONFIG)
@@ -25,6 +26,7 @@ rule package:
         "../../envs/qa.yaml"
     params:
         shared=lambda wildcards: checked(card_facts.shared, CONFIG, wildcards.run, wildcards.variant),
+        template=model_card.template_digest(),
         code=code("package"),
     message:
         "Packing {wildcards.run}, {wildcards.variant}, to be used and shared"

@@ -108,7 +108,7 @@ def test_every_part_that_a_reader_looks_for_is_there():
     assert heads == ["How to use it", "Scores", "Training", "Data", "Limits", "How it was made", "Licence"]
     for part in (
         "from_pretrained(name)",
-        "python -m qa.ask --model DIR",
+        "qa ask --model DIR",
         "75.12 (73.12 to 77.12)",
         "95 % intervals, which resample articles",
         "| distillation.weight | 0.5 |",
@@ -185,7 +185,7 @@ def test_hostile_names_are_text_and_leave_the_metadata_whole():
 
 
 def test_what_truncates_long_texts_says_so():
-    assert "Of a long text only the first row is read" in described(changed("runs.r.windows.long_contexts", "truncate"))
+    assert "Of a long text it reads the first window only" in described(changed("runs.r.windows.long_contexts", "truncate"))
     assert "Of a long text" not in described()
 
 
