@@ -118,7 +118,7 @@ def test_every_part_that_a_reader_looks_for_is_there():
         "2 x NVIDIA A100",
         "600 held-out questions, 33 % of them unanswerable",
         "the share held out of it, 5% by whole articles or contexts",
-        "Answers of more than 30 tokens",
+        "answers of more than 30 tokens",
         "> 1.2346  # the null threshold",
     ):
         assert part in text, part
@@ -185,7 +185,8 @@ def test_hostile_names_are_text_and_leave_the_metadata_whole():
 
 
 def test_what_truncates_long_texts_says_so():
-    assert "Of a long text it reads the first window only" in described(changed("runs.r.windows.long_contexts", "truncate"))
+    text = described(changed("runs.r.windows.long_contexts", "truncate"))
+    assert "Of a long text it reads the first window only (384 tokens" in text
     assert "Of a long text" not in described()
 
 

@@ -241,7 +241,7 @@ def _meaning(what: str, host: str | None, refusal: Callable, error: Exception) -
         )
     if isinstance(cause, (transport_error, ConnectionError)):
         fault = f"no whole answer from {host} ({name}: {text})"
-        return UnreachableError(fault, "the hub needs the network, so run this on a login node, or later")
+        return UnreachableError(fault, "downloads and uploads need the network, so run this on a login node, or later")
     if sizes := re.search(r"should be of size (\d+) but has size (\d+)", text):  # an OSError without a number
         return PassingError(f"{int(sizes[2]):,} bytes where {int(sizes[1]):,} are expected", _ALTERED)
     if isinstance(cause, (errors.FileMetadataError, ValueError, KeyError, TypeError)):
