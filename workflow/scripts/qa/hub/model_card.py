@@ -24,15 +24,15 @@ class Markdown(str):
 
 def card(
     shared: dict[str, Any],
-    made: dict[str, Any],
+    manifest: dict[str, Any],
     sources: dict[str, Any],
     calibrations: dict[str, dict[str, Any]],
     scores: list[dict[str, Any]],
 ) -> str:
     """The text of a model's README.md.
 
-    `shared` is that of card_facts.shared; `made` the manifest, or what is known of it; `sources` the source.json of the
-    pretrained `model` and of the `datasets` by name; `calibrations` by decoding; `scores` the contents of each
+    `shared` is that of card_facts.shared, `manifest` what is known of the training, `sources` the source.json of the
+    pretrained `model` and of the `datasets` by name, `calibrations` by decoding, and `scores` the contents of each
     metrics.json with its `split` and `decoding`.
     """
     from huggingface_hub import ModelCard
@@ -52,18 +52,18 @@ def card(
         usage=_usage(shared, calibrations),
         interval=_interval(scores),
         score=_score,
-        settings=_settings(shared, made),
+        settings=_settings(shared, manifest),
         described=_described,
         scored_splits=list(dict.fromkeys(split for split, _ in shared["scored"])),
         data_files=lambda name, source: _data_files(shared, name, source),
         weights=[(name, entry["sha256"]) for name, entry in weights.items() if name.endswith(".safetensors")],
         languages=languages_of(sources["model"]),
         longest_answer=max(lengths, default=None),
-        versions=", ".join(f"{name} {version}" for name, version in made.get("versions", {}).items() if version),
+        versions=", ".join(f"{name} {version}" for name, version in manifest.get("versions", {}).items() if version),
         licence=licence,
         licence_origin=licence_origin,
         calibrations={name: {"unanswerable_prior": None, **found} for name, found in calibrations.items()},
-        **{"shared": shared, "made": made, "sources": sources, "scores": scores},
+        **{"shared": shared, "manifest": manifest, "sources": sources, "scores": scores},
     )
     return str(ModelCard(re.sub(r"\n{3,}", "\n\n", text)))
 
@@ -176,10 +176,10 @@ def _score(row: dict[str, Any], key: str) -> str:
     return f"{row[key]:.2f}" + (f" ({low_high[0]:.2f} to {low_high[1]:.2f})" if low_high else "")
 
 
-def _settings(shared: dict[str, Any], made: dict[str, Any]) -> list[tuple[str, Any]]:
+def _settings(shared: dict[str, Any], manifest: dict[str, Any]) -> list[tuple[str, Any]]:
     """The settings of a training by name, those of a group as `group.name`."""
-    counts = {key: made[key] for key in ("seed", "steps", "training_windows") if key in made}
-    settings = {**made["settings"], **counts}
+    counts = {key: manifest[key] for key in ("seed", "steps", "training_windows") if key in manifest}
+    settings = {**manifest["settings"], **counts}
     groups = {
         "windows": shared["windows"],
         **{key: value for key, value in settings.items() if isinstance(value, dict)},

@@ -1,6 +1,6 @@
-"""Packages: a fine-tuned model as a folder to share, with its card and the settings by which it answers.
+"""Packages: a fine-tuned model as a folder to share, with its card and the settings of its answers.
 
-`README.md` is the card (`qa.hub.model_card`), `qa_settings.json` what `qa.reader` asks the model by:
+`README.md` is the card (`qa.hub.model_card`). `qa_settings.json` has the settings that `qa.reader` uses:
 
     windows       how questions and contexts become rows of tokens
     prediction    precision, padding, batch size, candidates
@@ -21,16 +21,16 @@ SOURCE = "source.json"
 log = logging.getLogger(__name__)
 
 
-def describe(folder: str | Path, shared: dict[str, Any], made: dict[str, Any], pretrained: str | Path) -> None:
-    """Add settings and a card to a model that has just been trained: what is known before anything is scored.
+def describe(folder: str | Path, shared: dict[str, Any], manifest: dict[str, Any], pretrained: str | Path) -> None:
+    """Add settings and a card without scores to a model that has just been trained.
 
-    `shared` is that of sharing.shared, `made` what the manifest says; both files are the same for the same training,
-    wherever it ran. A calibrated decoding has no threshold yet.
+    `shared` is that of card_facts.shared, `manifest` what is known of the training. The same training writes the same
+    bytes on any machine. A calibrated decoding has no threshold yet.
     """
     folder = Path(folder)
     sources = {"model": _source(Path(pretrained)), "datasets": {}}
     write_json(folder / SETTINGS, _settings(shared, {}))
-    _write_card(folder, shared, made, sources, {}, [])
+    _write_card(folder, shared, manifest, sources, {}, [])
 
 
 def package(
@@ -39,11 +39,11 @@ def package(
     files: dict[str, Any],
     target: str | Path,
 ) -> None:
-    """Make a folder of a fine-tuned model that is whole in itself: to be asked, moved, mailed and published.
+    """Make a self-contained folder of a fine-tuned model, which can be asked, moved, mailed and published.
 
-    Weights and tokenizer are hard links to those of `model`, or copies where the file system has none, so that they
-    take no room and stay when the results go. `files` are the paths of `manifest`, `pretrained`, `datasets`, `metrics`
-    and `calibrations` (see sharing.needs_of_package).
+    Weights and tokenizer are hard links to those of `model`, or copies where the file system has none. Links take no
+    room, and stay when the results are deleted. `files` are the paths of `manifest`, `pretrained`, `datasets`,
+    `metrics` and `calibrations` (see card_facts.needs_of_package).
     """
     calibrations = {
         name: read_json(file) for name, file in zip(shared["calibrated"], files["calibrations"], strict=True)
