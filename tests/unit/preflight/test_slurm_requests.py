@@ -104,7 +104,7 @@ def test_no_account_where_one_is_required(slurm, monkeypatch):
 
 def test_an_account_of_the_profile_counts_before_the_environments(slurm):
     text = refusal(slurm, WRONG_ACCOUNT, Request(("train",), ("-A", "def-else", "--gpus=1")), sacctmgr=None)
-    assert "account def-else is refused" in text and "does not tell which are yours" in text
+    assert "account def-else is refused" in text and "does not list yours" in text
 
 
 def test_an_account_that_is_yours_but_not_for_this_is_no_matter_of_its_name(slurm):
@@ -155,7 +155,7 @@ def test_more_than_any_node_has_names_what_the_nodes_have(slurm):
 
 def test_words_that_are_not_known_are_passed_on_with_what_was_asked(slurm):
     text = refusal(slurm, "allocation failure: Invalid feature specification")
-    assert "Invalid feature specification: asked for is -p gpu -t 180" in text
+    assert "Invalid feature specification: requested is -p gpu -t 180" in text
     assert "sbatch ends with code 3" in refusal(slurm, "", code=3)
 
 

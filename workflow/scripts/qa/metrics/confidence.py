@@ -8,9 +8,9 @@ import numpy as np
 from qa.metrics import statistics
 
 MEASURES = ("ece", "brier", "aurc")
-RESAMPLES = 200  # of these, which cost more than means do; enough for a standard error (Efron and Tibshirani 1993)
+RESAMPLES = 200  # enough for a standard error (Efron and Tibshirani 1993); these measures cost more than means
 BINS = 15  # as Guo et al. 2017
-ROUNDING = 1e-9  # a sum of probabilities may exceed 1 by so much
+ROUNDING = 1e-9  # how far a sum of probabilities may exceed 1
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class Reliability:
 
 @dataclass(frozen=True)
 class RiskCoverage:
-    """Risk of answering only the most confident questions: float64 arrays, a point for each distinct confidence.
+    """Error rate if only the most confident questions are answered: float64 arrays, a point for each confidence.
 
-    `threshold`: the least confidence that is answered, falling; `coverage`: the share of questions answered; `risk`:
-    their mean of 1 - correct. `area`: AURC.
+    `threshold`: the lowest confidence that is answered, in falling order; `coverage`: the share of questions answered;
+    `risk`: the mean of 1 - correct over them; `area`: the area under risk against coverage (AURC).
     """
 
     threshold: np.ndarray
@@ -44,16 +44,17 @@ class RiskCoverage:
 def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS, equal_mass: bool = False) -> Reliability:
     """Mean confidence against mean correctness in bins of confidence: what a reliability diagram draws.
 
-    `confidence`: float (n,), from 0 to 1; `correct`: (n,), 0 or 1, or F1 from 0 to 1. Bins have equal widths, each with
-    its upper bound (Guo et al. 2017); with `equal_mass` equal numbers of questions, within one (Naeini, Cooper and
-    Hauskrecht, "Obtaining well calibrated probabilities using Bayesian binning", 2015; Nixon et al. 2019), and as
-    bounds the least and greatest confidence. Raises ValueError for no question, other shapes and values beyond 0 to 1.
+    `confidence`: float (n,), from 0 to 1; `correct`: (n,), 0 or 1, or F1 from 0 to 1. Bins have equal widths and
+    include their upper bound (Guo et al. 2017). With `equal_mass` they have equal numbers of questions, within one
+    (Naeini, Cooper and Hauskrecht, "Obtaining well calibrated probabilities using Bayesian binning", 2015; Nixon et al.
+    2019); their bounds are then their lowest and highest confidence. Raises ValueError for no question, other shapes,
+    and values outside 0 to 1.
     """
     confidence, correct = checked(confidence, correct)
     order = np.argsort(confidence, kind="stable")
     edges = np.linspace(0, 1, bins + 1)
     if equal_mass:
-        # equals share their correctness, or the bins would depend on the order of the questions
+        # questions of equal confidence share their mean, or the bins would depend on the order of the questions
         _, group = np.unique(confidence, return_inverse=True)
         correct = (np.bincount(group, correct) / np.bincount(group))[group]
         place = np.empty(len(order), np.int64)
@@ -61,43 +62,44 @@ def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS, e
     else:
         place = np.searchsorted(edges[1:-1], confidence)
     count = np.bincount(place, minlength=bins)
-    some = np.flatnonzero(count)
-    means = [np.bincount(place, values, bins)[some] / count[some] for values in (confidence, correct)]
+    filled = np.flatnonzero(count)
+    means = [np.bincount(place, values, bins)[filled] / count[filled] for values in (confidence, correct)]
     if equal_mass:
-        last = np.cumsum(count[some])
-        ends = confidence[order][last - count[some]], confidence[order][last - 1]
+        last = np.cumsum(count[filled])
+        ends = confidence[order][last - count[filled]], confidence[order][last - 1]
     else:
-        ends = edges[some], edges[some + 1]
-    return Reliability(*ends, count[some], *means)
+        ends = edges[filled], edges[filled + 1]
+    return Reliability(*ends, count[filled], *means)
 
 
 def expected_calibration_error(
     confidence: np.ndarray, correct: np.ndarray, bins: int = BINS, equal_mass: bool = False
 ) -> float:
-    """Mean gap, from 0 to 1, between confidence and correctness over bins, weighted by their questions (ECE).
+    """Expected calibration error: the mean gap, from 0 to 1, between confidence and correctness of the bins.
 
-    Naeini et al. 2015; with bins of equal width as Guo et al. 2017. Arguments and errors are those of `reliability`.
+    Bins are weighted by their questions (Naeini et al. 2015; equal widths as Guo et al. 2017). Arguments and errors are
+    those of `reliability`.
     """
-    found = reliability(confidence, correct, bins, equal_mass)
-    return float(np.average(np.abs(found.accuracy - found.confidence), weights=found.count))
+    diagram = reliability(confidence, correct, bins, equal_mass)
+    return float(np.average(np.abs(diagram.accuracy - diagram.confidence), weights=diagram.count))
 
 
 def brier(confidence: np.ndarray, correct: np.ndarray) -> float:
     """Mean squared difference of confidence and correctness, from 0 to 1 (Brier, "Verification of forecasts", 1950).
 
-    Of the two outcomes right and wrong only right is counted, so it is half of Brier's own figure. Arguments and errors
-    are those of `reliability`.
+    Only the outcome "right" is counted, not "wrong", so this is half of Brier's own figure. Arguments and errors are
+    those of `reliability`.
     """
     confidence, correct = checked(confidence, correct)
     return float(np.mean((confidence - correct) ** 2))
 
 
 def risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> RiskCoverage:
-    """Risk against coverage when only the most confident questions are answered, and the area under that curve.
+    """Error rate (risk) against the share answered (coverage) if only the most confident questions are answered.
 
     Geifman and El-Yaniv, "Selective classification for deep neural networks", 2017. Questions of equal confidence are
-    answered together. The area is the mean, over the questions, of the risk at each one's confidence as threshold (AURC
-    of Geifman, Uziel and El-Yaniv 2019). Arguments and errors are those of `reliability`.
+    answered together. The area is the mean risk over the questions, with the confidence of each as the threshold (AURC,
+    Geifman, Uziel and El-Yaniv 2019). Arguments and errors are those of `reliability`.
     """
     confidence, correct = checked(confidence, correct)
     threshold, group, count = np.unique(-confidence, return_inverse=True, return_counts=True)
@@ -108,7 +110,7 @@ def risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> RiskCoverage:
 
 
 def checked(confidence: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both as float64 (n,), from 0 to 1 but for rounding; raises ValueError where they are not."""
+    """Both as float64 (n,), at most 1; raises ValueError for values outside 0 to 1 by more than rounding."""
     confidence, correct = np.asarray(confidence, np.float64), np.asarray(correct, np.float64)
     if confidence.ndim != 1 or confidence.shape != correct.shape or not len(confidence):
         raise ValueError(f"confidence {confidence.shape} and correct {correct.shape} must be of one shape (n,), n > 0")
@@ -123,14 +125,14 @@ def intervals(
 ) -> dict[str, list[float]]:
     """Bootstrap intervals of `ece`, `brier` and `aurc`: {name: [low, high]}, from 0 to 1, at statistics.LEVEL.
 
-    Questions are drawn, or given each one's `article`, int (n,), whole articles, as in statistics.bootstrap. Of the
-    resamples the standard deviation is taken, `statistics.reach` times, to both sides. Calibration errors are too high
-    on average, and those of resamples, which hold questions twice, even more so (Kumar, Liang and Ma, "Verified
-    uncertainty calibration", 2019): what resamples add on average is taken off the figure first. Other arguments and
+    A resample draws questions, or with `article`, int (n,), whole articles, as in statistics.bootstrap. An interval
+    reaches `statistics.reach` standard deviations of the resamples to both sides. Calibration errors are too high on
+    average (Kumar, Liang and Ma, "Verified uncertainty calibration", 2019), those of resamples even more, since they
+    hold questions twice. So the mean excess of the resamples is first subtracted from the figure. Other arguments and
     errors are those of `reliability`.
     """
     confidence, correct = checked(confidence, correct)
-    order = np.argsort(-confidence, kind="stable")  # once: resamples are then read from front to back
+    order = np.argsort(-confidence, kind="stable")  # sorted once for all resamples
     article = None if article is None else np.asarray(article)[order]
     measured = _measures(confidence[order], correct[order])
     whole = measured(np.ones((1, len(confidence))))
@@ -142,9 +144,9 @@ def intervals(
 
 
 def _measures(confidence: np.ndarray, correct: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """What gives MEASURES where each question counts so many times: float64 (resamples, n) to (resamples, 3).
+    """A function from counts of the questions, float64 (resamples, n), to MEASURES, float64 (resamples, 3).
 
-    The surest question comes first.
+    Questions are in falling order of confidence.
     """
     place = np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], confidence)
     bins, equal = _first_of_each(place), _first_of_each(confidence)
@@ -161,5 +163,5 @@ def _measures(confidence: np.ndarray, correct: np.ndarray) -> Callable[[np.ndarr
 
 
 def _first_of_each(ordered: np.ndarray) -> np.ndarray:
-    """Where runs of equal values begin: int (runs,)."""
+    """Index of the first of each run of equal values: int (runs,)."""
     return np.flatnonzero(np.diff(ordered, prepend=np.nan) != 0)

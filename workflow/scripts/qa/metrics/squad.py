@@ -4,8 +4,8 @@ Source of every definition here: the official evaluation script for SQuAD 2.0 (e
 Liang, "Know What You Don't Know", 2018). `python -m qa.metrics --help` takes that script's arguments.
 
 Gold answers are a dictionary {question id: texts}, in the order of the data set. An empty list marks a question
-without an answer. Answers that normalise to nothing stay in the list: such a question counts among those with an
-answer (HasAns), although only an empty prediction is right for it, as it is in the official script.
+without an answer. A question whose answers all normalise to nothing counts among those with an answer (HasAns), as in
+the official script, although only an empty prediction is right for it.
 
 A null score says how sure the model is that a question has no answer: a probability, or any other finite number.
 """
@@ -76,22 +76,22 @@ def raw_scores(gold_answers: GoldAnswers, predictions: Texts) -> tuple[dict[str,
     Raises InputError unless `predictions` holds exactly the ids of `gold_answers`.
     """
     check_ids(gold_answers, predictions, "predictions")
-    exact, overlap = {}, {}
-    for key, texts in watched(gold_answers.items(), "score", "questions"):
+    exact, f1_scores = {}, {}
+    for question, texts in watched(gold_answers.items(), "score", "questions"):
         golds = list(filter(None, dict.fromkeys(map(normalize_answer, texts)))) or [""]
-        predicted = normalize_answer(predictions[key])
-        exact[key] = int(predicted in golds)
-        overlap[key] = max(_f1_of_normalized(gold, predicted) for gold in golds)
-    return exact, overlap
+        predicted = normalize_answer(predictions[question])
+        exact[question] = int(predicted in golds)
+        f1_scores[question] = max(_f1_of_normalized(gold, predicted) for gold in golds)
+    return exact, f1_scores
 
 
-def check_ids(gold_answers: GoldAnswers, given: Iterable[str], name: str) -> None:
-    """Raise InputError, naming `name` and some of the ids, unless `given` holds exactly the ids of `gold_answers`."""
-    given = dict.fromkeys(given)
-    if missing := [key for key in gold_answers if key not in given]:
+def check_ids(gold_answers: GoldAnswers, ids: Iterable[str], name: str) -> None:
+    """Raise InputError unless `ids` are exactly the ids of `gold_answers`; the message names `name` and some ids."""
+    ids = dict.fromkeys(ids)
+    if missing := [key for key in gold_answers if key not in ids]:
         count = f"{len(missing):,} of {len(gold_answers):,} questions"
         raise InputError(f"{name}: nothing for {count} ({some(missing)}); give each question an entry")
-    if unknown := [key for key in given if key not in gold_answers]:
+    if unknown := [key for key in ids if key not in gold_answers]:
         count = f"{len(unknown):,} ids that the data does not hold"
         raise InputError(f"{name}: {count} ({some(unknown)}); remove them, or score against their own data")
 
@@ -108,57 +108,58 @@ def official_metrics(
 ) -> dict[str, float]:
     """Score predictions as the official script does, in percent, under its keys and in its order.
 
-    exact, f1, total; the same with HasAns_ and NoAns_ for questions with and without an answer, where there are any;
-    with `null_scores` best_exact, best_exact_thresh, best_f1, best_f1_thresh (threshold in units of the null scores);
-    with `average_precision` also pr_exact_ap, pr_f1_ap, pr_oracle_ap, where any question has an answer.
+    The keys are exact, f1 and total. The same keys with the prefix HasAns_ are for questions with an answer, with
+    NoAns_ for those without. `null_scores` add best_exact, best_exact_thresh, best_f1 and best_f1_thresh (thresholds in
+    units of the null scores). `average_precision` adds pr_exact_ap, pr_f1_ap and pr_oracle_ap if any question has an
+    answer.
 
-    A question whose null score (0 where none are given) exceeds `null_threshold` counts as answered with nothing;
-    `math.inf` takes the predictions as they are. `best_texts`, the best non-null text of each question, serves the
-    threshold search and the average precisions, which are wrong over predictions that a threshold already emptied;
-    without it the predictions serve. Equal null scores are searched in the order of `null_scores`. `raw` are the
-    predictions' `raw_scores`, where they are known already.
+    A question whose null score exceeds `null_threshold` counts as answered with the empty text; without `null_scores`
+    every null score is 0. `math.inf` takes the predictions as they are. The threshold search and the average precisions
+    use `best_texts`, the best non-null text of each question. Without it they use the predictions, which is wrong if a
+    threshold emptied some of them. Equal null scores keep the order of `null_scores`. `raw` are the `raw_scores` of the
+    predictions, if the caller has them.
 
-    Raises InputError where there is no question, or where a dictionary lacks a question or holds an unknown one;
-    ValueError where average precisions are asked for without null scores.
+    Raises InputError if there is no question, or if a dictionary lacks a question or holds an unknown one; ValueError
+    for average precisions without null scores.
     """
     if average_precision and null_scores is None:
         raise ValueError("average precisions need null scores")
     if not gold_answers:
         raise InputError("the data holds no question; give data with at least one")
-    for name, given in (("null scores", null_scores), ("best texts", best_texts)):
-        if given is not None:
-            check_ids(gold_answers, given, name)
-    exact, overlap = raw or raw_scores(gold_answers, predictions)
-    metrics = _averages(gold_answers, exact, overlap, null_scores, null_threshold)
+    for name, values in (("null scores", null_scores), ("best texts", best_texts)):
+        if values is not None:
+            check_ids(gold_answers, values, name)
+    exact, f1_scores = raw or raw_scores(gold_answers, predictions)
+    metrics = _averages(gold_answers, exact, f1_scores, null_scores, null_threshold)
     if null_scores is None:
         return metrics
     if best_texts is not None:
-        others = {key: golds for key, golds in gold_answers.items() if best_texts[key] != predictions[key]}
-        more = raw_scores(others, {key: best_texts[key] for key in others})
-        exact, overlap = ({**known, **new} for known, new in zip((exact, overlap), more, strict=True))
-    for name, scores in (("exact", exact), ("f1", overlap)):
+        differing = {key: golds for key, golds in gold_answers.items() if best_texts[key] != predictions[key]}
+        best_exact, best_f1 = raw_scores(differing, {key: best_texts[key] for key in differing})
+        exact, f1_scores = {**exact, **best_exact}, {**f1_scores, **best_f1}
+    for name, scores in (("exact", exact), ("f1", f1_scores)):
         best, threshold = best_threshold(gold_answers, best_texts or predictions, scores, null_scores)
         metrics |= {f"best_{name}": best, f"best_{name}_thresh": threshold}
     if average_precision:
-        for name, points in _curves(gold_answers, exact, overlap, null_scores).items():
+        for name, points in _curves(gold_answers, exact, f1_scores, null_scores).items():
             metrics[f"pr_{name}_ap"] = _average_precision(points)
     return metrics
 
 
 def _averages(
-    gold_answers: GoldAnswers, exact: Scores, overlap: Scores, null_scores: Scores | None, null_threshold: float
+    gold_answers: GoldAnswers, exact: Scores, f1_scores: Scores, null_scores: Scores | None, null_threshold: float
 ) -> dict[str, float]:
     """Mean scores in percent over all questions, those with and those without an answer, under the threshold."""
     null_scores = null_scores or dict.fromkeys(gold_answers, 0.0)
     emptied = {key: float(not golds) for key, golds in gold_answers.items() if null_scores[key] > null_threshold}
-    exact, overlap = {**exact, **emptied}, {**overlap, **emptied}
+    exact, f1_scores = {**exact, **emptied}, {**f1_scores, **emptied}
     answerable = [key for key, golds in gold_answers.items() if golds]
     unanswerable = [key for key, golds in gold_answers.items() if not golds]
     metrics = {}
     for prefix, keys in (("", list(gold_answers)), ("HasAns_", answerable), ("NoAns_", unanswerable)):
         if keys:  # a built-in sum in the order of the data: another way of adding may differ in the last digit
             metrics[f"{prefix}exact"] = 100.0 * sum(exact[key] for key in keys) / len(keys)
-            metrics[f"{prefix}f1"] = 100.0 * sum(overlap[key] for key in keys) / len(keys)
+            metrics[f"{prefix}f1"] = 100.0 * sum(f1_scores[key] for key in keys) / len(keys)
             metrics[f"{prefix}total"] = len(keys)
     return metrics
 
@@ -166,9 +167,9 @@ def _averages(
 def best_threshold(gold_answers: GoldAnswers, texts: Texts, scores: Scores, null_scores: Scores) -> tuple[float, float]:
     """The best mean of `scores`, in percent, over all null thresholds, and the least threshold that reaches it.
 
-    Questions are answered with `texts` one by one from the least null score up, and the others with nothing. The
-    threshold is 0.0 where answering nothing at all is best. As in the official script a run of equal null scores is
-    cut anywhere, so the best may lie a little above what its threshold gives, and depend on the order of equals.
+    Questions with a null score up to the threshold are answered with their text, the others with the empty text. The
+    threshold is 0.0 if it is best to answer nothing at all. The search may stop between equal null scores, as in the
+    official script. Then the best mean lies a little above what its threshold gives, and depends on their order.
     """
     order = sorted(null_scores, key=null_scores.__getitem__)
     gains = (scores[key] if gold_answers[key] else -bool(texts[key]) for key in order)
@@ -179,7 +180,7 @@ def best_threshold(gold_answers: GoldAnswers, texts: Texts, scores: Scores, null
 
 
 class CurvePoint(NamedTuple):
-    """Precision and recall, from 0 to 1, of answering the questions whose null score is at most `null_score`."""
+    """Precision and recall, from 0 to 1, if the questions with a null score of at most `null_score` are answered."""
 
     null_score: float
     precision: float
@@ -187,20 +188,20 @@ class CurvePoint(NamedTuple):
 
 
 def precision_recall_curves(
-    gold_answers: GoldAnswers, exact: Scores, overlap: Scores, null_scores: Scores
+    gold_answers: GoldAnswers, exact: Scores, f1_scores: Scores, null_scores: Scores
 ) -> dict[str, list[CurvePoint]]:
     """Precision-recall curves named exact, f1 and oracle (every answered question with an answer is right).
 
-    A curve starts at precision 1 and recall 0 and has a point for each distinct null score, from the least up.
-    There is none where no question has an answer.
+    A curve starts at precision 1 and recall 0 and has a point for each distinct null score, in rising order. The
+    dictionary is empty if no question has an answer.
     """
-    return {name: list(points) for name, points in _curves(gold_answers, exact, overlap, null_scores).items()}
+    return {name: list(points) for name, points in _curves(gold_answers, exact, f1_scores, null_scores).items()}
 
 
 def _curves(
-    gold_answers: GoldAnswers, exact: Scores, overlap: Scores, null_scores: Scores
+    gold_answers: GoldAnswers, exact: Scores, f1_scores: Scores, null_scores: Scores
 ) -> dict[str, Iterator[CurvePoint]]:
-    """The curves' points one by one: a million of them in lists are as much memory as all else."""
+    """The curves' points as iterators: lists of a million points would double the memory."""
     if not (answerable := sum(map(bool, gold_answers.values()))):
         return {}
     oracle = {key: float(bool(golds)) for key, golds in gold_answers.items()}
@@ -215,7 +216,7 @@ def _curves(
                 right += scores[key] if gold_answers[key] else 0.0
             yield CurvePoint(null_score, right / answered, right / answerable)
 
-    return {name: curve(scores) for name, scores in (("exact", exact), ("f1", overlap), ("oracle", oracle))}
+    return {name: curve(scores) for name, scores in (("exact", exact), ("f1", f1_scores), ("oracle", oracle))}
 
 
 def _average_precision(points: Iterable[CurvePoint]) -> float:
@@ -227,9 +228,9 @@ def _average_precision(points: Iterable[CurvePoint]) -> float:
 
 
 def read_squad_gold(path: str | Path) -> dict[str, list[str]]:
-    """Gold answers by question id, in file order, of a SQuAD v1.1 or v2.0 JSON file (gzip where it ends in .gz).
+    """Gold answers by question id, in file order, from a SQuAD v1.1 or v2.0 JSON file (gzip if its name ends in .gz).
 
-    Raises InputError, naming the file and the id, for another layout, an id that occurs twice or no question.
+    Raises InputError with file and id for another layout, a repeated id, or no question.
     """
     try:
         questions = [qa for article in _read_json(path)["data"] for part in article["paragraphs"] for qa in part["qas"]]
@@ -309,14 +310,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m qa.metrics",
         description="Score predictions with the numbers, arguments and output of SQuAD's evaluate-v2.0.py. "
-        "Unlike it, refuse predictions and null scores that lack a question or hold an unknown one.",
+        "Unlike that script, it refuses predictions and null scores that lack a question or hold an unknown one.",
     )
     add = parser.add_argument
     add("data_file", metavar="DATA.json", help="SQuAD v1.1 or v2.0 data (any input file may be .gz)")
     add("pred_file", metavar="PRED.json", help="predictions: {id: text}")
     add("--out-file", "-o", metavar="FILE", help="write the scores there as JSON (default: print them)")
     add("--na-prob-file", "-n", metavar="FILE", help="null scores: {id: number}; adds the best thresholds")
-    threshold_help = "answer with nothing where the null score (0 without -n) exceeds T (default: 1.0)"
+    threshold_help = "count a question as unanswered if its null score (0 without -n) exceeds T (default: 1.0)"
     add("--na-prob-thresh", "-t", metavar="T", type=float, default=1.0, help=threshold_help)
     curves_help = "with -n: add average precisions; write precision-recall curves and null-score histograms to DIR "
     curves_help += "as CSV files (no images: they would need a plotting library)"
@@ -342,13 +343,13 @@ def _score_files(options: argparse.Namespace) -> None:
         print(json.dumps(metrics, indent=2))
         return
     path = Path(options.out_file)
-    special = path.exists() and not path.is_file()  # a device or a pipe: no rename may replace it
+    special = path.exists() and not path.is_file()  # a rename must not replace a device or a pipe
     with nullcontext(path) if special else written_aside(path.resolve()) as target:
         target.write_text(json.dumps(metrics), encoding="utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit code: 1 for a user's mistake, told in one line (bad usage exits with 2)."""
+    """Run the command and return its exit code: 1 after one line about a user's mistake (argparse exits with 2)."""
     try:
         _score_files(_parser().parse_args(arguments))
     except (InputError, OSError) as error:

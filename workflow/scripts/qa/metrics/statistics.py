@@ -1,4 +1,4 @@
-"""Statistics: how far a mean score would move with another sample of questions, and whether two differ by chance."""
+"""Statistics: confidence intervals of mean scores, and paired tests of the difference between two systems."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,17 +14,17 @@ RESAMPLES = 10_000
 FLIPS = 10_000  # random assignments of a paired randomisation test: the least p is 1 / 10,001
 LEAST_P = 1 / (FLIPS + 1)
 SEED = 0  # fixed, so that the same scores have the same intervals
-LEAST_ARTICLES = 5  # of fewer, resamples are too much alike: 95 % intervals then hold the mean 86 to 89 % of the time
+LEAST_ARTICLES = 5  # with fewer, 95 % intervals hold the mean only 86 to 89 % of the time
 CELLS = 1_000_000  # draws in memory at once
-ROUNDING = 1e-9  # sums of differences (share of the sum of their sizes) nearer than this are equal
-DRAWS_A_GROUP = 16  # draws of one unit that take as long as the one multinomial draw of a group
+ROUNDING = 1e-9  # two sums of differences are equal if they differ by less than this share of their sizes
+DRAWS_A_GROUP = 16  # one multinomial draw of a group takes as long as this many draws of single units
 
 
 @dataclass
 class Ratios:
-    """Metrics that are ratios of sums over questions, in percent: numerators and denominators by metric name.
+    """Metrics that are ratios of sums over questions, in percent.
 
-    `numerator`, `denominator`: float64 (questions, metrics).
+    `names`: the metrics; `numerator`, `denominator`: float64 (questions, metrics).
     """
 
     names: list[str]
@@ -35,34 +35,33 @@ class Ratios:
 def mean_metrics(
     gold_answers: Mapping[str, Sequence[str]],
     exact: Mapping[str, float],
-    overlap: Mapping[str, float],
+    f1_scores: Mapping[str, float],
     texts: Mapping[str, str],
 ) -> Ratios:
-    """The mean metrics of answers: exact, f1, both with HasAns_ and NoAns_ where there are such questions, answered.
+    """The mean metrics of answers: exact, f1, both with HasAns_ and NoAns_ if there are such questions, and answered.
 
-    `exact` and `overlap` (F1) are from 0 to 1, all by question id.
+    `exact` and `f1_scores` are from 0 to 1. All mappings are by question id.
     """
     has_answer = np.array([bool(golds) for golds in gold_answers.values()])
     values = {
         "exact": np.array([exact[key] for key in gold_answers], float),
-        "f1": np.array([overlap[key] for key in gold_answers], float),
+        "f1": np.array([f1_scores[key] for key in gold_answers], float),
     }
-    everyone = np.ones(len(has_answer))
-    columns = [(name, value, everyone) for name, value in values.items()]
-    for prefix, some in (("HasAns_", has_answer), ("NoAns_", ~has_answer)):
-        if some.any():
-            columns += [(prefix + name, value * some, some.astype(float)) for name, value in values.items()]
-    columns.append(("answered", np.array([bool(texts[key]) for key in gold_answers], float), everyone))
+    all_questions = np.ones(len(has_answer))
+    columns = [(name, value, all_questions) for name, value in values.items()]
+    for prefix, chosen in (("HasAns_", has_answer), ("NoAns_", ~has_answer)):
+        if chosen.any():
+            columns += [(prefix + name, value * chosen, chosen.astype(float)) for name, value in values.items()]
+    columns.append(("answered", np.array([bool(texts[key]) for key in gold_answers], float), all_questions))
     names, numerators, denominators = zip(*columns, strict=True)
     return Ratios(list(names), np.stack(numerators, axis=1), np.stack(denominators, axis=1))
 
 
 def clusters(titles: Sequence[str]) -> np.ndarray | None:
-    """Number of each question's article, int (questions,); None where there are fewer than LEAST_ARTICLES titles.
+    """The article of each question as a number, int (questions,); None if there are fewer than LEAST_ARTICLES titles.
 
-    Questions are then taken as independent, which they are not where articles differ: intervals are too narrow.
-
-    A question without a title is an article of its own.
+    A question without a title is an article of its own. With None, questions are drawn as if they were independent, so
+    intervals are too narrow if articles differ.
     """
     distinct, article = np.unique(np.array(titles, object).astype(str), return_inverse=True)
     if np.count_nonzero(distinct != "") < LEAST_ARTICLES:
@@ -81,21 +80,20 @@ def bootstrap(
 ) -> dict[str, list[float]]:
     """Percentile bootstrap intervals of ratios (Efron and Tibshirani 1993): {name: [low, high]} in percent, at LEVEL.
 
-    The percentiles are those of `percentiles`, further out where few are drawn.
+    `percentiles` says which percentiles are the ends of the interval.
 
-    Draws as many questions as there are, with replacement; given each question's `article`, whole articles instead,
-    since questions about one text are not independent (a cluster bootstrap, Davison and Hinkley 1997). A resample
-    without any question of a metric says nothing of that metric.
+    A resample draws as many questions as there are, with replacement. With `article` it draws whole articles, since
+    questions about one text are not independent (cluster bootstrap, Davison and Hinkley 1997). A resample that holds no
+    question of a metric is left out for that metric.
 
-    Equal questions, or articles of equal sums, are drawn as one group: how often is multinomial. Not `grouped`, the
-    draws depend on the seed and the number of questions (articles) alone, so a metric's interval on no other metric.
+    With `grouped`, questions (articles) of equal sums form a group, and one multinomial draw says how often the group
+    occurs. Without it, the draws depend only on the seed and the number of questions (articles), so the interval of one
+    metric does not depend on the other metrics.
     """
     sums = np.concatenate([ratios.numerator, ratios.denominator], axis=1)
     sums = _sums(sums, article)
     groups, counts = np.unique(sums, axis=0, return_counts=True) if grouped else (sums, np.ones(len(sums), int))
-    order = np.argsort(
-        -counts, kind="stable"
-    )  # numpy draws group by group, and is done early when the greatest come first
+    order = np.argsort(-counts, kind="stable")  # a multinomial draw ends sooner if the greatest groups come first
     drawn = _drawn(counts[order], resamples, np.random.default_rng(seed))
     numerator, denominator = np.split(np.concatenate([times @ groups[order] for times in drawn]), 2, axis=1)
     ends = percentiles(int(counts.sum()))
@@ -107,10 +105,10 @@ def bootstrap(
 
 
 def reach(units: int) -> float:
-    """How many of the resamples' standard deviations an interval at LEVEL reaches, where so many units are drawn.
+    """Half the width of an interval at LEVEL, in standard deviations of the resamples, if `units` are drawn.
 
-    Student's quantile for units - 1 degrees of freedom (by Abramowitz and Stegun 1964, 26.7.5, right to 0.002 from 5
-    units on), times the root of units / (units - 1), by which resamples spread less than means do. One counts as two.
+    It is Student's quantile for units - 1 degrees of freedom (Abramowitz and Stegun 1964, 26.7.5; within 0.002 from 5
+    units on) times the root of units / (units - 1), since resamples spread less than means. One unit counts as two.
     """
     units = max(units, 2)
     z, freedom = NormalDist().inv_cdf((1 + LEVEL) / 2), units - 1
@@ -125,17 +123,17 @@ def reach(units: int) -> float:
 
 
 def percentiles(units: int) -> tuple[float, float]:
-    """The percentiles of resamples that are the ends of an interval at LEVEL, where so many units are drawn.
+    """The percentiles of the resamples at the two ends of an interval at LEVEL, if `units` are drawn.
 
-    2.5 and 97.5 for many; expanded for few, of which these hold the mean too seldom (Hesterberg, "What teachers should
-    know about the bootstrap", 2015).
+    They are 2.5 and 97.5 for many units. For few units they lie further out, since 2.5 and 97.5 would hold the mean too
+    seldom (Hesterberg, "What teachers should know about the bootstrap", 2015).
     """
     outside = 100 * NormalDist().cdf(-reach(units))
     return outside, 100 - outside
 
 
 def _sums(values: np.ndarray, article: np.ndarray | None) -> np.ndarray:
-    """Sums of float64 (questions, columns) over each article; the values themselves where there are none."""
+    """Sums of float64 (questions, columns) over each article; the values themselves without articles."""
     if article is None:
         return values
     _, place = np.unique(article, return_inverse=True)
@@ -149,11 +147,11 @@ def randomisation_test(
 ) -> np.ndarray:
     """Two-sided p-values of paired differences, float64 (questions, metrics): (metrics,).
 
-    If the two systems were alike, each question's two scores could as well be swapped, which turns its difference's
-    sign (Fisher's paired randomisation test; for such scores Noreen 1989, Yeh 2000). Given each question's `article`,
-    all of an article are swapped together, since they are not independent. Of `flips` random assignments k have a sum
-    at least as far from 0 as the one observed: p = (k + 1) / (flips + 1), which is never too small for chance alone
-    (Davison and Hinkley 1997). The assignments depend on the seed and the number of questions (articles) alone.
+    Fisher's paired randomisation test (for such scores Noreen 1989, Yeh 2000). If the two systems were equal, the two
+    scores of a question could be swapped, which changes the sign of its difference. With `article`, the questions of an
+    article are swapped together, since they are not independent. If k of `flips` random assignments have a sum at least
+    as far from 0 as the observed sum, p = (k + 1) / (flips + 1); this keeps the test valid (Davison and Hinkley 1997).
+    The assignments depend only on the seed and the number of questions (articles).
     """
     sums = _sums(differences, article)
     observed = np.abs(sums.sum(axis=0)) - ROUNDING * np.abs(sums).sum(axis=0)
@@ -169,9 +167,10 @@ def randomisation_test(
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
-    """p-values corrected for their number by Holm's step-down rule (1979), in the order given: float64 (tests,).
+    """p-values corrected for their number by Holm's step-down rule (1979), in the same order: float64 (tests,).
 
-    Rejecting those at most 0.05 rejects any true hypothesis with a probability of at most 0.05, however they depend.
+    Whoever calls those up to 0.05 significant is wrong about any of them with a probability of at most 0.05, even if
+    the tests depend on each other.
     """
     p = np.asarray(p_values, float)
     order = np.argsort(p, kind="stable")
@@ -181,7 +180,7 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
 
 
 def _drawn(counts: np.ndarray, resamples: int, draws: np.random.Generator) -> Iterator[np.ndarray]:
-    """Yield how often each group is drawn, for some resamples at a time: int (resamples, groups); `counts` its size."""
+    """Yield int (resamples, groups), some resamples at a time: how often each group is drawn. `counts`: group sizes."""
     units = counts.sum()
     one_by_one = len(counts) * DRAWS_A_GROUP > units
     step = max(1, CELLS // (units if one_by_one else len(counts)))
@@ -201,9 +200,9 @@ def _drawn(counts: np.ndarray, resamples: int, draws: np.random.Generator) -> It
 def question_draws(
     questions: int, article: np.ndarray | None, resamples: int, seed: int = SEED
 ) -> Iterator[np.ndarray]:
-    """Yield how often each question is drawn, for some resamples at a time: float64 (some, questions).
+    """Yield float64 (resamples, questions), some resamples at a time: how often each question is drawn.
 
-    With replacement, as many as there are; given each question's `article`, int (questions,), whole articles.
+    Draws are with replacement, as many as there are questions, or with `article`, int (questions,), articles.
     """
     place = np.arange(questions) if article is None else np.unique(article, return_inverse=True)[1]
     draws, units = np.random.default_rng(seed), int(place.max()) + 1
@@ -217,12 +216,12 @@ def question_draws(
 
 
 def intervals(ratios: Ratios, titles: Sequence[str]) -> dict[str, Any]:
-    """What metrics.json says of the means' uncertainty: `intervals` of `bootstrap`, and `interval`, how it was found.
+    """The keys `intervals` (by `bootstrap`) and `interval` (how they were computed) of metrics.json.
 
-    Articles are drawn where at least LEAST_ARTICLES titles tell them apart, else questions. The best thresholds, their
-    scores and the average precisions have no interval: a maximum over a sample is biased, and more so over resamples,
-    which hold questions twice.
+    Articles are drawn if there are at least LEAST_ARTICLES titles, else questions. The best thresholds, their scores
+    and the average precisions have no interval: the maximum over a sample is biased, and more so over resamples, which
+    hold questions twice.
     """
     article = clusters(titles)
-    how = {"level": LEVEL, "resamples": RESAMPLES, "resampled": "questions" if article is None else "articles"}
-    return {"intervals": bootstrap(ratios, article), "interval": {**how, "seed": SEED}}
+    method = {"level": LEVEL, "resamples": RESAMPLES, "resampled": "questions" if article is None else "articles"}
+    return {"intervals": bootstrap(ratios, article), "interval": {**method, "seed": SEED}}

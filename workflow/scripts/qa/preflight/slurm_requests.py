@@ -1,7 +1,7 @@
-"""Would SLURM take these jobs? It is asked itself, by `sbatch --test-only`, before the first one is queued.
+"""Ask SLURM with `sbatch --test-only`, before the first job is queued, whether it would accept the jobs.
 
-That question passes the cluster's job_submit plugin, its accounts, partitions, limits and nodes, and queues nothing.
-`sinfo` and `sacctmgr` only explain a refusal: which accounts, partitions and GPU types there are.
+The question passes the cluster's job_submit plugin, accounts, partitions, limits and nodes, and queues nothing.
+`sinfo` and `sacctmgr` only serve to explain a refusal: they list accounts, partitions and GPU types.
 """
 
 import getpass
@@ -11,43 +11,43 @@ import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from qa.common.errors import some
 from qa.jobs.slurm import ask
 from qa.preflight.findings import Finding, at_once, problem, right, warning
 
-PATIENCE = 8.0  # seconds that one question may take
+PATIENCE = 8.0  # seconds that one question to SLURM may take
 CLIENT = ("sbatch", "squeue", "scancel", "sinfo")
 AWAY = ("down", "drain", "fail", "maint", "reboot", "unk")
 SHAPES = ("Requested node configuration is not available", "More processors requested", "Memory specification")
 LATER = ("Required partition not available", "Required node not available", "Requested nodes are busy")
-SILENT = f"no answer within {PATIENCE:g} s, so account, GPU and limits are not checked"
+NO_ANSWER = f"no answer within {PATIENCE:g} s, so account, GPU and limits are not checked"
 UNANSWERED = ("Unable to contact", "Socket timed out", "Connection refused", "Zero Bytes were transmitted")
 
 
 @dataclass(frozen=True)
 class Request:
-    """What jobs ask of SLURM: the rules they are of, and the options that sbatch would get for them."""
+    """One request to SLURM: the rules whose jobs make it, and the options that sbatch gets for them."""
 
     rules: tuple[str, ...]
     options: tuple[str, ...]
 
     @property
     def account(self) -> str | None:
-        """The account named by the options or the environment, None where the cluster chooses."""
+        """The account in the options or the environment, None if the cluster chooses it."""
         return self._value("A", "account") or os.environ.get("SBATCH_ACCOUNT") or None
 
     @property
     def partitions(self) -> list[str]:
-        """The partitions named by the options or the environment."""
-        named = self._value("p", "partition") or os.environ.get("SBATCH_PARTITION") or ""
-        return [name for name in named.split(",") if name]
+        """The partitions in the options or the environment."""
+        partitions = self._value("p", "partition") or os.environ.get("SBATCH_PARTITION") or ""
+        return [name for name in partitions.split(",") if name]
 
     @property
     def gpu(self) -> str | None:
-        """The GPU type asked for, such as `a100` or `a100_2g.10gb`; None for any, or for no GPU."""
+        """The requested GPU type, such as `a100` or `a100_2g.10gb`; None for any type, or for no GPU."""
         for option in ("gpus", "gpus-per-node", "gpus-per-task", "gpus-per-socket", "gres"):
             value = self._value("G" if option == "gpus" else "", option) or ""
             parts = value.removeprefix("gpu:").split(",")[0].split(":")
@@ -69,7 +69,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Nodes:
-    """Nodes of a partition that are alike, as `sinfo` tells: memory in MB, `gres` such as `gpu:a100:4(S:0-1)`."""
+    """Equal nodes of a partition, as `sinfo` lists them: memory in MB, `gres` such as `gpu:a100:4(S:0-1)`."""
 
     partition: str
     default: bool
@@ -81,7 +81,7 @@ class Nodes:
 
     @property
     def gpus(self) -> set[str]:
-        """Types of their GPUs, MIG slices among them."""
+        """Types of their GPUs, including MIG slices."""
         return {kind for kind in re.findall(r"gpu:([^:,()]+)", self.gres) if not kind.isdigit()}
 
     def __str__(self) -> str:
@@ -95,7 +95,7 @@ def missing_commands(more: Iterable[str] = ()) -> list[str]:
 
 
 def check_requests(requests: list[Request], commands: Iterable[str] = ()) -> Iterator[Finding]:
-    """Ask SLURM whether it would take each request; `commands` are needed beside those that submit and follow jobs."""
+    """Ask SLURM whether it would accept each request. `commands` are needed in addition to CLIENT."""
     if absent := missing_commands(commands):
         yield problem(
             f"SLURM: {some(absent)} not found on PATH: run this on a login node of the cluster,"
@@ -107,7 +107,7 @@ def check_requests(requests: list[Request], commands: Iterable[str] = ()) -> Ite
         None if isinstance(found, Exception) else found for found in at_once([known_nodes, known_accounts], PATIENCE)
     )
     if nodes is None and time.monotonic() - began > PATIENCE - 1:
-        yield warning(f"SLURM: {SILENT}")
+        yield warning(f"SLURM: {NO_ANSWER}")
         return
     requests = [_with_default_partition(request, nodes or []) for request in requests]
     answers = at_once([lambda r=r: said_by_sbatch(r) for r in requests], PATIENCE + 1)
@@ -123,7 +123,7 @@ def check_requests(requests: list[Request], commands: Iterable[str] = ()) -> Ite
 
 
 def said_by_sbatch(request: Request) -> str | None:
-    """Why SLURM refuses a request, in its words; empty where it takes it, None where it does not answer in time."""
+    """Why SLURM refuses a request, in its words; empty if it accepts it, None if it does not answer in time."""
     command = ["sbatch", "--test-only", *request.options, "--wrap=true"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, stdin=subprocess.DEVNULL)
@@ -139,85 +139,130 @@ def said_by_sbatch(request: Request) -> str | None:
 
 
 def known_nodes() -> list[Nodes] | None:
-    """The cluster's nodes by partition and kind, None where it does not answer."""
+    """The cluster's nodes by partition and kind, None if it does not answer."""
     shape = "%P|%l|%c|%m|%G|%T"
-    told = ask("sinfo", "--noheader", "--exact", f"--format={shape}", patience=PATIENCE)
-    if told is None:
+    listing = ask("sinfo", "--noheader", "--exact", f"--format={shape}", patience=PATIENCE)
+    if listing is None:
         return None
-    found = []
-    for line in told.splitlines():
+    nodes = []
+    for line in listing.splitlines():
         if len(fields := [field.strip() for field in line.split("|")]) == 6:
             partition, longest, cpus, memory, gres, state = fields
             away = state.lower().startswith(AWAY) or state.endswith("*")
-            found.append(Nodes(partition.rstrip("*"), partition.endswith("*"), longest, cpus, memory, gres, away))
-    return found
+            nodes.append(Nodes(partition.rstrip("*"), partition.endswith("*"), longest, cpus, memory, gres, away))
+    return nodes
 
 
 def known_accounts() -> list[str] | None:
-    """This user's accounts, None where the cluster has no accounting or does not tell."""
+    """This user's accounts, None if the cluster has no accounting or does not answer."""
     user = getpass.getuser()
     question = ("sacctmgr", "--noheader", "--parsable2", "show", "associations", f"user={user}", "format=account")
-    told = ask(*question, patience=PATIENCE)
-    return None if told is None else sorted({line.strip() for line in told.splitlines() if line.strip()})
+    listing = ask(*question, patience=PATIENCE)
+    return None if listing is None else sorted({line.strip() for line in listing.splitlines() if line.strip()})
 
 
-def explained(request: Request, said: str | None, nodes: list[Nodes] | None, accounts: list[str] | None) -> Finding:
-    """What SLURM's refusal of a request means and what to do; a warning where it may take the jobs all the same."""
-    if said is None or any(words in said for words in UNANSWERED):
-        return warning(SILENT)
-    if any(words in said for words in LATER):
-        return warning(f"{said}: they would wait until an administrator changes that")
-    if "account" in said.lower() and "accounting" not in said.lower():
-        return problem(_about_account(request, said, accounts))
-    nodes = nodes or []
-    of_partition = [n for n in nodes if not request.partitions or n.partition in request.partitions]
-    if "partition" in said and not of_partition:
-        known = some(dict.fromkeys(n.partition for n in nodes), 20) or "none that sinfo shows"
-        return problem(f"no partition {','.join(request.partitions)}; there are {known}: correct slurm_partition")
-    if any(words in said for words in SHAPES) or "gres" in said:
-        return _about_nodes(request, said, nodes, of_partition)
-    if "time limit" in said:
-        limits = some(dict.fromkeys(f"{n.partition} allows {n.longest}" for n in of_partition))
-        return problem(f"{said} ({limits or 'no limit known'}): correct runtime, asked for is {request}")
-    return problem(f"{said}: asked for is {request}; correct the profile, or ask the cluster's administrators")
+@dataclass(frozen=True)
+class Refusal:
+    """A request that SLURM refused, its words, and what the cluster lists: nodes, and accounts or None if unknown."""
+
+    request: Request
+    words: str
+    nodes: list[Nodes]
+    accounts: list[str] | None
+
+    @property
+    def nodes_of_partition(self) -> list[Nodes]:
+        """The nodes of the requested partitions, all nodes if none is named."""
+        return [n for n in self.nodes if not self.request.partitions or n.partition in self.request.partitions]
+
+    def has(self, *patterns: str) -> bool:
+        """Whether SLURM's words contain one of the patterns."""
+        return any(pattern in self.words for pattern in patterns)
 
 
-def _about_account(request: Request, said: str, accounts: list[str] | None) -> str:
+def explained(request: Request, words: str | None, nodes: list[Nodes] | None, accounts: list[str] | None) -> Finding:
+    """What a refusal means and what to do: the first of EXPLANATIONS that fits.
+
+    It is a warning if SLURM may accept the jobs all the same. `words` is None if SLURM did not answer.
+    """
+    if words is None:
+        return warning(NO_ANSWER)
+    refusal = Refusal(request, words, nodes or [], accounts)
+    return next(explain(refusal) for fits, explain in EXPLANATIONS if fits(refusal))
+
+
+def _about_account(refusal: Refusal) -> Finding:
+    request, words, accounts = refusal.request, refusal.words, refusal.accounts
     if accounts is None:
-        yours, advice = "the cluster does not tell which are yours", "export SBATCH_ACCOUNT=NAME"
+        yours, advice = "the cluster does not list yours", "export SBATCH_ACCOUNT=NAME"
     elif not accounts:
         yours, advice = "you have none here", "ask the cluster's administrators for one"
     else:
-        # the Alliance's clusters have pairs of these, and are asked for what comes before
+        # the Alliance's clusters have NAME_cpu and NAME_gpu, and users ask for NAME
         pairs = [n.removesuffix("_gpu") for n in accounts if n.endswith("_gpu") and f"{n[:-4]}_cpu" in accounts]
         names = pairs or accounts
         yours = f"yours are {some(accounts, 20)}"
         advice = f"export SBATCH_ACCOUNT={names[0] if len(names) == 1 else 'NAME, one of ' + some(names, 20)}"
     if request.account is None:
-        return f"no account is named ({said}); {yours}: {advice}"
+        return problem(f"no account is named ({words}); {yours}: {advice}")
     if accounts and {request.account, f"{request.account}_gpu", f"{request.account}_cpu"} & set(accounts):
-        return f"account {request.account} may not be used for this ({said}); {yours}; asked for is {request}"
-    return f"account {request.account} is refused ({said}); {yours}: {advice}"
+        return problem(f"account {request.account} may not be used for this ({words}); {yours}; requested is {request}")
+    return problem(f"account {request.account} is refused ({words}); {yours}: {advice}")
 
 
-def _about_nodes(request: Request, said: str, nodes: list[Nodes], of_partition: list[Nodes]) -> Finding:
+def _about_partition(refusal: Refusal) -> Finding:
+    known = some(dict.fromkeys(n.partition for n in refusal.nodes), 20) or "none that sinfo shows"
+    partitions = ",".join(refusal.request.partitions)
+    return problem(f"no partition {partitions}; there are {known}: correct slurm_partition")
+
+
+def _about_nodes(refusal: Refusal) -> Finding:
+    request = refusal.request
     where = f"partition {','.join(request.partitions)}" if request.partitions else "the cluster"
-    types = {kind for n in nodes for kind in n.gpus}
-    fitting = [n for n in of_partition if request.gpu in n.gpus] if request.gpu else of_partition
+    types = {kind for n in refusal.nodes for kind in n.gpus}
+    candidates = refusal.nodes_of_partition
+    fitting = [n for n in candidates if request.gpu in n.gpus] if request.gpu else candidates
     if request.gpu and types and request.gpu not in types:
         known = some(sorted(types), 20)
         return problem(f"no GPU type {request.gpu} here; there are {known}: correct gpu_model in the profile")
     if request.gpu and types and not fitting:
-        homes = dict.fromkeys(n.partition for n in nodes if request.gpu in n.gpus)
+        homes = dict.fromkeys(n.partition for n in refusal.nodes if request.gpu in n.gpus)
         return problem(f"{where} has no {request.gpu}, which {some(homes)} has: correct slurm_partition in the profile")
     if fitting and all(n.away for n in fitting):
         return warning(f"all nodes for them in {where} are down, drained or in maintenance: they would wait")
     offers = "; ".join(dict.fromkeys(map(str, fitting))) or "not known"
-    return problem(f"{said}: no node of {where} has all of {request} (nodes: {offers}): correct the profile")
+    return problem(f"{refusal.words}: no node of {where} has all of {request} (nodes: {offers}): correct the profile")
+
+
+def _about_walltime(refusal: Refusal) -> Finding:
+    limits = some(dict.fromkeys(f"{n.partition} allows {n.longest}" for n in refusal.nodes_of_partition))
+    return problem(f"{refusal.words} ({limits or 'no limit known'}): correct runtime, requested is {refusal.request}")
+
+
+def _about_anything(refusal: Refusal) -> Finding:
+    return problem(
+        f"{refusal.words}: requested is {refusal.request}; correct the profile, or ask the cluster's administrators"
+    )
+
+
+def _wait(refusal: Refusal) -> Finding:
+    return warning(f"{refusal.words}: they would wait until an administrator changes that")
+
+
+# which refusals -> what they mean; the first that fits counts
+EXPLANATIONS: tuple[tuple[Callable[[Refusal], bool], Callable[[Refusal], Finding]], ...] = (
+    (lambda refusal: refusal.has(*UNANSWERED), lambda refusal: warning(NO_ANSWER)),
+    (lambda refusal: refusal.has(*LATER), _wait),
+    (lambda refusal: "account" in refusal.words.lower().replace("accounting", ""), _about_account),
+    (lambda refusal: refusal.has("partition") and not refusal.nodes_of_partition, _about_partition),
+    (lambda refusal: refusal.has(*SHAPES, "gres"), _about_nodes),
+    (lambda refusal: refusal.has("time limit"), _about_walltime),
+    (lambda refusal: True, _about_anything),
+)
 
 
 def _with_default_partition(request: Request, nodes: list[Nodes]) -> Request:
-    """The executor names sinfo's default partition where the profile names none."""
+    """The request with sinfo's default partition, which the executor names if the profile names none."""
     default = next((n.partition for n in nodes if n.default), None)
     if request.partitions or default is None:
         return request
