@@ -120,10 +120,6 @@ def test_each_setting_stands_under_the_stage_that_reads_it_with_whose_it_is_wher
     assert differing == [("0.01", ["base"]), ("0.5", ["large"])]
 
 
-def test_arrows_lead_between_rules_that_have_a_place():
-    assert {rule for arrow in stages.ARROWS for rule in arrow} == set(stages.PLACES)
-
-
 def test_the_page_is_one_file_that_names_nothing_outside_itself(made, tmp_path):
     with chdir(made[0]):
         build.build(made[1], tmp_path / "report.html", tmp_path / "figures")
