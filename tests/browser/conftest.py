@@ -1,4 +1,4 @@
-"""Fixtures of the browser's tests: pages made once, and a browser that must have nothing to complain about."""
+"""Fixtures of the browser tests: pages built once, and a browser that must report no errors."""
 
 import os
 from contextlib import chdir
@@ -35,7 +35,7 @@ def plain(_there, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def hostile(_there, tmp_path_factory):
-    """The page of questions that no page should trust."""
+    """The page of hostile questions."""
     return _page(tmp_path_factory.mktemp("hostile"), questions=44, hostile=True)
 
 
@@ -53,13 +53,13 @@ def shared(_there):
 
 @pytest.fixture
 def driver(shared):
-    """A browser of 1280 pixels; the test fails where a page wrote to its console or asked for another address."""
+    """A browser 1280 pixels wide. The test fails if a page writes to the console or requests any other address."""
     yield from _watched(shared)
 
 
 @pytest.fixture
 def phone(_there):
-    """The same, 360 pixels wide."""
+    """The same browser, 360 pixels wide."""
     with headless.browser(360, 740) as driver:
         yield from _watched(driver)
 

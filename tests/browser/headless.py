@@ -1,4 +1,4 @@
-"""A headless Chromium for the tests: found on this machine, driven by selenium, never fetched."""
+"""A headless Chromium for the tests: the one of this machine, driven by selenium, never downloaded."""
 
 import json
 import os
@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-REQUIRED = "QA_REQUIRE_BROWSER"  # 1: where a browser is missing the tests fail instead of being skipped
+REQUIRED = "QA_REQUIRE_BROWSER"  # 1: without a browser, the tests fail instead of being skipped
 LOGS = {"browser": "ALL", "performance": "ALL"}
 
 
 def missing() -> str:
-    """What is not there of what the tests need, in words; "" where everything is."""
+    """What the tests need and this machine lacks, in words; "" if nothing is missing."""
     programs = [name for name in ("chromium", "chromedriver") if not shutil.which(name)]
     try:
         import selenium  # noqa: F401
@@ -24,7 +24,7 @@ def missing() -> str:
 
 @contextmanager
 def browser(width: int = 1280, height: int = 1000) -> Iterator[Any]:
-    """Yield selenium's driver of a browser of this size; below 600 pixels it is a phone's."""
+    """Yield a selenium driver of a browser of this size. A width below 600 pixels emulates a phone."""
     os.environ["SE_OFFLINE"] = "true"
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
@@ -45,17 +45,17 @@ def browser(width: int = 1280, height: int = 1000) -> Iterator[Any]:
 
 
 def complaints(driver: Any) -> list[str]:
-    """What the page has written to the console since the last call, errors and warnings of the browser included."""
+    """The console messages since the last call, errors and warnings of the browser included."""
     return [entry["message"] for entry in driver.get_log("browser")]
 
 
 def requested(driver: Any) -> set[str]:
-    """The addresses that were asked for since the last call, but for data within the page."""
+    """The addresses requested since the last call, without `data:` addresses."""
     messages = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
-    sent = [message["params"] for message in messages if message["method"] == "Network.requestWillBeSent"]
-    return {each["request"]["url"] for each in sent if not each["request"]["url"].startswith("data:")}
+    sent = [message["params"]["request"] for message in messages if message["method"] == "Network.requestWillBeSent"]
+    return {request["url"] for request in sent if not request["url"].startswith("data:")}
 
 
 def address(page: Path, fragment: str = "") -> str:
-    """A file's address, with a fragment as it stands in a link."""
+    """The address of a file, with the fragment of a link."""
     return page.resolve().as_uri() + fragment

@@ -1,6 +1,6 @@
-"""How fast the error browser is with 12,000 questions: `python tests/browser/measure_questions.py [SQUAD_FILE]`.
+"""Measure the error browser with 12,000 questions: `python tests/browser/measure_questions.py [SQUAD_FILE]`.
 
-Without a file of questions, made-up ones. Times in milliseconds, of this machine's processor: headless, without GPU.
+Without a file, it uses made-up questions. Times are in milliseconds, from a headless browser without a GPU.
 """
 
 import os
@@ -31,7 +31,7 @@ const done = arguments[arguments.length - 1];
 (async () => {
   const [split] = (await questionData.read("questions-data")).splits;
   const columns = await questionData.questionsOf(split);
-  const sets = await Promise.all(split.answers.slice(0, 2).map((each) => questionData.answersOf(each, columns)));
+  const sets = await Promise.all(split.answers.slice(0, 2).map((entry) => questionData.answersOf(entry, columns)));
   const filters = { kind: "all", compared: "any", slice: -1, value: -1, order: "data" };
   const took = [];
   for (const contexts of [false, true]) {
@@ -74,15 +74,15 @@ def main() -> None:
                 while driver.execute_script("return window.firstShown") is None:
                     pass
                 shown.append(driver.execute_script("return window.firstShown"))
-            print(f"from navigation to the first list: {_told(shown)}")
+            print(f"from navigation to the first list: {_summary(shown)}")
             for name, times in zip(
                 ("search", "search in contexts too"), driver.execute_async_script(SEARCH), strict=True
             ):
-                print(f"{name}: {_told(times)}")
-            print(f"frames while scrolling: {_told(driver.execute_async_script(SCROLL))}")
+                print(f"{name}: {_summary(times)}")
+            print(f"frames while scrolling: {_summary(driver.execute_async_script(SCROLL))}")
 
 
-def _told(times: list[float]) -> str:
+def _summary(times: list[float]) -> str:
     ordered = sorted(times)
     late = ordered[int(0.95 * (len(ordered) - 1))]
     return f"median {statistics.median(times):.1f} ms, 95 % below {late:.1f} ms, longest {ordered[-1]:.1f} ms"

@@ -1,4 +1,4 @@
-"""The error browser in a real browser, opened as a file, as its readers do."""
+"""The error browser in a real browser, opened as a file as readers open it."""
 
 import json
 from urllib.parse import quote
@@ -41,21 +41,21 @@ def here(driver):
 
 
 def until(driver, holds):
-    """What the page shows as soon as it holds."""
+    """Wait until `holds` accepts what the page shows; return what it shows."""
     from selenium.webdriver.support.ui import WebDriverWait
 
     return WebDriverWait(driver, 20, poll_frequency=0.05).until(lambda _: (now := here(driver)) and holds(now) and now)
 
 
 def opened(driver, page, fragment=""):
-    """Open a page anew and wait for its list, and for the question of a fragment."""
+    """Open a page and wait for its list, and for the question of the fragment."""
     driver.get("about:blank")
     driver.get(headless.address(page, fragment))
     return until(driver, lambda now: now["shown"] and (now["heading"] is not None or not fragment))
 
 
 def choose(driver, name, label):
-    """Choose the option of a control whose text begins with a label."""
+    """Choose the option of a control that begins with a label."""
     from selenium.webdriver.support.ui import Select
 
     select = Select(driver.find_element("id", f"questions-{name}"))
@@ -88,7 +88,7 @@ def test_all_questions_are_listed_and_only_those_in_sight_drawn(driver, plain):
 
 def test_a_search_finds_questions_answers_titles_and_ids_whatever_the_case(driver, plain):
     opened(driver, plain)
-    given = records(plain)
+    asked = records(plain)
     for words, holds in (
         ("WAS 27", lambda row: "27" in row["question"] or "27" in row["id"]),
         ("q00123", lambda row: row["id"] == "q00123"),
@@ -96,7 +96,7 @@ def test_a_search_finds_questions_answers_titles_and_ids_whatever_the_case(drive
     ):
         driver.find_element("id", "questions-text").clear()
         keys(driver, "text", words)
-        wanted = [row["question"] for row in given if holds(row)]
+        wanted = [row["question"] for row in asked if holds(row)]
         now = until(driver, lambda now, wanted=wanted: now["count"] == f"{len(wanted)} of 300 questions")
         assert now["shown"] == wanted[: len(now["shown"])]
     keys(driver, "text", " nowhere")
@@ -126,8 +126,8 @@ def test_filters_by_outcome_and_slice_agree_with_the_results(driver, plain):
     until(driver, lambda now: now["count"] == f"{len(errors)} of 300 questions")
     choose(driver, "slice", "answerability")
     choose(driver, "value", "unanswerable")
-    silent = sum(row["kind"] == "answered the unanswerable" for row in errors)
-    until(driver, lambda now: now["count"] == f"{silent} of 300 questions")
+    unanswerable = sum(row["kind"] == "answered the unanswerable" for row in errors)
+    until(driver, lambda now: now["count"] == f"{unanswerable} of 300 questions")
     driver.find_element("id", "questions-reset").click()
     until(driver, lambda now: now["count"] == "300 questions")
 
@@ -147,10 +147,10 @@ def test_two_runs_are_compared_question_by_question(driver, plain):
     assert not driver.find_element("id", "questions-compared").is_enabled()
 
 
-def test_the_surest_come_first_when_asked(driver, plain):
+def test_the_most_confident_answers_come_first_on_request(driver, plain):
     opened(driver, plain)
     choose(driver, "kind", "wrong span")
-    choose(driver, "order", "A surest first")
+    choose(driver, "order", "most confident of A first")
     errors = [row for row in rows_of(plain, "errors") if row["kind"] == "wrong span"]
     best = max(errors, key=lambda row: row["probability"])
     assert until(driver, lambda now: now["shown"][0] == best["question"])
@@ -163,7 +163,7 @@ def test_the_keyboard_moves_through_the_list_and_opens(driver, plain):
     asked = [row["question"] for row in records(plain)]
     keys(driver, "list", Keys.ARROW_DOWN, Keys.ARROW_DOWN, Keys.ARROW_DOWN, Keys.ARROW_UP)
     assert here(driver)["active"] == asked[1]
-    until(driver, lambda now: now["heading"] == asked[1])  # beside the list it follows
+    until(driver, lambda now: now["heading"] == asked[1])  # the open question follows the keys
     keys(driver, "list", Keys.PAGE_DOWN)
     assert asked.index(here(driver)["active"]) > 3
     keys(driver, "list", Keys.END)
@@ -197,23 +197,23 @@ def test_a_gold_answer_and_an_answer_that_overlap_are_both_marked(driver, plain)
     assert any({"gold", "a"} <= set(kinds.split()) for kinds, _ in now["marks"])
 
 
-def test_answers_and_candidates_stand_side_by_side(driver, plain):
+def test_the_answers_of_all_runs_and_the_candidates_are_shown(driver, plain):
     now = opened(driver, plain, "#q00001")
     now = until(driver, lambda now: all(len(row) == 6 for row in now["tables"][0]))
-    beside, listed, _ = now["tables"]
+    answers, listed, _ = now["tables"]
     names = {
         f"{run} / {decoding}"
         for run in ("base / seed-1", "base / seed-2", "large / seed-1")
         for decoding in ("n_best", "threshold_0")
     }
-    assert {row[0].removeprefix("A ").removeprefix("B ") for row in beside} == names
+    assert {row[0].removeprefix("A ").removeprefix("B ") for row in answers} == names
     row = next(row for row in rows_of(plain, "nbest") if row["id"] == "q00001")
-    expected = [(each["text"], each["probability"]) for each in row["candidates"][:5]]
+    expected = [(candidate["text"], candidate["probability"]) for candidate in row["candidates"][:5]]
     expected = sorted([*expected, ("no answer", row["null_probability"])], key=lambda pair: -pair[1])
     assert [cells[1] for cells in listed] == [text for text, _ in expected]
     shown = [float(cells[2].removesuffix(" %").removeprefix("<")) for cells in listed]
     assert shown == pytest.approx([100 * chance for _, chance in expected], abs=0.051)
-    assert sum(cells[0] == "✓ given" for cells in listed) == 1
+    assert sum(cells[0] == "✓ answer" for cells in listed) == 1
 
 
 def test_each_question_has_a_link_that_opens_it(driver, plain):
@@ -281,7 +281,7 @@ def test_hostile_texts_run_nothing_and_are_shown_as_they_are(driver, hostile):
 def test_links_to_hostile_ids_lead_back_to_them(driver, hostile):
     for number, row in enumerate(records(hostile)[: len(report_fixture.HOSTILE)]):
         opened(driver, hostile)
-        # the list is drawn anew after it is scrolled, two frames later at most
+        # the list is redrawn at most two frames after it scrolls
         driver.execute_async_script(
             "document.getElementById('questions-list').scrollTop = arguments[0] * 60;"
             "requestAnimationFrame(() => requestAnimationFrame(arguments[1]))",
@@ -320,9 +320,9 @@ def test_text_and_marks_can_be_read_in_both_themes(driver, plain, theme):
         assert contrast(ink, page if paper.endswith(", 0)") else paper) >= 4.5
 
 
-def contrast(one, other):
+def contrast(first, second):
     """Contrast of two CSS colours, 1 to 21 (WCAG 2.1)."""
-    lights = sorted((light(one), light(other)))
+    lights = sorted((light(first), light(second)))
     return (lights[1] + 0.05) / (lights[0] + 0.05)
 
 

@@ -1,4 +1,4 @@
-"""The whole report in a real browser: every section, of sound results and of ones that no page should trust."""
+"""The whole report in a real browser: every section, for normal results and for hostile ones."""
 
 from contextlib import chdir
 
@@ -8,7 +8,7 @@ import headless
 import report_fixture
 from qa.report import build
 
-SECTIONS = ["overview", "compared", "training", "silence", "slices", "questions", "stages"]
+SECTIONS = ["overview", "comparison", "training", "no-answer", "slices", "questions", "stages"]
 WIDER = "return document.documentElement.scrollWidth > document.documentElement.clientWidth"
 
 
@@ -24,13 +24,15 @@ def report(_there, request, tmp_path_factory):
 def opened(driver, report):
     driver.get("about:blank")
     driver.get(headless.address(report))
-    driver.execute_script("for (const each of document.querySelectorAll('details')) each.open = true")
+    driver.execute_script("for (const part of document.querySelectorAll('details')) part.open = true")
 
 
-def test_it_opens_with_all_sections_and_every_link_of_its_own_leads_somewhere(driver, report):
+def test_it_opens_with_all_sections_and_the_links_to_them(driver, report):
     opened(driver, report)
-    assert [each.get_attribute("id") for each in driver.find_elements("css selector", "main > section")] == SECTIONS
-    links = [each.get_attribute("href") for each in driver.find_elements("css selector", "nav a")]
+    assert [
+        section.get_attribute("id") for section in driver.find_elements("css selector", "main > section")
+    ] == SECTIONS
+    links = [link.get_attribute("href") for link in driver.find_elements("css selector", "nav a")]
     assert [link.partition("#")[2] for link in links] == SECTIONS
     assert driver.title == "Extractive question answering"  # a hostile text would have changed it
 
@@ -39,7 +41,7 @@ def test_every_figure_has_a_name_for_those_who_cannot_see_it(driver, report):
     opened(driver, report)
     figures = driver.find_elements("css selector", "figure svg")
     assert len(figures) > 10
-    assert all(each.accessible_name and each.aria_role in ("img", "image") for each in figures)
+    assert all(figure.accessible_name and figure.aria_role in ("img", "image") for figure in figures)
 
 
 def test_nothing_is_wider_than_a_phone(phone, report):
@@ -54,5 +56,5 @@ def test_the_button_goes_through_the_colours_and_comes_back(driver, report):
     for _ in range(3):
         button.click()
         seen.append((button.text, driver.execute_script(paper)))
-    assert [text for text, _ in seen] == ["Colours: light", "Colours: dark", "Colours: as the system"]
+    assert [text for text, _ in seen] == ["Colours: light", "Colours: dark", "Colours: system"]
     assert seen[0][1] == "rgb(255, 255, 255)" and seen[1][1] != seen[0][1]

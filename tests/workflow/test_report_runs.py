@@ -5,14 +5,14 @@ import re
 import pytest
 
 pytestmark = pytest.mark.xdist_group("workflow")
-SECTIONS = ["overview", "compared", "training", "silence", "slices", "questions", "stages"]
+SECTIONS = ["overview", "comparison", "training", "no-answer", "slices", "questions", "stages"]
 
 
 @pytest.mark.parametrize("project", ["finished", "improved"])
 def test_a_finished_chain_has_its_report_with_all_sections(project, request):
     project = request.getfixturevalue(project)
     page = project.path("results/report.html").read_text()
-    assert re.findall(r'<section id="(\w+)"', page) == SECTIONS
+    assert re.findall(r'<section id="([\w-]+)"', page) == SECTIONS
     names = {file.suffix for file in project.path("results/figures").glob("[!.]*")}
     assert names == {".svg", ".png", ".csv"}
 

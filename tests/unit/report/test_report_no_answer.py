@@ -1,4 +1,4 @@
-"""The report's section on answers and silence: every number that is shown is that of metrics.json."""
+"""The report's section on no answer: every number that it shows is that of metrics.json."""
 
 import re
 
@@ -136,7 +136,7 @@ def test_what_is_drawn_is_what_is_saved(results, group, tmp_path):
     assert lines["F1"][:, 1].max() == pytest.approx(scores()["best_f1"], rel=1e-12)
     marks = [lines[name][0, 0] for name in ("n_best", "threshold_0", BEST)]
     assert marks == pytest.approx([-0.75, 0, scores()["best_f1_thresh"]], rel=1e-12)
-    assert all((tmp_path / f"silence+made+validation+base+n_best+{name}.svg").exists() for name in saved)
+    assert all((tmp_path / f"no-answer+made+validation+base+n_best+{name}.svg").exists() for name in saved)
 
 
 def test_the_table_has_every_set_of_answers_and_the_figures_one_variant_a_run(results, tmp_path):
@@ -147,7 +147,7 @@ def test_the_table_has_every_set_of_answers_and_the_figures_one_variant_a_run(re
     assert first["gap"] == scores()["best_f1"] - scores()["f1"]
     assert (first["threshold"], first["temperature"], first["ece"]) == (-0.75, 1.5, scores()["ece"])
     assert (rows[1]["threshold"], rows[1]["temperature"]) == (0.0, None)
-    assert found.id == "silence" and found.body.count("<figure>") == 10
+    assert found.id == "no-answer" and found.body.count("<figure>") == 10
     assert [name for name in re.findall(r"<summary><strong>(.*?)</strong>", found.body)] == [
         "large / n_best and threshold_0",
         "base / n_best and threshold_0",
@@ -159,7 +159,7 @@ def test_of_many_runs_the_best_are_drawn_and_the_page_says_so(results, tmp_path,
     monkeypatch.setattr(no_answer, "MOST_RUNS", 1)
     found = no_answer.section(results, Figures(tmp_path))
     assert {path.name.split("+")[3] for path in tmp_path.iterdir()} == {"large"}
-    assert "best F1; the table has all" in found.body
+    assert "best F1. The table shows all" in found.body
 
 
 def test_a_decoding_without_a_threshold_shows_what_it_has(results, group, tmp_path):

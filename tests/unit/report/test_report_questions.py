@@ -38,7 +38,7 @@ def spans(columns, number, places):
 
 
 def test_questions_are_those_of_the_records(made):
-    columns, _ = questions.questions(made, SPLIT)
+    columns, _ = questions.question_columns(made, SPLIT)
     rows = parquet.read_table(made.records(SPLIT)).to_pylist()
     assert len(columns["contexts"]) == len({row["context"] for row in rows})
     for number, row in enumerate(rows):
@@ -49,9 +49,9 @@ def test_questions_are_those_of_the_records(made):
 
 
 def test_counts_and_means_are_those_of_the_metrics(made):
-    _, asked = questions.questions(made, SPLIT)
+    _, asked = questions.question_columns(made, SPLIT)
     for answers in made.answers:
-        columns, metrics = questions.given(answers, asked), answers.metrics()
+        columns, metrics = questions.answer_columns(answers, asked), answers.metrics()
         assert 100 * columns["kind"].count(0) / len(asked.ids) == pytest.approx(metrics["exact"])
         assert np.mean(columns["f1"]) / 10 == pytest.approx(metrics["f1"], abs=0.05)
         assert 100 * np.mean(columns["answered"]) == pytest.approx(metrics["answered"])
@@ -61,9 +61,9 @@ def test_counts_and_means_are_those_of_the_metrics(made):
 
 
 def test_candidates_are_those_of_the_n_best_lists(made):
-    data, asked = questions.questions(made, SPLIT)
+    data, asked = questions.question_columns(made, SPLIT)
     answers = made.answers[0]
-    columns, texts = questions.given(answers, asked), answers.texts()
+    columns, texts = questions.answer_columns(answers, asked), answers.texts()
     rows = parquet.read_table(answers.folder / "nbest.parquet").to_pylist()
     first = 0
     for number, row in enumerate(rows):
@@ -74,13 +74,13 @@ def test_candidates_are_those_of_the_n_best_lists(made):
         assert spans(data, number, places) == [each["text"] for each in listed]
         chances = [1000 * each["probability"] for each in listed]
         assert columns["probability"][own] == pytest.approx(chances, abs=0.5001)
-        assert columns["silence"][number] == pytest.approx(1000 * row["null_probability"], abs=0.5001)
+        assert columns["no_answer"][number] == pytest.approx(1000 * row["null_probability"], abs=0.5001)
         assert texts[row["id"]] == (listed[0]["text"] if columns["answered"][number] else "")
         assert columns["null"][number] == pytest.approx(answers.null_scores()[row["id"]], abs=0.0051)
 
 
 def test_slices_are_those_of_the_table(made):
-    columns, _ = questions.questions(made, SPLIT)
+    columns, _ = questions.question_columns(made, SPLIT)
     counts = {
         (slicing["kind"], name): slicing["place"].count(number)
         for slicing in columns["slices"]
@@ -96,7 +96,9 @@ def test_windows_of_models_that_cut_otherwise_are_slices_of_their_own(made, monk
     folders[other] = folders[other].with_name("other")
     report_fixture.write_windows(folders[other], [2] * 60)
     monkeypatch.setattr(Results, "windows", lambda self, answers: folders[answers])
-    kinds = {s["kind"]: s for s in questions.questions(made, SPLIT)[0]["slices"] if s["kind"].startswith("windows")}
+    kinds = {
+        s["kind"]: s for s in questions.question_columns(made, SPLIT)[0]["slices"] if s["kind"].startswith("windows")
+    }
     assert list(kinds) == [f"windows of {folders[made.answers[0]].name}", "windows of other"]
     assert kinds["windows of other"]["place"] == [1] * 60
 
@@ -104,7 +106,7 @@ def test_windows_of_models_that_cut_otherwise_are_slices_of_their_own(made, monk
 @given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=30), st.data())
 def test_places_count_what_browsers_count(context, data):
     ends = sorted(data.draw(st.tuples(*[st.integers(0, len(context))] * 2)))
-    asked = questions.Asked(["q"], ["🦀", context], np.array([1]), {0: np.array([0])})
+    asked = questions.SplitQuestions(["q"], ["🦀", context], np.array([1]), {0: np.array([0])})
     astral = questions._astral(context)
     if len(astral):
         asked.astral[1] = astral
@@ -150,19 +152,19 @@ def test_no_text_of_the_data_stands_in_the_page_itself(made, tmp_path):
 
 
 def test_answers_and_lists_of_two_decodings_are_named(made, monkeypatch):
-    _, asked = questions.questions(made, SPLIT)
+    _, asked = questions.question_columns(made, SPLIT)
     answers = made.answers[0]
     monkeypatch.setattr(type(answers), "texts", lambda self: dict.fromkeys(asked.ids, "never a candidate"))
     with pytest.raises(InputError, match=r"n_best: id .*: the answer is not the first candidate"):
-        questions.given(answers, asked)
+        questions.answer_columns(answers, asked)
 
 
 @pytest.mark.parametrize("file", ["nbest.parquet", "errors.parquet"])
 def test_files_of_other_questions_are_named(made, file):
-    _, asked = questions.questions(made, SPLIT)
-    other = questions.Asked([f"{name}?" for name in asked.ids], asked.contexts, asked.context, asked.astral)
+    _, asked = questions.question_columns(made, SPLIT)
+    other = questions.SplitQuestions([f"{name}?" for name in asked.ids], asked.contexts, asked.context, asked.astral)
     reader = questions._nbest if file.startswith("nbest") else questions._outcomes
-    with pytest.raises(InputError, match=f"{file}: not of the questions of {SPLIT}"):
+    with pytest.raises(InputError, match=f"{file}: its questions are not those of {SPLIT}"):
         reader(made.answers[0], other)
 
 

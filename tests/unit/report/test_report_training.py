@@ -49,7 +49,7 @@ def with_attempts(results, *attempts):
 
 def drawn(curve, data):
     axes = Figure().subplots()
-    training._Drawn(curve)(axes, data)
+    training._draw(curve, axes, data)
     return {line.get_label(): line.get_xydata() for line in axes.lines}
 
 
@@ -100,17 +100,17 @@ def test_a_training_is_marked_where_it_went_on_after_each_interruption(results, 
     with_attempts(results, (0, 97, "killed"), (90, 250, "interrupted"), (250, 260, "failed"), (0, 400, "completed"))
     expected = [("killed", 97, 90), ("interrupted", 250, 250), ("failed", 260, 0)]
     attempts = results.manifest(results.models[0])["attempts"]
-    assert [tuple(each.values()) for each in training.interruptions(attempts)] == expected
+    assert [tuple(found.values()) for found in training.interruptions(attempts)] == expected
     data = training.curve_data(results, results.models[:1], LOSS)
     assert data.loc[data["series"] == "seed-1 resumed", "step"].tolist() == [90, 250, 0]
     axes = Figure().subplots()
-    training._Drawn(LOSS)(axes, data)
+    training._draw(LOSS, axes, data)
     assert [line.get_xdata()[0] for line in axes.lines if line.get_label().endswith("resumed")] == [90, 250, 0]
     found, _ = section(results, tmp_path)
     told = " ".join(re.search(r"base / seed-1:(.*?)</li>", found.body, re.S)[1].split())
     assert told == (
         "killed at step 97, resumed at step 90; interrupted at step 250, resumed at step 250; failed at step 260, "
-        "begun anew."
+        "started again."
     )
 
 
@@ -143,7 +143,7 @@ def test_of_many_runs_the_first_are_drawn_and_the_page_says_so(results, tmp_path
     monkeypatch.setattr(training, "MOST_SEEDS", 1)
     found, files = section(results, tmp_path)
     assert {file.split("+")[1] for file in files} == {"base"} and "large / seed-1" in found.body
-    assert "of the first run;" in found.body and "the first 1 of 2 seeds" in found.body
+    assert "show the first run." in found.body and "the first 1 of 2 seeds" in found.body
     saved = pd.read_csv(tmp_path / "figures" / "training+base+loss.csv")
     assert set(saved["series"]) == {"seed-1", "seed-1 resumed"}
 

@@ -1,11 +1,11 @@
-// Light or dark: as the system has it, until somebody chooses.
+// Light or dark colours: those of the system until the reader chooses.
 "use strict";
 (() => {
   const button = document.getElementById("theme");
   const choices = ["system", "light", "dark"];
-  const words = { system: "Colours: as the system", light: "Colours: light", dark: "Colours: dark" };
+  const words = { system: "Colours: system", light: "Colours: light", dark: "Colours: dark" };
   let current = "system";
-  try { current = localStorage.getItem("qa-report-theme") || "system"; } catch { /* no storage for files: not kept */ }
+  try { current = localStorage.getItem("qa-report-theme") || "system"; } catch { /* a file may have no storage: the choice is not kept */ }
   if (!choices.includes(current)) current = "system";
   const show = () => {
     if (current === "system") delete document.documentElement.dataset.theme;

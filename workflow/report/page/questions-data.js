@@ -1,9 +1,9 @@
-// The questions' data: read from their blocks when needed, searched, filtered and cut into marked pieces. No page here.
+// The data of the questions: reads blocks on demand, searches, filters, and cuts texts into marked pieces. It draws nothing.
 "use strict";
 const questionData = (() => {
   const blocks = new Map();
 
-  /** The JSON of a block of the page, decompressed once. */
+  /** The JSON of a block of the page. It is decompressed once. */
   function read(id) {
     if (!blocks.has(id)) blocks.set(id, decompressed(document.getElementById(id)));
     return blocks.get(id);
@@ -13,11 +13,11 @@ const questionData = (() => {
     const text = atob(element.textContent);
     const bytes = new Uint8Array(text.length);
     for (let place = 0; place < text.length; place++) bytes[place] = text.charCodeAt(place);
-    element.textContent = ""; // kept once
+    element.textContent = ""; // the decompressed data replace it
     return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
   }
 
-  /** A split's questions, with what finding them by id, slice or words needs. */
+  /** The questions of a split, with an index of their ids and the words that a search looks at. */
   async function questionsOf(split) {
     const columns = await read(split.block);
     if (!columns.numbers) {
@@ -29,9 +29,9 @@ const questionData = (() => {
     return columns;
   }
 
-  /** A set of answers, with where each question's candidates begin and the answers' words. */
-  async function answersOf(given, columns) {
-    const answers = await read(given.block);
+  /** A set of answers, with the first candidate of each question and the words that a search looks at. */
+  async function answersOf(entry, columns) {
+    const answers = await read(entry.block);
     if (!answers.first) {
       let place = 0;
       answers.first = answers.count.map((count) => (place += count) - count);
@@ -51,7 +51,7 @@ const questionData = (() => {
     return spans;
   }
 
-  /** The n-best list of a question: where each candidate stands and its probability in thousandths, best first. */
+  /** The n-best list of a question, best first: places and text of each candidate, and its probability in thousandths. */
   function candidates(columns, answers, number) {
     const context = contextOf(columns, number);
     return Array.from({ length: answers.count[number] }, (_, rank) => {
@@ -60,21 +60,21 @@ const questionData = (() => {
     });
   }
 
-  /** What was answered: a candidate, or null for silence. */
+  /** The answer to a question: its first candidate, or null for no answer. */
   const answerOf = (columns, answers, number) => (answers.answered[number] ? candidates(columns, answers, number)[0] : null);
   const answerText = (columns, answers, number) => answerOf(columns, answers, number)?.text ?? "";
 
-  /** Probability in thousandths of what was answered, be it silence. */
-  const certainty = (answers, number) =>
-    answers.answered[number] ? answers.probability[answers.first[number]] : answers.silence[number];
+  /** Probability of the answer, or of no answer, in thousandths. */
+  const confidence = (answers, number) =>
+    answers.answered[number] ? answers.probability[answers.first[number]] : answers.no_answer[number];
 
-  /** The words of a search, all of which must occur; what stands in "quotes" stays together. */
+  /** The terms of a search: words, and phrases in "quotes". All terms must occur. */
   const terms = (text) => (text.toLowerCase().match(/"[^"]+"|[^\s"]+/g) || []).map((term) => term.replaceAll('"', ""));
 
-  /** For each distinct context which of the terms (a bit each) it holds. */
-  function termsOfContexts(columns, wanted) {
+  /** For each distinct context, which of the terms it contains. */
+  function termsOfContexts(columns, searched) {
     columns.lowered ||= columns.contexts.map((text) => text.toLowerCase());
-    return columns.lowered.map((text) => wanted.map((term) => text.includes(term)));
+    return columns.lowered.map((text) => searched.map((term) => text.includes(term)));
   }
 
   const COMPARED = {
@@ -87,38 +87,38 @@ const questionData = (() => {
 
   const ORDERS = {
     data: null,
-    sure: (columns, [answers]) => (number) => -certainty(answers, number),
-    unsure: (columns, [answers]) => (number) => certainty(answers, number),
+    confident: (columns, [answers]) => (number) => -confidence(answers, number),
+    unconfident: (columns, [answers]) => (number) => confidence(answers, number),
     f1: (columns, [answers]) => (number) => answers.f1[number],
   };
 
   /**
-   * Numbers of the questions that fit: filters has text, contexts, kind ("all", "wrong" or a number), compared, slice
-   * and value (numbers, -1 for any) and order; sets are one or two sets of answers.
+   * The numbers of the questions that pass the filters: text, contexts, kind ("all", "wrong" or a number), compared,
+   * slice and value (numbers, -1 for any), and order. `sets` are one or two sets of answers.
    */
   function fitting(columns, sets, filters) {
     const [a, b] = sets, found = [];
-    const wanted = terms(filters.text);
-    const inContexts = filters.contexts && wanted.length ? termsOfContexts(columns, wanted) : null;
-    const place = filters.slice >= 0 && filters.value >= 0 ? columns.slices[filters.slice].place : null;
+    const searched = terms(filters.text);
+    const inContexts = filters.contexts && searched.length ? termsOfContexts(columns, searched) : null;
+    const slices = filters.slice >= 0 && filters.value >= 0 ? columns.slices[filters.slice].place : null;
     const compared = COMPARED[b ? filters.compared : "any"];
     for (let number = 0; number < columns.ids.length; number++) {
       const kind = a.kind[number];
       if (filters.kind === "wrong" ? kind === 0 : filters.kind !== "all" && kind !== Number(filters.kind)) continue;
-      if (place && place[number] !== filters.value) continue;
+      if (slices && slices[number] !== filters.value) continue;
       if (b && !compared(kind, b.kind[number])) continue;
-      const fits = wanted.every((term, which) => columns.words[number].includes(term)
+      const fits = searched.every((term, place) => columns.words[number].includes(term)
         || sets.some((answers) => answers.words[number].includes(term))
-        || inContexts?.[columns.context[number]][which]);
+        || inContexts?.[columns.context[number]][place]);
       if (fits) found.push(number);
     }
     const key = ORDERS[filters.order]?.(columns, sets);
-    return key ? found.sort((one, other) => key(one) - key(other) || one - other) : found;
+    return key ? found.sort((first, second) => key(first) - key(second) || first - second) : found;
   }
 
   /**
-   * A text cut where spans begin or end. spans: {start, stop, kind}; a piece has its text, the kinds of the spans that
-   * cover it, and which of these begin with it, where spans of one kind that overlap count as one.
+   * A text, cut where spans {start, stop, kind} begin or end. A piece has its text, the kinds of the spans that cover
+   * it, and those of them that begin with it. Overlapping spans of one kind count as one span.
    */
   function pieces(text, spans) {
     const ends = [...new Set([0, text.length, ...spans.flatMap((span) => [span.start, span.stop])])].sort((a, b) => a - b);
@@ -132,23 +132,24 @@ const questionData = (() => {
     });
   }
 
-  /** `#id`, or `#id&split=...&answers=...` where the id alone would say something else. */
+  /** The link to a question: `#id`, or `#id&split=...&answers=...` if the id alone is ambiguous. */
   function fragment(id, names) {
-    const more = Object.entries(names).filter(([, value]) => value !== null);
-    return ["#" + encoded(id), ...more.map(([key, value]) => `${key}=${encoded(value)}`)].join("&");
+    const options = Object.entries(names).filter(([, value]) => value !== null);
+    return ["#" + encoded(id), ...options.map(([key, value]) => `${key}=${encoded(value)}`)].join("&");
   }
 
-  function asked(hash) {
+  /** The question that a link names, or null for a link that is not of this page. */
+  function linked(hash) {
     try {
       const [id, ...rest] = hash.replace(/^#/, "").split("&");
       const names = new Map(rest.map((part) => part.split("=", 2).map(decodeURIComponent)));
       return { id: decodeURIComponent(id), split: names.get("split") ?? null, answers: names.get("answers") ?? null };
     } catch {
-      return null; // no percent-encoding: not a link of this page
+      return null; // not percent-encoded
     }
   }
 
   const encoded = (text) => encodeURIComponent(text.toWellFormed?.() ?? text);
 
-  return { read, questionsOf, answersOf, contextOf, goldSpans, candidates, answerOf, certainty, fitting, pieces, fragment, asked };
+  return { read, questionsOf, answersOf, contextOf, goldSpans, candidates, answerOf, confidence, fitting, pieces, fragment, linked };
 })();

@@ -1,21 +1,21 @@
-// The error browser: a list of questions that draws only the rows in sight, and the question that is opened.
-// Whatever comes from data goes into the page as text (textContent), never as markup.
+// The error browser: a list of questions, which draws only its visible rows, and the open question.
+// Text of the data enters the page as textContent, never as markup.
 "use strict";
 (() => {
   const { fitting, pieces } = questionData;
-  const SPARE = 4; // rows drawn above and below those in sight
-  const SYMBOLS = ["✓", "∅", "!", "≈", "✗"]; // of the outcomes, in the order of the data
+  const SPARE = 4; // rows drawn above and below the visible rows
+  const SYMBOLS = ["✓", "∅", "!", "≈", "✗"]; // of the outcomes, in the order of index.kinds
   const find = (name) => document.getElementById(`questions-${name}`);
   if (!find("browser")) return;
   const parts = Object.fromEntries(["trouble", "browser", "filters", "text", "contexts", "split", "a", "b", "kind", "compared",
     "slice", "value", "order", "count", "list", "rows", "detail"].map((name) => [name, find(name)]));
   const wide = matchMedia("(min-width: 56rem)");
-  let index, split, columns; // all splits; the one that is shown, and its questions
-  let sets = []; // answers A, and B where it is chosen: {name, threshold, answers}
+  let index, split, columns; // all splits; the split that is shown; its questions
+  let sets = []; // answers A, and answers B if chosen: {name, threshold, answers}
   let shown = []; // numbers of the questions in the list
-  let active = -1; // place in the list that the keyboard is at
-  let opened = -1; // number of the question that is opened
-  let turn = 0; // of what is being loaded: only the latest is shown
+  let active = -1; // place in the list that has the keyboard
+  let opened = -1; // number of the open question
+  let turn = 0; // number of the latest load; results of earlier loads are dropped
 
   function make(tag, attributes = {}, ...children) {
     const element = document.createElement(tag);
@@ -29,7 +29,7 @@
   const isB = () => sets.length > 1;
   const letter = (set) => make("b", { class: "questions-letter", "data-set": "ab"[set] }, "AB"[set]);
   const text = (value) => make("bdi", { class: "questions-text" }, value);
-  const said = (answer) => (answer ? text(answer.text) : make("i", {}, "no answer"));
+  const answerElement = (answer) => (answer ? text(answer.text) : make("i", {}, "no answer"));
 
   function outcome(kind) {
     const symbol = make("span", { "aria-hidden": "true" }, SYMBOLS[kind]);
@@ -44,14 +44,14 @@
   }
 
   function fillAnswers(a, b) {
-    const names = split.answers.map((given, number) => [number, given.name]);
+    const names = split.answers.map((entry, number) => [number, entry.name]);
     fill(parts.a, names, a);
     fill(parts.b, [[-1, "nothing"], ...names.filter(([number]) => number !== Number(parts.a.value))], b);
   }
 
   function fillKinds() {
     const counts = split.answers[parts.a.value].counts;
-    const wrong = counts.slice(1).reduce((sum, each) => sum + each, 0);
+    const wrong = counts.slice(1).reduce((sum, size) => sum + size, 0);
     const kinds = index.kinds.map((kind, number) => [number, `${kind} (${count(counts[number])})`]);
     fill(parts.kind, [["all", `all (${count(split.questions)})`], ["wrong", `not correct (${count(wrong)})`], ...kinds], parts.kind.value);
   }
@@ -98,27 +98,27 @@
 
   // ---- loading
 
-  /** Show a split and, of its sets of answers, number a beside the first one of another run. */
+  /** Show a split, with set of answers number `a` as A and the first set of a different run as B. */
   async function load(number, a = 0) {
     split = index.splits[number];
     parts.split.value = number;
     columns = await questionData.questionsOf(split);
-    const other = split.answers.findIndex((given) => given.run !== split.answers[a].run);
-    fillAnswers(a, other >= 0 || split.answers.length < 2 ? other : Number(a === 0));
+    const b = split.answers.findIndex((entry) => entry.run !== split.answers[a].run);
+    fillAnswers(a, b >= 0 || split.answers.length < 2 ? b : Number(a === 0));
     const chosen = parts.slice.value;
     fill(parts.slice, [[-1, "nothing"], ...columns.slices.map((slicing, place) => [place, slicing.kind])], chosen);
     fillValues();
     opened = -1;
-    parts.detail.replaceChildren(make("p", { class: "note" }, "Choose a question: its context and all answers are shown here."));
+    parts.detail.replaceChildren(make("p", { class: "note" }, "Choose a question to see its context and all answers here."));
     await chooseAnswers();
   }
 
   async function chooseAnswers() {
-    const mine = ++turn, here = split;
-    const chosen = [parts.a.value, parts.b.value].filter((value) => value !== "-1").map((value) => here.answers[value]);
-    const read = await Promise.all(chosen.map((given) => questionData.answersOf(given, columns)));
-    if (mine !== turn) return;
-    sets = chosen.map((given, place) => ({ ...given, answers: read[place] }));
+    const started = ++turn, entries = split.answers;
+    const chosen = [parts.a.value, parts.b.value].filter((value) => value !== "-1").map((value) => entries[value]);
+    const read = await Promise.all(chosen.map((entry) => questionData.answersOf(entry, columns)));
+    if (started !== turn) return;
+    sets = chosen.map((entry, place) => ({ ...entry, answers: read[place] }));
     parts.compared.disabled = !isB();
     if (!isB()) parts.compared.value = "any";
     fillKinds();
@@ -131,13 +131,13 @@
   const rowHeight = () => parseFloat(getComputedStyle(parts.rows).getPropertyValue("--row"))
     * parseFloat(getComputedStyle(document.documentElement).fontSize);
 
-  /** Filter anew; the list starts at its top again, or stays at the question it is at. */
+  /** Apply the filters. The list scrolls to its top, or keeps its place and its active question. */
   function showList(toTop) {
-    const at = shown[active];
+    const current = shown[active];
     shown = fitting(columns, sets.map((set) => set.answers), filters());
-    active = shown.indexOf(at);
+    active = shown.indexOf(current);
     parts.count.textContent = shown.length === split.questions ? `${count(shown.length)} questions`
-      : shown.length ? `${count(shown.length)} of ${count(split.questions)} questions` : "No question fits these filters.";
+      : shown.length ? `${count(shown.length)} of ${count(split.questions)} questions` : "No question passes these filters.";
     if (toTop) parts.list.scrollTop = 0;
     drawAnew();
   }
@@ -149,7 +149,7 @@
     drawRows();
   }
 
-  /** Draw the rows in sight. A row's element serves the places that leave the same rest, so that few change at a time. */
+  /** Draw the visible rows. Place p uses element p modulo their number, so scrolling redraws only few elements. */
   function drawRows() {
     const height = rowHeight();
     const first = Math.max(0, Math.floor(parts.list.scrollTop / height) - SPARE);
@@ -187,8 +187,8 @@
     row.style.transform = `translateY(${place * height}px)`;
     row.setAttribute("aria-setsize", shown.length);
     row.setAttribute("aria-posinset", place + 1);
-    const lines = sets.map((set, which) => make("span", { class: "questions-line" },
-      isB() ? letter(which) : null, " ", outcome(set.answers.kind[number]), " · ", said(questionData.answerOf(columns, set.answers, number))));
+    const lines = sets.map((set, place) => make("span", { class: "questions-line" },
+      isB() ? letter(place) : null, " ", outcome(set.answers.kind[number]), " · ", answerElement(questionData.answerOf(columns, set.answers, number))));
     row.replaceChildren(make("span", { class: "questions-question", dir: "auto" }, columns.questions[number]), ...lines);
   }
 
@@ -209,7 +209,7 @@
     if (Object.hasOwn(moves, event.key)) {
       event.preventDefault();
       moveTo(moves[event.key]);
-      // beside the list the question follows the keys; replacing the address more often than this, browsers refuse
+      // in wide windows the open question follows the keys; the delay is there because browsers limit address changes
       if (wide.matches && shown.length) following = setTimeout(() => open(shown[active]), 200);
     } else if (event.key === "Enter" && active >= 0) {
       event.preventDefault();
@@ -224,13 +224,13 @@
     open(shown[active], !wide.matches);
   }
 
-  // ---- the question that is opened
+  // ---- the open question
 
   function open(number, focus = false) {
     opened = number;
     drawRows();
     const link = linkOf(number);
-    try { history.replaceState(null, "", link); } catch { /* an embedded page may not: the link is on the page */ }
+    try { history.replaceState(null, "", link); } catch { /* not allowed in an embedded page; the page shows the link */ }
     showQuestion(number, link);
     if (focus) {
       parts.detail.focus({ preventScroll: wide.matches });
@@ -238,7 +238,7 @@
     }
   }
 
-  /** The id alone where this says enough; an id that is another element's too never comes alone. */
+  /** The link to a question: its id alone, or with the split if the id is ambiguous or also that of an element. */
   function linkOf(number) {
     const id = columns.ids[number], [first] = index.splits;
     const plain = split === first && document.getElementById(id) === null;
@@ -256,9 +256,9 @@
       make("p", { class: "note" }, title ? text(title) : null, title ? " · " : null,
         make("a", { href: link, title: "Link to this question" }, text(columns.ids[number]))),
       contextOf(number),
-      besideEachOther(number),
-      ...sets.map((set, which) => listOf(set, which, number)),
-      make("details", {}, make("summary", {}, "Slices that it is in"),
+      allAnswers(number),
+      ...sets.map((set, place) => nBestList(set, place, number)),
+      make("details", {}, make("summary", {}, "Slices of this question"),
         make("dl", { class: "questions-slices" }, ...slices.flatMap((slicing) =>
           [make("dt", {}, slicing.kind), make("dd", {}, text(slicing.names[slicing.place[number]]))]))),
       make("p", { class: "questions-back" }, back()),
@@ -274,8 +274,8 @@
 
   function contextOf(number) {
     const golds = questionData.goldSpans(columns, number).map((span) => ({ ...span, kind: "gold" }));
-    const given = sets.map((set, which) => ({ ...questionData.answerOf(columns, set.answers, number), kind: "ab"[which] }));
-    const spans = [...golds, ...given.filter((span) => span.text)];
+    const answers = sets.map((set, place) => ({ ...questionData.answerOf(columns, set.answers, number), kind: "ab"[place] }));
+    const spans = [...golds, ...answers.filter((span) => span.text)];
     const names = { gold: "gold", a: isB() ? "A" : "answer", b: "B" };
     const marked = pieces(questionData.contextOf(columns, number), spans).map((piece) => {
       if (!piece.kinds.length) return piece.text;
@@ -284,7 +284,7 @@
     });
     const key = (kind, name, words) => make("span", {}, make("mark", { class: kind }, name), words);
     const legend = [key("gold", "gold answer", golds.length ? "" : " (none: unanswerable)"),
-      ...sets.map((set, which) => key("ab"[which], ` ${names["ab"[which]]} `, ` ${set.name}${given[which].text ? "" : " (no answer)"}`))];
+      ...sets.map((set, place) => key("ab"[place], ` ${names["ab"[place]]} `, ` ${set.name}${answers[place].text ? "" : " (no answer)"}`))];
     return make("div", {}, make("p", { class: "questions-legend note" }, ...legend),
       make("p", { class: "questions-context questions-text", dir: "auto" }, ...marked));
   }
@@ -292,51 +292,51 @@
   const head = (...names) => make("thead", {}, make("tr", {}, ...names.map(([name, kind]) => make("th", { scope: "col", class: kind ?? "" }, name))));
   const scrolling = (label, table) => make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, table);
 
-  /** A table of what every set of answers on this page says; those not read yet are added when they are. */
-  function besideEachOther(number) {
+  /** A table with the answer of every set on this page. Sets that are still being read are filled in later. */
+  function allAnswers(number) {
     const body = make("tbody");
-    const table = make("table", {}, make("caption", {}, "Answers side by side"),
+    const table = make("table", {}, make("caption", {}, "All answers"),
       head(["answers of"], ["answer"], ["probability", "n"], ["EM", "n"], ["F1", "n"], ["outcome"]), body);
-    const rows = split.answers.map((given) => make("tr", {}, make("th", { scope: "row" }, given.name)));
+    const rows = split.answers.map((entry) => make("tr", {}, make("th", { scope: "row" }, entry.name)));
     body.append(...rows);
-    split.answers.forEach(async (given, place) => {
-      const answers = await questionData.answersOf(given, columns);
-      const which = sets.findIndex((set) => set.block === given.block);
+    split.answers.forEach(async (entry, place) => {
+      const answers = await questionData.answersOf(entry, columns);
+      const chosen = sets.findIndex((set) => set.block === entry.block);
       const kind = answers.kind[number];
-      if (which >= 0) rows[place].firstChild.prepend(letter(which), " ");
-      rows[place].classList.toggle("best", which >= 0);
+      if (chosen >= 0) rows[place].firstChild.prepend(letter(chosen), " ");
+      rows[place].classList.toggle("best", chosen >= 0);
       rows[place].append(
-        make("td", {}, said(questionData.answerOf(columns, answers, number))),
-        make("td", { class: "n" }, percent(questionData.certainty(answers, number))),
+        make("td", {}, answerElement(questionData.answerOf(columns, answers, number))),
+        make("td", { class: "n" }, percent(questionData.confidence(answers, number))),
         make("td", { class: "n" }, kind ? "0" : "100"),
         make("td", { class: "n" }, (answers.f1[number] / 10).toFixed(1)),
         make("td", {}, outcome(kind)),
       );
     });
-    return scrolling("Answers side by side", table);
+    return scrolling("All answers", table);
   }
 
-  /** The n-best list of a set of answers, with silence at its place among the candidates. */
-  function listOf(set, which, number) {
-    const answers = set.answers, silent = !answers.answered[number];
+  /** The n-best list of a set of answers, with no answer in its place among the candidates. */
+  function nBestList(set, place, number) {
+    const answers = set.answers, abstained = !answers.answered[number];
     const candidates = questionData.candidates(columns, answers, number)
-      .map((candidate, rank) => ({ ...candidate, given: !silent && rank === 0 }));
-    const all = [...candidates, { text: null, probability: answers.silence[number], given: silent }]
+      .map((candidate, rank) => ({ ...candidate, chosen: !abstained && rank === 0 }));
+    const all = [...candidates, { text: null, probability: answers.no_answer[number], chosen: abstained }]
       .sort((a, b) => b.probability - a.probability);
     const rows = all.map((candidate) => {
       const bar = make("span", { class: "questions-bar", "aria-hidden": "true" });
       bar.style.width = `${candidate.probability / 10}%`;
-      return make("tr", candidate.given ? { class: "best" } : {},
-        make("td", {}, candidate.given ? "✓ given" : ""),
-        make("td", {}, said(candidate.text === null ? null : candidate)),
+      return make("tr", candidate.chosen ? { class: "best" } : {},
+        make("td", {}, candidate.chosen ? "✓ answer" : ""),
+        make("td", {}, answerElement(candidate.text === null ? null : candidate)),
         make("td", { class: "n" }, percent(candidate.probability)),
         make("td", { class: "questions-bars" }, bar));
     });
     const known = answers.null[number] !== null;
-    const limit = set.threshold === null ? "" : `; silent above ${set.threshold.toFixed(2)}`;
+    const limit = set.threshold === null ? "" : `, null threshold ${set.threshold.toFixed(2)}`;
     const rule = known ? `Null score ${answers.null[number].toFixed(2)}${limit}.` : "";
     const name = `Best candidates of ${set.name}`;
-    const caption = make("caption", {}, isB() ? letter(which) : null, ` ${name}. ${rule}`);
+    const caption = make("caption", {}, isB() ? letter(place) : null, ` ${name}. ${rule}`);
     const columnsOfTable = head([""], ["candidate"], ["probability", "n"], [""]);
     return scrolling(name, make("table", { class: "questions-nbest" }, caption, columnsOfTable, make("tbody", {}, ...rows)));
   }
@@ -345,15 +345,15 @@
 
   /** Open the question that a link names. */
   async function follow(hash) {
-    const wanted = hash.length > 1 ? questionData.asked(hash) : null;
-    if (!wanted || (wanted.split === null && document.getElementById(wanted.id))) return;
-    for (const [number, each] of index.splits.entries()) {
-      if (wanted.split !== null && wanted.split !== each.name) continue;
-      const place = (await questionData.questionsOf(each)).numbers.get(wanted.id);
+    const target = hash.length > 1 ? questionData.linked(hash) : null;
+    if (!target || (target.split === null && document.getElementById(target.id))) return;
+    for (const [number, candidate] of index.splits.entries()) {
+      if (target.split !== null && target.split !== candidate.name) continue;
+      const place = (await questionData.questionsOf(candidate)).numbers.get(target.id);
       if (place === undefined) continue;
-      const named = each.answers.findIndex((given) => given.name === wanted.answers);
+      const named = candidate.answers.findIndex((entry) => entry.name === target.answers);
       const a = named >= 0 ? named : 0;
-      if (split !== each || Number(parts.a.value) !== a) await load(number, a);
+      if (split !== candidate || Number(parts.a.value) !== a) await load(number, a);
       if (!shown.includes(place)) { clearFilters(); showList(true); }
       moveTo(shown.indexOf(place));
       open(place);
@@ -361,12 +361,12 @@
       parts.detail.focus({ preventScroll: true });
       return;
     }
-    parts.count.textContent = `No question on this page has the id ${wanted.id}`;
+    parts.count.textContent = `No question on this page has the id ${target.id}`;
   }
 
   async function begin() {
     index = await questionData.read("questions-data");
-    fill(parts.split, index.splits.map((each, number) => [number, `${each.name} (${count(each.questions)})`]));
+    fill(parts.split, index.splits.map((entry, number) => [number, `${entry.name} (${count(entry.questions)})`]));
     parts.browser.hidden = false;
     listen();
     await load(0);
@@ -376,6 +376,6 @@
   parts.panes = parts.list.parentElement;
   begin().catch((error) => {
     parts.trouble.hidden = false;
-    parts.trouble.textContent = `The questions cannot be shown (${error}). A browser of 2023 or later is needed.`;
+    parts.trouble.textContent = `The page cannot show the questions (${error}). Use a browser of 2023 or later.`;
   });
 })();

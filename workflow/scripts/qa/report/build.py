@@ -1,4 +1,4 @@
-"""Puts the report together: the sections in their order, and the figures beside the page."""
+"""Builds the report: one page with its sections in order, and a folder with its figures."""
 
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,6 @@ def build(config: dict[str, Any], target: str | Path, figures_folder: str | Path
     results = Results(config)
     with written_aside(figures_folder, directory=True) as folder:
         figures = Figures(folder)
-        made = [section.section(results, figures) for section in SECTIONS]
-        made = [section for section in made if section is not None]
-        page.write(target, "Extractive question answering", overview.subtitle(results), made)
+        sections = [module.section(results, figures) for module in SECTIONS]
+        present = [section for section in sections if section is not None]
+        page.write(target, "Extractive question answering", overview.subtitle(results), present)

@@ -1,22 +1,22 @@
-"""Runs and decodings against each other on the same questions: differences, wins, and what was set differently."""
+"""Comparisons on the same questions: differences between runs or decodings, wins, and settings that differ."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from qa.report import page
-from qa.report.figures import SERIES, SOFT, Figures
+from qa.report import drawing, page
+from qa.report.figures import SOFT, Figures
 from qa.report.results import Results
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# settings of a run that are not why results differ
+# settings of a run that cannot explain a difference in scores
 NOT_SCIENCE = ("seeds", "evaluate_on", "decodings", "checkpoints", "report_to", "publish")
-MOST_ROWS = 40  # of a figure; the table has all
+MOST_ROWS = 40  # in a figure; the table shows all
 
 
 def section(results: Results, figures: Figures) -> page.Section | None:
-    """Paired differences of each split; None where nothing was compared."""
+    """The paired differences on each split; None without comparisons."""
     table = results.comparison()
     if table.empty:
         return None
@@ -25,7 +25,7 @@ def section(results: Results, figures: Figures) -> page.Section | None:
         _split(results, split, rows.reset_index(drop=True), number, figures)
         for number, (split, rows) in enumerate(table.groupby("split", sort=False))
     ]
-    return page.Section("compared", "Runs compared", page.render("compared.html", splits=splits))
+    return page.Section("comparison", "Comparisons", page.render("comparison.html", splits=splits))
 
 
 def _split(results: Results, split: str, rows: "pd.DataFrame", number: int, figures: Figures) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def _split(results: Results, split: str, rows: "pd.DataFrame", number: int, figu
     against = references[0] if len(references) == 1 else "its reference"
     figure = figures.add(
         f"differences-{number + 1}",
-        f"Difference in F1 to {against} on {split}, question by question, with its 95 % interval. More is better.",
+        f"Difference in F1 to {against} on {split}, with its 95 % interval. Above zero, the run is better.",
         f"Paired differences in F1 of {len(drawn)} runs and decodings.",
         drawn[["name", "f1_difference", "f1_low", "f1_high", "f1_p_holm"]],
         _draw_differences,
@@ -50,25 +50,17 @@ def _split(results: Results, split: str, rows: "pd.DataFrame", number: int, figu
 
 
 def _draw_differences(axes: Any, data: "pd.DataFrame") -> None:
-    places = list(range(len(data)))[::-1]
     axes.axvline(0, color=SOFT, linewidth=1)
-    for place, row in zip(places, data.itertuples(), strict=True):
-        clear = row.f1_low > 0 or row.f1_high < 0
-        axes.plot([row.f1_low, row.f1_high], [place, place], color=SERIES[0], linewidth=3, solid_capstyle="round")
-        axes.plot([row.f1_difference], [place], "o", color=SERIES[0], markersize=7,
-                  markerfacecolor=SERIES[0] if clear else "none")  # fmt: skip
-        axes.annotate(f"{row.f1_difference:+.1f}", (row.f1_difference, place), xytext=(0, 7), ha="center",
-                      textcoords="offset points", color=SOFT)  # fmt: skip
-    axes.set_yticks(places, data["name"])
-    axes.set_ylim(-0.6, len(data) - 0.3)
+    for place, row in zip(drawing.rows(axes, data["name"]), data.itertuples(), strict=True):
+        zero_inside, label = row.f1_low <= 0 <= row.f1_high, f"{row.f1_difference:+.1f}"
+        drawing.interval(axes, place, row.f1_difference, row.f1_low, row.f1_high, label, hollow=zero_inside)
     axes.set_xlabel("difference in F1 (percentage points)")
-    axes.grid(axis="x")
 
 
 def differing(config: dict[str, Any], row: dict[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Settings in which the two sides of a comparison differ: key path, value, the reference's value.
+    """The settings in which a comparison's two sides differ: key path, value, value of the reference.
 
-    Of an ensemble only what it names is compared, since its variants have settings of their own.
+    For an ensemble, only its own settings are compared, not those of its members.
     """
     runs = {**config["runs"], **config["ensembles"]}
     found = _differences(runs[row["run"]], runs[row["reference_run"]], NOT_SCIENCE)
@@ -76,17 +68,18 @@ def differing(config: dict[str, Any], row: dict[str, Any]) -> list[tuple[str, An
     return found + [(f"decoding.{key}", value, others) for key, value, others in _differences(own, other, ())]
 
 
-def _differences(own: dict[str, Any], other: dict[str, Any], left_out: tuple[str, ...]) -> list[tuple[str, Any, Any]]:
-    first, second = dict(_flat(own)), dict(_flat(other))
-    keys = [key for key in {**first, **second} if key.split(".")[0] not in left_out]
-    return [
-        (key, first.get(key, "–"), second.get(key, "–")) for key in keys if first.get(key, "–") != second.get(key, "–")
-    ]
+def _differences(
+    settings: dict[str, Any], reference: dict[str, Any], ignored: tuple[str, ...]
+) -> list[tuple[str, Any, Any]]:
+    values, reference_values = dict(_flat(settings)), dict(_flat(reference))
+    keys = [key for key in {**values, **reference_values} if key.split(".")[0] not in ignored]
+    pairs = [(key, values.get(key, "–"), reference_values.get(key, "–")) for key in keys]
+    return [(key, value, reference_value) for key, value, reference_value in pairs if value != reference_value]
 
 
-def _flat(settings: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+def _flat(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in settings.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{above}{key}.")
+            yield from _flat(value, f"{prefix}{key}.")
         else:
-            yield f"{above}{key}", value
+            yield f"{prefix}{key}", value

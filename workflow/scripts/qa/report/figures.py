@@ -1,4 +1,4 @@
-"""Figures: drawn once, inlined in the page's colours, and saved as SVG, PNG and CSV beside it."""
+"""Figures: drawn once, inlined into the page in its colours, and saved next to it as SVG, PNG and CSV."""
 
 import hashlib
 import io
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
 
 
 def stylesheet_colours() -> list[dict[str, str]]:
-    """The colours that page.css names (`ink`, `series-1`, ...): the light theme's, then the dark theme's."""
+    """The colours that page.css names (`ink`, `series-1`, ...): first the light theme, then the dark themes."""
     text = (page.TEMPLATES / "page.css").read_text(encoding="utf-8")
     blocks = re.findall(r"\{([^{}]*--paper:[^{}]*)\}", text)
     return [dict(re.findall(r"--([\w-]+):\s*(#[0-9a-f]{6})\b", block)) for block in blocks]
 
 
-# figures are drawn in the light theme's colours; each is unlike all others, so that the page can put its own for it
+# Figures use the colours of the light theme. No two are equal, so the page can replace each with its own variable.
 COLOURS = stylesheet_colours()[0]
 INK, SOFT, LINE, PAPER = (COLOURS[name] for name in ("ink", "soft", "line", "paper"))
 SERIES = tuple(COLOURS[f"series-{number}"] for number in range(1, 9))
 _VARIABLES = {COLOURS[name]: f"var(--{name})" for name in ("ink", "soft", "line", "paper")}
 _VARIABLES |= {colour: f"var(--series-{number})" for number, colour in enumerate(SERIES, start=1)}
 
-SIZE = (420, 310)  # px; on a phone, 336 px of it are shown, and 14 px of text are 11
+SIZE = (420, 310)  # px; a phone scales it to 336 px, and text of 14 px to 11 px
 FONT_SIZE = 14
 RESOLUTION = 144  # dots per inch of the PNG: twice the SVG's 72
-TABLE_ROWS = 12  # data of more rows are not shown below a figure
-LONGEST_NAME = 100  # of a file, without its ending
-LONGEST_LABEL = 24
+TABLE_ROWS = 12  # longer data are not shown below a figure
+LONGEST_NAME = 100  # characters of a file name without its ending
+LONGEST_LABEL = 24  # characters
 STYLE = {
     "axes.edgecolor": SOFT,
     "axes.facecolor": "none",
@@ -51,7 +51,7 @@ STYLE = {
     "axes.spines.top": False,
     "figure.constrained_layout.h_pad": 0.1,  # inches
     "figure.facecolor": PAPER,
-    "font.family": ["DejaVu Sans"],  # comes with Matplotlib, so layouts are the same everywhere
+    "font.family": ["DejaVu Sans"],  # part of Matplotlib, so the layout is the same everywhere
     "font.size": FONT_SIZE,
     "grid.color": LINE,
     "grid.linewidth": 1,
@@ -65,7 +65,7 @@ STYLE = {
     "lines.linewidth": 2,
     "path.simplify": False,
     "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "figure",  # ids that are the same each time
+    "svg.hashsalt": "figure",  # the same ids in every build
     "text.color": INK,
     "text.parse_math": False,  # a name may hold dollar signs
     "xtick.color": SOFT,
@@ -83,7 +83,7 @@ _NO_TURN = re.compile(r"rotate\(-?0(\.0)? [^)]*\)")
 
 
 class Figures:
-    """The figures of a report, in a folder that exists: of each `{name}.svg`, `{name}.png` and `{name}.csv`."""
+    """The figures of a report in an existing folder: `{name}.svg`, `{name}.png` and `{name}.csv` for each."""
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
@@ -101,9 +101,9 @@ class Figures:
     ) -> Markup:
         """Draw a figure, save it, and return a `<figure>` for the page.
 
-        `draw` puts `data`, and nothing else, on Axes, in the colours of this module. `alt` says in words what is to be
-        seen. `size`: width and height in px. `table` stands below the figure in place of data that are too long for
-        it. Raises ValueError for a name that was used before.
+        `draw` puts only `data` on the Axes, in the colours of this module. `alt` describes the figure for people who
+        cannot see it. `size` is width and height in px. `table` is shown below the figure instead of data with more
+        than TABLE_ROWS rows. Raises ValueError for a name that was used before.
         """
         safe = file_name(name)
         if safe in self.names:
@@ -133,15 +133,15 @@ class Figures:
                 figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
                 svg = _NOT_XML.sub("\ufffd", stream.getvalue())
             figure.savefig(self.folder / f"{name}.png", dpi=RESOLUTION, metadata={"Software": None})
-        alone = _FONT.sub("font-family: system-ui, 'DejaVu Sans', sans-serif", svg)
-        (self.folder / f"{name}.svg").write_text(alone, encoding="utf-8")
+        standalone = _FONT.sub("font-family: system-ui, 'DejaVu Sans', sans-serif", svg)
+        (self.folder / f"{name}.svg").write_text(standalone, encoding="utf-8")
         data.to_csv(self.folder / f"{name}.csv", index=False, lineterminator="\n")
         return svg
 
 
 @contextmanager
 def _style() -> Iterator[None]:
-    """Matplotlib's defaults and STYLE, whatever the user's matplotlibrc says, and those of before afterwards."""
+    """Matplotlib's defaults with STYLE, whatever the user's matplotlibrc says. The old settings are restored."""
     import matplotlib
 
     with matplotlib.rc_context(), warnings.catch_warnings():
@@ -152,9 +152,9 @@ def _style() -> Iterator[None]:
 
 
 def file_name(name: str) -> str:
-    """A name as that of a file: lower-case letters, digits, `.`, `_`, `-`, and `+` for `/`.
+    """A file name for a name: lower-case letters, digits, `.`, `_`, `-`, and `+` for `/`.
 
-    Others end in a digest, so none collide: not even where case does not tell files apart.
+    Any other name ends in a digest, so two names never share a file, not even on a file system that ignores case.
     """
     plain = re.sub(r"[^a-z0-9._/-]+", "-", name.lower()).replace("/", "+").lstrip(".-")
     if plain and plain.replace("+", "/") == name and len(name) <= LONGEST_NAME:
@@ -164,7 +164,7 @@ def file_name(name: str) -> str:
 
 
 def shortened(label: str, most: int = LONGEST_LABEL) -> str:
-    """A label on one line of so many characters at most, the middle left out: names of sweeps differ at their end."""
+    """A label on one line of at most `most` characters. The middle is cut, since names of sweeps differ at the end."""
     line = " ".join(label.split())
     if len(line) <= most:
         return line
@@ -173,31 +173,31 @@ def shortened(label: str, most: int = LONGEST_LABEL) -> str:
 
 
 def inlined(svg: str, prefix: str, title: str, description: str) -> Markup:
-    """An SVG of Matplotlib's as an element of the page: its colours and font, and ids that begin with `prefix`."""
+    """A Matplotlib SVG as an element of the page: with the page's colours and font. Its ids begin with `prefix`."""
     root = ET.fromstring(svg)
-    _remove_what_the_page_has(root)
+    _remove_page_styles(root)
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
         element.text = element.text if element.text and element.text.strip() else None
         element.tail = None
-        given = {key.rpartition("}")[2]: value for key, value in element.attrib.items()}
-        if "fill" in given:  # of a hatch; a variable can be in a style alone
-            given["style"] = f"fill: {given.pop('fill')}"
-        kept = {key: _attribute(key, value, prefix) for key, value in given.items()}
-        element.attrib = {key: value for key, value in kept.items() if value}
+        attributes = {key.rpartition("}")[2]: value for key, value in element.attrib.items()}
+        if "fill" in attributes:  # of a hatch; CSS variables work only inside a style
+            attributes["style"] = f"fill: {attributes.pop('fill')}"
+        attributes = {key: _attribute(key, value, prefix) for key, value in attributes.items()}
+        element.attrib = {key: value for key, value in attributes.items() if value}
     view = root.get("viewBox", "")
     root.attrib.clear()
     root.attrib |= {"viewBox": view, "role": "img", "aria-labelledby": f"{prefix}-title {prefix}-text"}
     root.set("style", "max-width: 30rem; margin-bottom: .4rem; stroke-linejoin: round; stroke-linecap: butt")
     for place, (tag, end, text) in enumerate((("title", "title", title), ("desc", "text", description))):
-        told = ET.Element(tag, {"id": f"{prefix}-{end}"})
-        told.text = _NOT_XML.sub("\ufffd", text)
-        root.insert(place, told)
+        label = ET.Element(tag, {"id": f"{prefix}-{end}"})
+        label.text = _NOT_XML.sub("\ufffd", text)
+        root.insert(place, label)
     return Markup(ET.tostring(root, encoding="unicode"))
 
 
-def _remove_what_the_page_has(root: ET.Element) -> None:
-    """Metadata, the background, and styles that would be the whole page's."""
+def _remove_page_styles(root: ET.Element) -> None:
+    """Remove metadata, the background, and styles that would apply to the whole page."""
     for parent in list(root.iter()):
         for child in list(parent):
             tag = child.tag.rpartition("}")[2]
@@ -206,7 +206,7 @@ def _remove_what_the_page_has(root: ET.Element) -> None:
 
 
 def _attribute(name: str, value: str, prefix: str) -> str:
-    """An attribute as the page has it; "" for one that it does not need."""
+    """An attribute as the page uses it; "" if the page does not need it."""
     if name == "id":
         return f"{prefix}-{value}"
     if name == "href":
@@ -220,7 +220,7 @@ def _attribute(name: str, value: str, prefix: str) -> str:
 
 
 def _cell(value: Any) -> tuple[str, bool]:
-    """A value as text, and whether it is a number."""
+    """The text of a value, and whether it is a number."""
     if isinstance(value, str):
         return value, False
     if not page.is_number(value):

@@ -1,11 +1,11 @@
-"""Answers or silence: what null scores tell apart, what thresholds cost, and how far probabilities can be believed."""
+"""No answer: how well null scores separate the questions, what thresholds cost, and whether probabilities are right."""
 
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
 from qa.report import no_answer_data, page
-from qa.report.drawing import in_words, legend, line_style, vertical
+from qa.report.drawing import in_words, legend, line_style, vertical_line
 from qa.report.figures import INK, PAPER, SERIES, SOFT, Figures, shortened
 from qa.report.no_answer_data import BEST, Group
 from qa.report.results import Results
@@ -13,40 +13,41 @@ from qa.report.results import Results
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_RUNS = 5  # with figures, a split; the table has all
-SIZE = (420, 340)  # px: room for a legend of three lines
-OPEN = 1  # groups that are unfolded at first, a split
+MOST_RUNS = 5  # with figures, for each split; the table shows all
+SIZE = (420, 340)  # px, with room for a legend of three lines
+OPEN = 1  # groups of a split that are unfolded at first
 SCORES = ("exact", "f1", "answered", "best_f1", "best_f1_thresh", "pr_f1_ap", "ece", "ece_uncalibrated", "aurc")
 
 
 def section(results: Results, figures: Figures) -> page.Section | None:
-    """Of each split a table of all sets of answers, and figures of one variant of the best runs."""
+    """For each split, a table of all sets of answers, and figures for one variant of the best runs."""
     if not results.answers:
         return None
     splits = [_split(results, split, figures) for split in results.splits]
-    return page.Section("silence", "Answers or silence", page.render("silence.html", splits=splits, opened=OPEN))
+    return page.Section(
+        "no-answer", "No answer and confidence", page.render("no_answer.html", splits=splits, opened=OPEN)
+    )
 
 
 def rows(results: Results, split: str) -> list[dict[str, Any]]:
-    """What the table says of each set of answers: thresholds in logits, scores in percent."""
-    found = []
+    """The row of each set of answers in the table: thresholds in logits, scores in percent."""
+    table = []
     for answers in results.of_split(split):
         metrics, calibration = answers.metrics(), results.calibration(answers)
         scores = {name: metrics.get(name) for name in SCORES}
         threshold = results.threshold(answers)
         temperature = calibration["temperature"] if calibration else None
-        gap = max(0.0, metrics["best_f1"] - metrics["f1"])  # sums in two orders may differ in the last digit
-        found.append({"name": answers.name, "threshold": threshold, "temperature": temperature, "gap": gap, **scores})
-    return found
+        gap = max(0.0, metrics["best_f1"] - metrics["f1"])  # two orders of summation may differ in the last digit
+        table.append({"name": answers.name, "threshold": threshold, "temperature": temperature, "gap": gap, **scores})
+    return table
 
 
 def _split(results: Results, split: str, figures: Figures) -> dict[str, Any]:
-    one = results.one_of_each(split)
-    best = {answers.run: 0.0 for answers in one}
-    for answers in one:
-        best[answers.run] = max(best[answers.run], answers.metrics()["f1"])
+    best: dict[str, float] = {}
+    for answers in results.one_of_each(split):
+        best[answers.run] = max(best.get(answers.run, 0.0), answers.metrics()["f1"])
     runs = sorted(best, key=lambda run: -best[run])
-    drawn = [
+    groups = [
         {
             "name": f"{group.run} / {in_words([answers.decoding for answers in group.answers])}",
             "variant": group.answers[0].variant,
@@ -56,68 +57,32 @@ def _split(results: Results, split: str, figures: Figures) -> dict[str, Any]:
         for group in no_answer_data.groups(results, split, runs[:MOST_RUNS])
     ]
     counts = {"drawn": len(runs[:MOST_RUNS]), "omitted": len(runs[MOST_RUNS:])}
-    return {"name": split, "rows": rows(results, split), "groups": drawn, **counts}
+    return {"name": split, "rows": rows(results, split), "groups": groups, **counts}
 
 
 def _figures_of(group: Group, split: str, figures: Figures) -> list[Markup]:
-    name = f"silence/{split}/{group.run}/{group.answers[0].decoding}"
-    who = f"{group.run} on {split}"
-    made = []
-    if group.ranked:
-        made += _by_threshold(group, name, who, figures)
+    """The figures of a group. A figure without data is left out."""
+    name = f"no-answer/{split}/{group.run}/{group.answers[0].decoding}"
+    subject = f"{group.run} on {split}"
+    rendered = _by_threshold(group, name, subject, figures) if group.ranked else []
     curves = no_answer_data.precision_recall(group)
     if len(curves):
-        areas = {"F1": group.metrics["pr_f1_ap"], "EM": group.metrics["pr_exact_ap"]}
-        made.append(
-            figures.add(
-                f"{name}/precision-recall",
-                "Precision and recall of answering the questions with the least null scores, by F1 and by exact match.",
-                f"{who}: the average precision is {areas['F1']:.2f} % by F1 and {areas['EM']:.2f} % by exact match.",
-                curves,
-                lambda axes, data: _draw_precision_recall(axes, data, areas),
-                size=SIZE,
-                table=_areas(areas, "average precision"),
-            )
-        )
-    risks, errors = no_answer_data.measure(group, "aurc"), no_answer_data.measure(group, "ece")
-    made.append(
-        figures.add(
-            f"{name}/risk-coverage",
-            "Risk of answering the surest questions only: how many of the answers, silence among them, are wrong.",
-            f"{who}: the area under the curve is {_told(risks)}.",
-            no_answer_data.risk_coverage(group),
-            lambda axes, data: _draw_risk_coverage(axes, data, risks),
-            size=SIZE,
-            table=_areas(risks, "area under the curve"),
-        )
-    )
-    made.append(
-        figures.add(
-            f"{name}/reliability",
-            "Reliability: how sure the answers are, and how many of them are right; larger marks are more questions. "
-            "On the thin line, probabilities are right; below it they are too high.",
-            f"{who}: the expected calibration error (ECE) is {_told(errors)}.",
-            no_answer_data.reliability(group),
-            lambda axes, data: _draw_reliability(axes, data, errors),
-            size=SIZE,
-            table=_areas(errors, "ECE"),
-        )
-    )
-    return made
+        rendered.append(_precision_recall(group, curves, name, subject, figures))
+    return [*rendered, *_by_confidence(group, name, subject, figures)]
 
 
-def _by_threshold(group: Group, name: str, who: str, figures: Figures) -> list[Markup]:
-    best, chosen = no_answer_data.best(group), group.thresholds
-    places = {**chosen, BEST: best["threshold"]}
-    told = f"Thresholds: {'; '.join(f'{mark} {place:.2f}' for mark, place in places.items())}.".replace(" -", " −")
+def _by_threshold(group: Group, name: str, subject: str, figures: Figures) -> list[Markup]:
+    best = no_answer_data.best(group)
+    places = {**group.thresholds, BEST: best["threshold"]}
+    listed = "; ".join(f"{mark} {place:.2f}" for mark, place in places.items()).replace(" -", " −")
     counts = no_answer_data.histogram(group)
+    answerable, unanswerable = (f"{counts[kind].sum():,.0f} {kind}" for kind in ("answerable", "unanswerable"))
     scores = no_answer_data.against_threshold(group)
     return [
         figures.add(
             f"{name}/null-scores",
-            "Null scores: left of a threshold, questions are answered, right of it, the model is silent.",
-            f"{who}: {counts['answerable'].sum():,.0f} answerable and {counts['unanswerable'].sum():,.0f} unanswerable "
-            f"questions by null score. {told}",
+            "Null scores. The model answers the questions left of its threshold and abstains right of it.",
+            f"{subject}: {answerable} and {unanswerable} questions by null score. Thresholds: {listed}.",
             counts,
             _draw_histogram,
             size=SIZE,
@@ -125,8 +90,8 @@ def _by_threshold(group: Group, name: str, who: str, figures: Figures) -> list[M
         ),
         figures.add(
             f"{name}/threshold",
-            f"F1 and exact match with every null threshold. {told}",
-            f"{who}: F1 is {best['score']:.2f} % at best.",
+            f"F1 and exact match for every null threshold. Thresholds: {listed}.",
+            f"{subject}: the best F1 is {best['score']:.2f} %.",
             scores,
             _draw_against_threshold,
             size=SIZE,
@@ -135,14 +100,52 @@ def _by_threshold(group: Group, name: str, who: str, figures: Figures) -> list[M
     ]
 
 
-def _told(values: dict[str, float]) -> str:
+def _precision_recall(group: Group, curves: "pd.DataFrame", name: str, subject: str, figures: Figures) -> Markup:
+    areas = {"F1": group.metrics["pr_f1_ap"], "EM": group.metrics["pr_exact_ap"]}
+    return figures.add(
+        f"{name}/precision-recall",
+        "Precision and recall when only questions with a low null score are answered, by F1 and by exact match.",
+        f"{subject}: the average precision is {_in_percent(areas)}.",
+        curves,
+        lambda axes, data: _draw_precision_recall(axes, data, areas),
+        size=SIZE,
+        table=_measures(areas, "average precision"),
+    )
+
+
+def _by_confidence(group: Group, name: str, subject: str, figures: Figures) -> list[Markup]:
+    risks, errors = no_answer_data.measure(group, "aurc"), no_answer_data.measure(group, "ece")
+    return [
+        figures.add(
+            f"{name}/risk-coverage",
+            'Error rate when only the most confident questions are answered ("no answer" counts as an answer).',
+            f"{subject}: the area under the curve is {_in_percent(risks)}.",
+            no_answer_data.risk_coverage(group),
+            lambda axes, data: _draw_risk_coverage(axes, data, risks),
+            size=SIZE,
+            table=_measures(risks, "area under the curve"),
+        ),
+        figures.add(
+            f"{name}/reliability",
+            "Reliability: the share of correct answers against their probability. A larger mark stands for more "
+            "questions. On the thin line, probabilities are correct. Below it, they are too high.",
+            f"{subject}: the expected calibration error (ECE) is {_in_percent(errors)}.",
+            no_answer_data.reliability(group),
+            lambda axes, data: _draw_reliability(axes, data, errors),
+            size=SIZE,
+            table=_measures(errors, "ECE"),
+        ),
+    ]
+
+
+def _in_percent(values: dict[str, float]) -> str:
     return ", ".join(f"{value:.2f} % ({name})" for name, value in values.items())
 
 
-def _areas(values: dict[str, float], what: str) -> "pd.DataFrame":
+def _measures(values: dict[str, float], measure: str) -> "pd.DataFrame":
     import pandas as pd
 
-    return pd.DataFrame({"series": list(values), f"{what} (%)": list(values.values())})
+    return pd.DataFrame({"series": list(values), f"{measure} (%)": list(values.values())})
 
 
 def _draw_histogram(axes: Any, data: "pd.DataFrame") -> None:
@@ -154,7 +157,7 @@ def _draw_histogram(axes: Any, data: "pd.DataFrame") -> None:
             axes.stairs(bins[kind], edges, fill=True, color=colour, alpha=0.3)
             axes.stairs(bins[kind], edges, color=colour, linestyle=dashes, linewidth=2, label=kind)
     for number, mark in enumerate(marks.itertuples()):
-        vertical(axes, mark.low, mark.mark, number)
+        vertical_line(axes, mark.low, mark.mark, number)
     axes.set_xlabel("null score (logits)")
     axes.set_ylabel("questions")
     legend(axes, columns=2)
@@ -166,7 +169,7 @@ def _draw_against_threshold(axes: Any, data: "pd.DataFrame") -> None:
         axes.plot(rows["threshold"], rows["score"], label=name, **line_style(number, marked=False))
     marks = data[~data["series"].isin(["F1", "EM"])]
     for number, mark in enumerate(marks.itertuples()):
-        vertical(axes, mark.threshold, mark.series, number)
+        vertical_line(axes, mark.threshold, mark.series, number)
         shape = "*" if mark.series == BEST else "o"
         axes.plot([mark.threshold], [mark.score], shape, color=INK, markersize=15 if shape == "*" else 9,
                   markeredgecolor=PAPER, zorder=3)  # fmt: skip
@@ -193,7 +196,7 @@ def _draw_risk_coverage(axes: Any, data: "pd.DataFrame", areas: dict[str, float]
     axes.set_xlim(0, 101)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("coverage: questions answered (%)")
-    axes.set_ylabel("wrong (%)")
+    axes.set_ylabel("error rate (%)")
     legend(axes)
 
 

@@ -1,4 +1,4 @@
-"""What the figures on answers and silence draw, as tables: scores and shares in percent, thresholds in logits."""
+"""The tables that the figures on no answer draw: scores and shares in percent, thresholds in logits."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from qa.decoding.answers import Listed
 
 BINS = 30
-NO_SPAN = 1e5  # null scores beyond it are of questions without any span (see answers.NO_SPAN)
+NO_SPAN = 1e5  # a question without any span has a higher null score (see answers.NO_SPAN)
 BEST = "best for F1"
 
 
 @dataclass(frozen=True)
 class Group:
-    """Sets of answers of one model whose best texts and null scores are the same: only thresholds differ.
+    """Sets of answers of one model with the same best texts and null scores: only their thresholds differ.
 
     `answers` and `nbests` go together. `golds`: gold answers, `null_scores`: logits, both by question id; `results`:
     where they are from.
@@ -40,37 +40,37 @@ class Group:
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
-        """The first decoding's: what does not depend on the threshold is the same in all."""
+        """The metrics of the first decoding. Those that ignore the threshold hold for the whole group."""
         return self.answers[0].metrics()
 
     @cached_property
     def raw(self) -> tuple[dict[str, int], dict[str, float]]:
-        """Exact match and F1 of each question's best text."""
+        """Exact match (0 or 1) and F1 (0 to 1) of the best text, by question id."""
         from qa.metrics.squad import raw_scores
 
         return raw_scores(self.golds, self.nbests[0].best)
 
     @cached_property
     def ranked(self) -> list[float]:
-        """The null scores of the questions that have a span, the least first."""
+        """The null scores of the questions with a span, in rising order."""
         return sorted(score for score in self.null_scores.values() if score < NO_SPAN)
 
     @cached_property
     def thresholds(self) -> dict[str, float]:
-        """The null threshold of each decoding that has one within the null scores' range."""
-        found = {each.decoding: self.results.threshold(each) for each in self.answers}
-        return {name: value for name, value in found.items() if value is not None and abs(value) < NO_SPAN}
+        """The null threshold of each decoding that has one, unless it lies beyond every null score."""
+        thresholds = {answers.decoding: self.results.threshold(answers) for answers in self.answers}
+        return {name: value for name, value in thresholds.items() if value is not None and abs(value) < NO_SPAN}
 
 
 def groups(results: Results, split: str, runs: Sequence[str]) -> Iterator[Group]:
-    """The sets of answers of each run's first variant to a split, those with equal null scores together."""
+    """The sets of answers of each run's first variant on a split, grouped by equal null scores."""
     from qa.data.read_records import titles_and_golds
     from qa.decoding.answers import read_nbest
 
     _, golds = titles_and_golds(results.records(split))
     for run in runs:
         found: list[Group] = []
-        for answers in (each for each in results.one_of_each(split) if each.run == run):
+        for answers in (first for first in results.one_of_each(split) if first.run == run):
             null_scores, nbest = answers.null_scores(), read_nbest(answers.folder / "nbest.parquet")
             same = [group for group in found if (group.null_scores, group.nbests[0].best) == (null_scores, nbest.best)]
             if same:
@@ -82,9 +82,9 @@ def groups(results: Results, split: str, runs: Sequence[str]) -> Iterator[Group]
 
 
 def curve(group: Group, scores: Mapping[str, float]) -> "pd.DataFrame":
-    """`threshold` and the mean of `scores` with it, `score`: for none, one, ... of the questions with a span answered.
+    """`threshold`, and `score`, the mean of `scores` with it: for 0, 1, ... answered questions of those with a span.
 
-    As the official search for the best threshold goes (metrics.best_threshold), so that its greatest value is theirs.
+    It follows the official search for the best threshold (metrics.squad.best_threshold), so its maximum is the same.
     """
     import pandas as pd
 
@@ -92,12 +92,12 @@ def curve(group: Group, scores: Mapping[str, float]) -> "pd.DataFrame":
     best = group.nbests[0].best
     gains = (scores[key] if group.golds[key] else -bool(best[key]) for key in order)
     totals = accumulate(gains, initial=sum(not golds for golds in group.golds.values()))
-    places = [group.ranked[0] - 1.0, *group.ranked]  # the first answers nothing
+    places = [group.ranked[0] - 1.0, *group.ranked]  # the first threshold answers no question
     return pd.DataFrame({"threshold": places, "score": [100.0 * total / len(group.golds) for total in totals]})
 
 
 def histogram(group: Group) -> "pd.DataFrame":
-    """Questions in equal bins of null score, `low` to `high`, and thresholds as rows whose `mark` says which."""
+    """Questions in equal bins of null score, `low` to `high`. Rows with a `mark` are thresholds."""
     import numpy as np
     import pandas as pd
 
@@ -113,13 +113,13 @@ def histogram(group: Group) -> "pd.DataFrame":
 
 
 def best(group: Group) -> dict[str, float]:
-    """The least threshold with the greatest F1, and that F1."""
+    """The lowest `threshold` with the highest F1, and that F1 as `score`."""
     points = curve(group, group.raw[1])
     return points.loc[points["score"].idxmax()].to_dict()
 
 
 def against_threshold(group: Group) -> "pd.DataFrame":
-    """`series` (F1, EM, or whose threshold is marked), `threshold` and `score`."""
+    """`series` (F1, EM, or the name of a marked threshold), `threshold` and `score`."""
     import pandas as pd
 
     parts = []
@@ -132,14 +132,14 @@ def against_threshold(group: Group) -> "pd.DataFrame":
 
 
 def precision_recall(group: Group, thin: bool = True) -> "pd.DataFrame":
-    """`series` (F1, EM), `null_score`, `recall` and `precision`; empty where no question has an answer."""
+    """`series` (F1, EM), `null_score`, `recall` and `precision`; empty if no question has an answer."""
     import pandas as pd
 
     from qa.metrics.squad import precision_recall_curves
 
-    found = precision_recall_curves(group.golds, *group.raw, group.null_scores)
+    curves = precision_recall_curves(group.golds, *group.raw, group.null_scores)
     parts = []
-    for name, points in (("F1", found.get("f1", [])), ("EM", found.get("exact", []))):
+    for name, points in (("F1", curves.get("f1", [])), ("EM", curves.get("exact", []))):
         part = pd.DataFrame(points, columns=["null_score", "precision", "recall"])
         part[["precision", "recall"]] *= 100.0
         parts.append((thinned(part, "precision") if thin else part).assign(series=name))
@@ -147,20 +147,20 @@ def precision_recall(group: Group, thin: bool = True) -> "pd.DataFrame":
 
 
 def risk_coverage(group: Group) -> "pd.DataFrame":
-    """`series` (see `_sides`), `coverage` and `risk`, the share of wrong answers; in percent."""
+    """`series` (see `_series`), `coverage` and `risk`, the share of wrong answers; in percent."""
     import pandas as pd
 
     parts = []
     for answers in group.answers:
         table = answers.risk_coverage()
-        for which, label in _sides(group.results, answers).items():
+        for which, label in _series(group.results, answers).items():
             part = table.loc[table["probabilities"] == which, ["coverage", "risk"]] * 100.0
             parts.append(thinned(part, "risk").assign(series=label))
     return pd.concat(parts, ignore_index=True)[["series", "coverage", "risk"]]
 
 
 def reliability(group: Group) -> "pd.DataFrame":
-    """Bins of the probability of what was answered, of each series: bounds, `questions`, mean `confidence`, `right`."""
+    """Bins of the answer's probability for each series: bounds, `questions`, mean `confidence`, share `right`."""
     import numpy as np
     import pandas as pd
 
@@ -174,9 +174,9 @@ def reliability(group: Group) -> "pd.DataFrame":
         exact, _ = raw_scores(group.golds, texts)
         correct = np.array([exact[key] for key in nbest.best], float)
         answered = np.array([bool(texts[key]) for key in nbest.best])
-        sure = probabilities.certainty(nbest, answered)
-        for which, label in _sides(group.results, answers).items():
-            bins = confidence.reliability(sure[which], correct)
+        confidences = probabilities.certainty(nbest, answered)
+        for which, label in _series(group.results, answers).items():
+            bins = confidence.reliability(confidences[which], correct)
             columns = {"low": bins.low, "high": bins.high, "confidence": bins.confidence, "right": bins.accuracy}
             part = pd.DataFrame({name: 100.0 * values for name, values in columns.items()})
             parts.append(part.assign(series=label, questions=bins.count))
@@ -184,17 +184,17 @@ def reliability(group: Group) -> "pd.DataFrame":
 
 
 def measure(group: Group, name: str) -> dict[str, float]:
-    """A measure of metrics.json (ece, aurc), in percent, for each series of `_sides`."""
-    found = {}
+    """A measure of metrics.json (ece, aurc) in percent, for each series of `_series`."""
+    measures = {}
     for answers in group.answers:
         metrics = answers.metrics()
-        for which, label in _sides(group.results, answers).items():
-            found[label] = metrics[name if which == "calibrated" else f"{name}_{which}"]
-    return found
+        for which, label in _series(group.results, answers).items():
+            measures[label] = metrics[name if which == "calibrated" else f"{name}_{which}"]
+    return measures
 
 
-def _sides(results: Results, answers: Answers) -> dict[str, str]:
-    """Labels of the probabilities of some answers: with the temperature and without, where there is one."""
+def _series(results: Results, answers: Answers) -> dict[str, str]:
+    """Labels of the probabilities of a set of answers: with its temperature and, if that is not 1, without it."""
     calibration = results.calibration(answers)
     if calibration is None or calibration["temperature"] == 1.0:
         return {"calibrated": answers.decoding}

@@ -1,15 +1,15 @@
-"""What came out, at a glance: scores of all runs, what made them, and what each stage took."""
+"""The overview: scores of all runs, the trainings behind them, and the time and memory of each stage."""
 
 from typing import TYPE_CHECKING, Any
 
-from qa.report import page
-from qa.report.figures import SERIES, SOFT, Figures
+from qa.report import drawing, page
+from qa.report.figures import SOFT, Figures
 from qa.report.results import Answers, Results
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# Figures that others have reported for SQuAD 2.0's validation set: exact match and F1 in percent, none measured here.
+# Scores on SQuAD 2.0's validation set that others have published: exact match and F1 in percent. None is measured here.
 PUBLISHED_FOR = ("rajpurkar/squad_v2", "validation")
 PUBLISHED = (
     ("the walkthrough, RoBERTa-base (published)", 73.70, 76.74),
@@ -18,39 +18,39 @@ PUBLISHED = (
     ("RoBERTa-base, best model card seen", 81.19, 83.95),
 )
 COLUMNS = ("run", "decoding", "seeds", "exact", "exact_low", "exact_high", "f1", "f1_low", "f1_high")
-HOLLOW = "; hollow marks are figures that others have published"
-MOST_ROWS = 40  # of the figure; the table has all
+HOLLOW = " Hollow marks are scores that others have published."
+MOST_ROWS = 40  # in the figure; the table shows all
 
 
 def subtitle(results: Results) -> str:
-    """One line on what the page is about."""
+    """One line that counts what the page shows."""
     counts = {"run": len({a.run for a in results.answers}), "training": len(results.models)}
     counts |= {"split": len(results.splits), "set of answers": len(results.answers)}
-    told = [f"{n:,} {_plural(what, n)}" for what, n in counts.items()]
-    return f"{', '.join(told)}; scores in percent, with 95 % bootstrap intervals"
+    parts = [f"{count:,} {_plural(noun, count)}" for noun, count in counts.items()]
+    return f"{', '.join(parts)}; scores in percent, with 95 % bootstrap intervals"
 
 
 def section(results: Results, figures: Figures) -> page.Section:
-    """Scores of each split, provenance of each model, time and memory of each stage."""
+    """The scores on each split, the provenance of each model, and the time and memory of each stage."""
     body = page.render(
         "overview.html",
         splits=[_split(results, split, number, figures) for number, split in enumerate(results.splits)],
-        models=[_made(results, model) for model in results.models],
+        models=[_provenance(results, model) for model in results.models],
         stages=stages(results.resources()),
     )
     return page.Section("overview", "Overview", body)
 
 
-def scores(answered: list[Answers]) -> "pd.DataFrame":
-    """A row a run and decoding: mean over its variants, and the mean of the variants' intervals' ends, in percent.
+def scores(answer_sets: list[Answers]) -> "pd.DataFrame":
+    """One row for each run and decoding, in percent: scores and interval bounds, each a mean over the run's variants.
 
-    The interval is what other questions might have given; `exact_deviation` and `f1_deviation`, the standard deviation
-    over variants, what other seeds might (empty for one).
+    The interval shows how much the score depends on the questions. `exact_deviation` and `f1_deviation`, standard
+    deviations over variants, show how much it depends on the seed; they are NaN for a single variant.
     """
     import pandas as pd
 
     rows = []
-    for answers in answered:
+    for answers in answer_sets:
         metrics = answers.metrics()
         row: dict[str, Any] = {"run": answers.run, "decoding": answers.decoding, "seeds": 1}
         for metric in ("exact", "f1"):
@@ -64,7 +64,7 @@ def scores(answered: list[Answers]) -> "pd.DataFrame":
 
 
 def published(results: Results, split: str) -> tuple[tuple[str, float, float], ...]:
-    """Reported figures to set beside the scores of a split; none for other questions than SQuAD 2.0's."""
+    """Published scores to compare with those on a split; empty unless the split is SQuAD 2.0's validation set."""
     dataset, part = split.split("/")
     return PUBLISHED if (results.config["datasets"][dataset].get("repo"), part) == PUBLISHED_FOR else ()
 
@@ -73,14 +73,14 @@ def _split(results: Results, split: str, number: int, figures: Figures) -> dict[
     import pandas as pd
 
     table = scores(results.of_split(split))
-    unit = results.of_split(split)[0].metrics()["interval"]["resampled"]  # articles or questions: of the split
+    unit = results.of_split(split)[0].metrics()["interval"]["resampled"]  # articles or questions
     table["name"] = table["run"] + " / " + table["decoding"]
     best = table["f1"].idxmax()
-    others = pd.DataFrame(published(results, split), columns=["name", "exact", "f1"])
-    drawn = pd.concat([table.nlargest(MOST_ROWS, "f1").sort_index(), others], ignore_index=True)
+    reported = pd.DataFrame(published(results, split), columns=["name", "exact", "f1"])
+    drawn = pd.concat([table.nlargest(MOST_ROWS, "f1").sort_index(), reported], ignore_index=True)
     figure = figures.add(
         f"scores-{number + 1}",
-        f"F1 on {split}. Bars are 95 % intervals over {unit}" + HOLLOW * (len(others) > 0) + ".",
+        f"F1 on {split}. Bars are 95 % intervals over {unit}." + HOLLOW * (len(reported) > 0),
         f"F1 of {len(table)} runs and decodings on {split}; the best is {table['name'][best]}.",
         drawn[["name", "seeds", "exact", "exact_low", "exact_high", "f1", "f1_low", "f1_high"]],
         _draw_scores,
@@ -91,7 +91,7 @@ def _split(results: Results, split: str, number: int, figures: Figures) -> dict[
         "name": split,
         "unit": unit,
         "rows": rows,
-        "published": others.to_dict("records"),
+        "published": reported.to_dict("records"),
         "figure": figure,
         "omitted": max(0, len(table) - MOST_ROWS),
         "questions": results.of_split(split)[0].metrics()["total"],
@@ -100,22 +100,16 @@ def _split(results: Results, split: str, number: int, figures: Figures) -> dict[
 
 
 def _draw_scores(axes: Any, data: "pd.DataFrame") -> None:
-    places = list(range(len(data)))[::-1]
-    for place, row in zip(places, data.itertuples(), strict=True):
-        own = row.f1_low == row.f1_low
-        if own:
-            axes.plot([row.f1_low, row.f1_high], [place, place], color=SERIES[0], linewidth=3, solid_capstyle="round")
-        axes.plot([row.f1], [place], "o" if own else "D", color=SERIES[0] if own else SOFT, markersize=7,
-                  markerfacecolor=SERIES[0] if own else "none")  # fmt: skip
-        axes.annotate(f"{row.f1:.1f}", (row.f1, place), xytext=(0, 7), textcoords="offset points", ha="center",
-                      color=SOFT)  # fmt: skip
-    axes.set_yticks(places, data["name"])
-    axes.set_ylim(-0.6, len(data) - 0.3)
+    for place, row in zip(drawing.rows(axes, data["name"]), data.itertuples(), strict=True):
+        if page.is_number(row.f1_low):
+            drawing.interval(axes, place, row.f1, row.f1_low, row.f1_high, f"{row.f1:.1f}")
+        else:  # published elsewhere
+            axes.plot([row.f1], [place], "D", color=SOFT, markersize=7, markerfacecolor="none")
+            drawing.above(axes, place, row.f1, f"{row.f1:.1f}")
     axes.set_xlabel("F1 (%)")
-    axes.grid(axis="x")
 
 
-def _made(results: Results, model: Any) -> dict[str, Any]:
+def _provenance(results: Results, model: Any) -> dict[str, Any]:
     manifest = results.manifest(model)
     settings, machine = manifest["run_settings"], manifest["machine"]
     source = results.config["models"].get(settings["model"], {})
@@ -136,7 +130,7 @@ def _made(results: Results, model: Any) -> dict[str, Any]:
 
 
 def stages(resources: "pd.DataFrame") -> list[dict[str, Any]]:
-    """A row a rule: jobs, waits and times in seconds, memory in MiB, each with what was asked for where it was."""
+    """One row for each rule: jobs, waits and times in seconds, memory in MiB, and the time and memory requested."""
     rows = []
     for rule, jobs in resources.groupby("rule", sort=False):
         rows.append(
@@ -156,7 +150,7 @@ def stages(resources: "pd.DataFrame") -> list[dict[str, Any]]:
     return rows
 
 
-def _plural(what: str, count: int) -> str:
+def _plural(noun: str, count: int) -> str:
     if count == 1:
-        return what
-    return what.replace("set of", "sets of") if what.startswith("set of") else f"{what}s"
+        return noun
+    return noun.replace("set of", "sets of") if noun.startswith("set of") else f"{noun}s"

@@ -1,4 +1,4 @@
-"""The report's page: sections, styles and data in one file that needs no network and runs no code but its own."""
+"""The report's page: sections, styles and data in one file. It needs no network and runs only its own scripts."""
 
 import base64
 import gzip
@@ -23,7 +23,7 @@ TEMPLATES = Path(__file__).parents[3] / "report" / "page"
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page. `data` are blocks that scripts read: bytes, compressed here, by the ids they get."""
+    """A part of the page. `data` are blocks for its scripts, as pairs of id and bytes. `write` compresses them."""
 
     id: str
     title: str
@@ -52,7 +52,7 @@ def _environment() -> "Environment":
 
 
 def write(target: str | Path, title: str, subtitle: str, sections: Sequence[Section]) -> None:
-    """Write the page, whole or not at all."""
+    """Write the page. An interrupted write leaves no partial page."""
     scripts = [_asset(name) for name in ("page.js", "questions-data.js", "questions.js")]
     blocks = [(name, _packed(content)) for section in sections for name, content in section.data]
     text = render(
@@ -72,12 +72,12 @@ def write(target: str | Path, title: str, subtitle: str, sections: Sequence[Sect
 def _asset(name: str) -> Markup:
     text = (TEMPLATES / name).read_text(encoding="utf-8")
     if re.search(r"</(script|style)", text, re.I):
-        raise ValueError(f"{name} would end its own element")
+        raise ValueError(f"{name}: contains </script> or </style>, which would end its element early")
     return Markup(text)
 
 
 def _policy(scripts: Sequence[str]) -> str:
-    """A Content-Security-Policy: these scripts and no other, whatever a question's text holds; no network at all."""
+    """The Content-Security-Policy: only these scripts run, whatever the data contain, and nothing uses the network."""
     hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
     allowed = f"script-src {hashes}; style-src 'unsafe-inline'; img-src data:"
     return f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'"
@@ -88,35 +88,35 @@ def _packed(content: bytes) -> Markup:
 
 
 def digest() -> str:
-    """Twelve hexadecimal digits over the templates, styles and scripts."""
-    whole = hashlib.sha256()
+    """Digest of the templates, styles and scripts: 12 hexadecimal digits."""
+    checksum = hashlib.sha256()
     for file in sorted(path for path in TEMPLATES.iterdir() if path.suffix in (".html", ".css", ".js")):
-        whole.update(f"{file.name}\n".encode() + file.read_bytes())
-    return whole.hexdigest()[:12]
+        checksum.update(f"{file.name}\n".encode() + file.read_bytes())
+    return checksum.hexdigest()[:12]
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value of a table is there."""
+    """Whether a cell of a table has a value: not None, NaN or empty text."""
     return value is not None and value == value and value != ""
 
 
 def number(value: Any, places: int = 2) -> str:
-    """A number with so many decimals and commas between thousands; a dash where there is none."""
+    """A number with `places` decimals and commas between thousands; a dash for no value."""
     return f"{float(value):,.{places}f}".replace("-", "−") if is_number(value) else "–"
 
 
 def signed(value: Any, places: int = 2) -> str:
-    """A difference with its sign."""
+    """A difference with its sign; a dash for no value."""
     return f"{float(value):+,.{places}f}".replace("-", "−") if is_number(value) else "–"
 
 
 def duration(seconds: Any) -> str:
-    """Seconds in words, below a minute to a tenth; a dash where there are none."""
+    """Seconds in words, below a minute to a tenth; a dash for no value."""
     if not is_number(seconds):
         return "–"
     return f"{float(seconds):.1f} s" if float(seconds) < 59.95 else readable_seconds(float(seconds))
 
 
 def gib(mebibytes: Any) -> str:
-    """Mebibytes as gibibytes."""
+    """Mebibytes as gibibytes; a dash for no value."""
     return number(float(mebibytes) / 1024, 1) if is_number(mebibytes) else "–"

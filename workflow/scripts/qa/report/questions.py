@@ -1,7 +1,7 @@
-"""The error browser: every evaluated question with its context, and what the runs answered, as blocks of data.
+"""The error browser: blocks of data with every evaluated question, its context, and the answers of the runs.
 
-Places are counted as browsers count them, in UTF-16 code units: a character beyond the Basic Multilingual Plane, such
-as an emoji, is two of them.
+Places in texts are counted in UTF-16 code units, as browsers count them. A character beyond the Basic Multilingual
+Plane, such as an emoji, is two code units.
 """
 
 import json
@@ -19,8 +19,8 @@ from qa.evaluation import analyze_errors, slices
 from qa.report import page
 from qa.report.results import Answers, Results
 
-ROOM = 15_000_000  # bytes of answers, before compression, that are embedded: some 7 MB of the page
-CANDIDATES = 5  # of each n-best list
+ROOM = 15_000_000  # bytes of embedded answers before compression: some 7 MB of the page
+CANDIDATES = 5  # shown of an n-best list
 CORRECT = "correct"
 KINDS = (
     CORRECT,
@@ -33,10 +33,11 @@ PERMILLE = 1000
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The questions of a split in order: their ids, and each one's context by number among the distinct `contexts`.
+class SplitQuestions:
+    """The questions of a split in order: `ids`, and for each question the number of its context among `contexts`.
 
-    `astral`: of contexts, by number, the places of characters that are two code units, where there are any.
+    `contexts` are distinct. `astral` has, by number of the context, the places of its characters that are two code
+    units; contexts without such characters are left out.
     """
 
     ids: list[str]
@@ -45,79 +46,82 @@ class Asked:
     astral: dict[int, np.ndarray]
 
     def in_code_units(self, question: np.ndarray, place: np.ndarray) -> np.ndarray:
-        """Places in the contexts of questions, int of one shape, from characters to UTF-16 code units."""
-        found = place.astype(np.int64)
+        """Convert places in the contexts of questions, int arrays of one shape, from characters to code units."""
+        units = place.astype(np.int64)
         numbers = self.context[question]
         for number in self.astral.keys() & set(numbers.tolist()):
-            here = numbers == number
-            found[here] += np.searchsorted(self.astral[number], place[here])
-        return found
+            inside = numbers == number
+            units[inside] += np.searchsorted(self.astral[number], place[inside])
+        return units
 
 
 def section(results: Results, figures: Any) -> page.Section | None:
-    """The section with its data; None where nothing is evaluated."""
+    """The section with its data; None if nothing is evaluated."""
     if not results.answers:
         return None
     blocks: list[tuple[str, bytes]] = []
-    splits: list[dict[str, Any]] = []
-    asked: dict[str, Asked] = {}
+    splits: dict[str, dict[str, Any]] = {}
+    asked: dict[str, SplitQuestions] = {}
     for split in results.splits:
-        columns, asked[split] = questions(results, split)
+        columns, asked[split] = question_columns(results, split)
         name = f"questions-data-{len(splits)}"
         blocks.append((name, as_block(columns)))
-        splits.append({"name": split, "questions": len(columns["ids"]), "block": name, "answers": []})
-    left_out, room = [], ROOM
-    by_name = {split["name"]: split for split in splits}
+        splits[split] = {"name": split, "questions": len(columns["ids"]), "block": name, "answers": []}
+    omitted, room = [], ROOM
     for answers in in_order(results):
-        split = by_name[answers.split]
-        columns = given(answers, asked[answers.split])
+        entries = splits[answers.split]["answers"]
+        columns = answer_columns(answers, asked[answers.split])
         block = as_block(columns)
-        if split["answers"] and len(block) > room:
-            left_out.append(answers)
+        if entries and len(block) > room:
+            omitted.append(answers)
             continue
         room -= len(block)
-        name = f"{split['block']}-{len(split['answers'])}"
+        name = f"{splits[answers.split]['block']}-{len(entries)}"
         blocks.append((name, block))
-        counts, threshold = Counter(columns["kind"]), results.threshold(answers)
-        split["answers"].append(
-            {
-                "name": answers.name,
-                "run": answers.run,
-                "block": name,
-                "threshold": None if threshold is None else round(threshold, 2),
-                "counts": [counts[kind] for kind in range(len(KINDS))],
-            }
-        )
-    blocks.insert(0, ("questions-data", as_block({"kinds": KINDS, "splits": splits})))
-    body = page.render("questions.html", splits=splits, left_out=left_out, several=len(splits) > 1)
+        entries.append(_entry(results, answers, name, columns["kind"]))
+    index = {"kinds": KINDS, "splits": list(splits.values())}
+    blocks.insert(0, ("questions-data", as_block(index)))
+    body = page.render("questions.html", splits=index["splits"], omitted=omitted, several=len(splits) > 1)
     return page.Section("questions", "Questions", body, tuple(blocks))
 
 
+def _entry(results: Results, answers: Answers, block: str, kinds: list[int]) -> dict[str, Any]:
+    """A set of answers in the index: names, block, threshold in logits, and how many questions of each kind it has."""
+    counts, threshold = Counter(kinds), results.threshold(answers)
+    return {
+        "name": answers.name,
+        "run": answers.run,
+        "block": block,
+        "threshold": None if threshold is None else round(threshold, 2),
+        "counts": [counts[kind] for kind in range(len(KINDS))],
+    }
+
+
 def in_order(results: Results) -> Iterator[Answers]:
-    """All sets of answers: first one variant of each run and decoding, then the others."""
+    """All sets of answers: first one variant of each run and decoding, then the remaining variants."""
     first = [answers for split in results.splits for answers in results.one_of_each(split)]
     yield from first
     yield from (answers for answers in results.answers if answers not in first)
 
 
 def as_block(columns: dict[str, Any]) -> bytes:
-    """JSON as small as it gets; half a surrogate pair, which is no character, becomes a question mark."""
+    """Compact JSON. Half a surrogate pair, which is no character, becomes a question mark."""
     return json.dumps(columns, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
-def questions(results: Results, split: str) -> tuple[dict[str, Any], Asked]:
-    """The columns of a split's questions, and what places in them need.
+def question_columns(results: Results, split: str) -> tuple[dict[str, Any], SplitQuestions]:
+    """The columns of a split's questions, and the SplitQuestions that convert places in their contexts.
 
-    `ids`, `questions`; `context` and `title`, numbers among the distinct `contexts` and `titles`; `gold`, of each
-    question the distinct places of gold answers, [start, length, start, length, ...]; `slices`, each with `kind`,
-    `names` and `place`, the number of a question's slice or -1.
+    `ids`, `questions`: texts; `context`, `title`: numbers among the distinct `contexts` and `titles`; `gold`: for each
+    question the distinct places of its gold answers, [start, length, start, length, ...]; `slices`: each has a `kind`,
+    `names`, and `place`, for each question the number of its slice or -1.
     """
     with opened(results.records(split)) as file:
         table = file.read(["id", "title", "context", "question", "answers"])
     contexts, context = _numbered(table.column("context").to_pylist())
     titles, title = _numbered(table.column("title").to_pylist())
     astral = {n: places for n, text in enumerate(contexts) if len(places := _astral(text))}
-    asked = Asked(table.column("id").to_pylist(), contexts, np.array(context, np.int64), astral)
+    asked = SplitQuestions(table.column("id").to_pylist(), contexts, np.array(context, np.int64), astral)
     columns = {
         "ids": asked.ids,
         "questions": table.column("question").to_pylist(),
@@ -132,20 +136,20 @@ def questions(results: Results, split: str) -> tuple[dict[str, Any], Asked]:
 
 
 def _numbered(texts: list[str]) -> tuple[list[str], list[int]]:
-    """The distinct texts in order, and the number of each text among them."""
+    """The distinct texts in order, and for every text its number among them."""
     numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
     return list(numbers), [numbers[text] for text in texts]
 
 
 def _astral(text: str) -> np.ndarray:
-    """Places of the characters that are two UTF-16 code units, int."""
+    """The places of the characters that are two UTF-16 code units, int."""
     return np.flatnonzero(np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4") > 0xFFFF)
 
 
-def _golds(answers: list[dict[str, Any]], asked: Asked) -> list[list[int]]:
+def _golds(answers: list[dict[str, Any]], asked: SplitQuestions) -> list[list[int]]:
     golds = [
-        sorted({(start, start + len(text)) for text, start in zip(each["text"], each["answer_start"], strict=True)})
-        for each in answers
+        sorted({(start, start + len(text)) for text, start in zip(gold["text"], gold["answer_start"], strict=True)})
+        for gold in answers
     ]
     number = np.repeat(np.arange(len(golds)), [2 * len(spans) for spans in golds])
     ends = np.array([end for spans in golds for span in spans for end in span], np.int64)
@@ -155,7 +159,7 @@ def _golds(answers: list[dict[str, Any]], asked: Asked) -> list[list[int]]:
 
 
 def _slicings(results: Results, split: str) -> list[dict[str, Any]]:
-    """All slicings of a split's questions; how many windows they have may differ between models."""
+    """All slicings of a split's questions. The number of windows of a question may differ between models."""
     asked = slices.read_questions(results.records(split))
     folders = list(dict.fromkeys(results.windows(answers) for answers in results.of_split(split)))
     found: dict[str, slices.Slicing] = {}
@@ -166,27 +170,27 @@ def _slicings(results: Results, split: str) -> list[dict[str, Any]]:
     return [{"kind": kind, "names": list(s.names), "place": s.place.tolist()} for kind, s in found.items()]
 
 
-def given(answers: Answers, asked: Asked) -> dict[str, Any]:
-    """The columns of a set of answers, lists with an entry for each question.
+def answer_columns(answers: Answers, asked: SplitQuestions) -> dict[str, Any]:
+    """The columns of a set of answers: lists with an entry for each question, but for those of the candidates.
 
-    `kind`: number in KINDS; `f1`, `silence`: F1 and the probability of no answer, in thousandths; `null`: the null
-    score over the best answer's, logits, null without candidate; `answered`: 1, or 0 for silence; `count`: how many
-    candidates `start`, `length` (of the context) and `probability` (thousandths) hold of each question, best first. The
-    first is the answer where there is one.
+    `kind`: number in KINDS; `f1`, `no_answer`: F1 and the probability of no answer, in thousandths; `null`: the null
+    score in logits, None without candidates; `answered`: 1, or 0 for no answer; `count`: the number of candidates that
+    the question has in the lists `start`, `length` (code units of the context) and `probability` (thousandths), best
+    first. An answered question has its answer as the first candidate.
 
-    Raises InputError where the files are not of the same questions and answers.
+    Raises InputError if the files belong to different questions or answers.
     """
     texts, differences = answers.texts(), answers.null_scores()
     nbest = _nbest(answers, asked)
-    kind, overlap = _outcomes(answers, asked)
+    kind, f1 = _outcomes(answers, asked)
     bounds, start, stop = nbest["bounds"], nbest["start"], nbest["stop"]
     places = zip(asked.ids, asked.context.tolist(), pairwise(bounds.tolist()), strict=True)
     for name, number, (first, beyond) in places:
         best = asked.contexts[number][start[first] : stop[first]] if first < beyond else ""
         if texts.get(name) not in ("", best):
             raise InputError(
-                f"{answers.folder}: id {name!r}: the answer is not the first candidate; answers.json and nbest.parquet "
-                "are not of one decoding: remove both and run again"
+                f"{answers.folder}: id {name!r}: the answer is not the first candidate: answers.json and "
+                "nbest.parquet do not belong together; remove both and run again"
             )
     size = np.minimum(np.diff(bounds), CANDIDATES)
     question = np.repeat(np.arange(len(size)), size)
@@ -194,9 +198,9 @@ def given(answers: Answers, asked: Asked) -> dict[str, Any]:
     starts, stops = (asked.in_code_units(question, ends[kept]) for ends in (start, stop))
     return {
         "kind": kind,
-        "f1": overlap,
+        "f1": f1,
         "null": [round(differences[i], 2) if n else None for i, n in zip(asked.ids, size.tolist(), strict=True)],
-        "silence": _thousandths(nbest["null_probability"]),
+        "no_answer": _thousandths(nbest["null_probability"]),
         "answered": [int(bool(texts[name])) for name in asked.ids],
         "count": size.tolist(),
         "start": starts.tolist(),
@@ -205,8 +209,8 @@ def given(answers: Answers, asked: Asked) -> dict[str, Any]:
     }
 
 
-def _nbest(answers: Answers, asked: Asked) -> dict[str, np.ndarray]:
-    """`start`, `stop`, `probability` of all candidates; `bounds` (n + 1,), where each question's begin; the nulls'."""
+def _nbest(answers: Answers, asked: SplitQuestions) -> dict[str, np.ndarray]:
+    """`start`, `stop`, `probability` of all candidates; `bounds` (n + 1,) of each question's; `null_probability`."""
     import pyarrow as pa
 
     file = answers.folder / "nbest.parquet"
@@ -223,16 +227,16 @@ def _nbest(answers: Answers, asked: Asked) -> dict[str, np.ndarray]:
     return found
 
 
-def _outcomes(answers: Answers, asked: Asked) -> tuple[list[int], list[int]]:
-    """Each question's number in KINDS and its F1 in thousandths, by errors.parquet, which holds all but the correct."""
+def _outcomes(answers: Answers, asked: SplitQuestions) -> tuple[list[int], list[int]]:
+    """Each question's number in KINDS and its F1 in thousandths. A question that errors.parquet lacks is correct."""
     file = answers.folder / "errors.parquet"
     with opened(file, "wrong answers") as table:
         rows = table.read(["id", "kind", "f1"]).to_pydict()
     wrong = {name: (KINDS.index(kind), f1) for name, kind, f1 in zip(*rows.values(), strict=True)}
     if not wrong.keys() <= set(asked.ids):
         raise _other(file, answers)
-    found = [wrong.get(name, (KINDS.index(CORRECT), 1.0)) for name in asked.ids]
-    return [kind for kind, _ in found], _thousandths(np.array([f1 for _, f1 in found]))
+    outcomes = [wrong.get(name, (KINDS.index(CORRECT), 1.0)) for name in asked.ids]
+    return [kind for kind, _ in outcomes], _thousandths(np.array([f1 for _, f1 in outcomes]))
 
 
 def _thousandths(values: Sequence[float] | np.ndarray) -> list[int]:
@@ -240,4 +244,4 @@ def _thousandths(values: Sequence[float] | np.ndarray) -> list[int]:
 
 
 def _other(file: Any, answers: Answers) -> InputError:
-    return InputError(f"{file}: not of the questions of {answers.split}; remove the file and run again")
+    return InputError(f"{file}: its questions are not those of {answers.split}: remove the file and run again")

@@ -1,4 +1,4 @@
-"""What a report is about: the files that the workflow has made for a configuration, read when asked for."""
+"""The results that a report shows: files that the workflow has written for a configuration, read on demand."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,12 +23,12 @@ class Model:
 
     @property
     def folder(self) -> Path:
-        """Where its model, history and manifest are."""
+        """The folder of the model, its history and its manifest."""
         return FOLDER / self.run / self.variant
 
     @property
     def name(self) -> str:
-        """For people: run and variant."""
+        """Run and variant, as the page shows them."""
         return f"{self.run} / {self.variant}"
 
 
@@ -43,12 +43,12 @@ class Answers:
 
     @property
     def folder(self) -> Path:
-        """Where answers.json, null_scores.json, nbest.parquet, metrics.json and so on are."""
+        """The folder of answers.json, null_scores.json, nbest.parquet, metrics.json and so on."""
         return FOLDER / self.run / self.variant / self.split / self.decoding
 
     @property
     def name(self) -> str:
-        """For people, within a split: run, variant and decoding."""
+        """Run, variant and decoding, as the page shows them. It is unique within a split."""
         return f"{self.run} / {self.variant} / {self.decoding}"
 
     def metrics(self) -> dict[str, Any]:
@@ -56,15 +56,15 @@ class Answers:
         return read_json(self.folder / "metrics.json")
 
     def null_scores(self) -> dict[str, float]:
-        """Null score of each question: the logit of silence over that of the best answer."""
+        """Null score of each question: the score of no answer minus the score of the best span, in logits."""
         return read_json(self.folder / "null_scores.json")
 
     def texts(self) -> dict[str, str]:
-        """The answer to each question, "" where it is silent."""
+        """The answer to each question by id; "" is no answer."""
         return read_json(self.folder / "answers.json")
 
     def slices(self) -> "pd.DataFrame":
-        """Scores of kinds of questions."""
+        """The scores of each slice of the questions."""
         return _table(self.folder / "slices.csv")
 
     def risk_coverage(self) -> "pd.DataFrame":
@@ -80,17 +80,17 @@ class Results:
 
     @cached_property
     def answers(self) -> list[Answers]:
-        """All sets of answers, in the configuration's order."""
+        """All sets of answers, in the order of the configuration."""
         return [Answers(*asked) for asked in settings.scored(self.config)]
 
     @cached_property
     def splits(self) -> list[str]:
-        """Each `dataset/split` that is evaluated."""
+        """Every `dataset/split` that is evaluated."""
         return list(dict.fromkeys(answers.split for answers in self.answers))
 
     @cached_property
     def models(self) -> list[Model]:
-        """All models that were trained here."""
+        """All models that this workflow has trained."""
         return [Model(*training) for training in settings.trainings(self.config)]
 
     def of_split(self, split: str) -> list[Answers]:
@@ -98,40 +98,36 @@ class Results:
         return [answers for answers in self.answers if answers.split == split]
 
     def one_of_each(self, split: str) -> list[Answers]:
-        """The first variant of each run and decoding: where one figure a run is enough."""
+        """The answers of the first variant of each run and decoding, for figures that show one variant of a run."""
         return list({(a.run, a.decoding): a for a in reversed(self.of_split(split))}.values())[::-1]
 
     def calibration(self, answers: Answers) -> dict[str, Any] | None:
-        """Null threshold and temperature as calibrated; None where the decoding has a threshold of its own.
+        """The calibrated null threshold and temperature; None for a decoding that is not calibrated.
 
-        The configuration decides, not the file, which may be there from before.
+        The configuration decides that, since a file of an earlier configuration may still exist.
         """
         if not lineage.is_calibrated(self.config["decodings"][answers.decoding]):
             return None
         return read_json(FOLDER / answers.run / answers.variant / "calibration" / f"{answers.decoding}.json")
 
     def threshold(self, answers: Answers) -> float | None:
-        """The null score above which there is no answer, in logits; None where the decoding has no such rule."""
+        """The null threshold in logits: above it, there is no answer. None for a decoding without a threshold."""
         return (self.calibration(answers) or self.config["decodings"][answers.decoding]).get("null_threshold")
 
-    def summary(self) -> "pd.DataFrame":
-        """Means and deviations over seeds, a row a run, split and decoding."""
-        return _table(FOLDER / "summary.csv")
-
     def comparison(self) -> "pd.DataFrame":
-        """Paired differences."""
+        """The paired differences."""
         return _table(FOLDER / "comparison.csv")
 
     def resources(self) -> "pd.DataFrame":
-        """A row an attempt at a job."""
+        """One row for each attempt at a job."""
         return _table(FOLDER / "resource_usage.csv")
 
     def history(self, model: Model) -> "pd.DataFrame":
-        """The steps of a training."""
+        """The logged steps of a training."""
         return _table(model.folder / "training.csv")
 
     def manifest(self, model: Model) -> dict[str, Any]:
-        """What made a model."""
+        """The manifest of a model: inputs, settings, software and machine."""
         return read_json(model.folder / "manifest.json")
 
     def records(self, split: str) -> Path:
@@ -147,5 +143,5 @@ class Results:
 def _table(file: Path) -> "pd.DataFrame":
     import pandas as pd
 
-    # names are no missing values, whatever they are: a run may be called NA
+    # a run may be called NA, so only empty cells are missing values
     return pd.read_csv(file, keep_default_na=False, na_values=[""])

@@ -1,24 +1,25 @@
-"""Slices: the kinds of questions where answers are weak, those first that cost the most."""
+"""Slices: the kinds of questions with weak answers, the costliest first."""
 
 from typing import TYPE_CHECKING, Any
 
 from qa.report import page
-from qa.report.figures import INK, SERIES, SOFT, Figures, shortened
+from qa.report.drawing import interval
+from qa.report.figures import INK, SOFT, Figures, shortened
 from qa.report.results import Answers, Results
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_DRAWN = 12  # slices a figure
-MOST_ROWS = 40  # a table
-MOST_TABLES = 8  # a split
-LEAST_COST = 0.05  # questions: less is shown as 0.0
-ROW = 40  # px of a figure
-MARGIN = 70  # px above and below them
+MOST_DRAWN = 12  # slices in a figure
+MOST_ROWS = 40  # in a table
+MOST_TABLES = 8  # of a split
+LEAST_COST = 0.05  # questions; a lower cost would be shown as 0.0
+ROW = 40  # px, height of a slice in the figure
+MARGIN = 70  # px, above and below the slices
 
 
 def section(results: Results, figures: Figures) -> page.Section | None:
-    """Of each split the costliest slices of the best answers, and a table for each run and decoding."""
+    """For each split, the costliest slices of the best set of answers, and a table for each run and decoding."""
     if not results.answers:
         return None
     splits = [_split(results, split, figures) for split in results.splits]
@@ -27,10 +28,10 @@ def section(results: Results, figures: Figures) -> page.Section | None:
 
 
 def costs(answers: Answers) -> "pd.DataFrame":
-    """The slices of some answers with their `cost`, the costliest first.
+    """The slices of a set of answers with their `cost`, the costliest first.
 
-    A slice costs its count x (the F1 of all questions - its F1) / 100: by so many questions' worth of F1 it is behind
-    as many average questions. It is negative where the slice is better than the mean.
+    The cost of a slice is its count x (F1 of all questions - F1 of the slice) / 100. Its unit is questions: the F1
+    that the slice loses against as many average questions. A slice that is better than average has a negative cost.
     """
     table = answers.slices()
     table["cost"] = table["count"] * (answers.metrics()["f1"] - table["f1"]) / 100.0
@@ -50,7 +51,7 @@ def _split(results: Results, split: str, figures: Figures) -> dict[str, Any]:
 
 
 def _figure(answers: Answers, split: str, figures: Figures) -> Any:
-    """The costliest slices; None where none costs anything."""
+    """A figure of the costliest slices; None if no slice has a cost."""
     table, mean = costs(answers), answers.metrics()["f1"]
     drawn = table.loc[table["cost"] >= LEAST_COST, ["kind", "slice", "count", "f1", "f1_low", "f1_high", "cost"]]
     drawn = drawn[:MOST_DRAWN]
@@ -59,10 +60,10 @@ def _figure(answers: Answers, split: str, figures: Figures) -> Any:
     first = drawn.iloc[0]
     return figures.add(
         f"slices/{split}",
-        f"F1 of the costliest slices of {answers.name}, with 95 % intervals (none for fewer than 20 questions); the "
-        f"line is the F1 of all questions, {mean:.2f} %.",
-        f"On {split}, the costliest slice of {answers.name} is {first['kind']}: {first['slice']}, whose F1 is "
-        f"{first['f1']:.1f} %; it costs {first['cost']:.1f} questions.",
+        f"F1 of the costliest slices of {answers.name}, with 95 % intervals (none for fewer than 20 questions). The "
+        f"dashed line is the F1 of all questions, {mean:.2f} %.",
+        f"On {split}, the costliest slice of {answers.name} is {first['kind']}: {first['slice']}. Its F1 is "
+        f"{first['f1']:.1f} %, its cost {first['cost']:.1f} questions.",
         drawn.assign(f1_of_all=mean),
         _draw,
         size=(420, MARGIN + ROW * len(drawn)),
@@ -74,9 +75,7 @@ def _draw(axes: Any, data: "pd.DataFrame") -> None:
     lows = data["f1_low"].fillna(data["f1"])
     left = max(-2.0, min(lows.min(), data["f1"].min()) - 3)
     for place, row in zip(range(len(data))[::-1], data.itertuples(), strict=True):
-        if row.f1_low == row.f1_low:
-            axes.plot([row.f1_low, row.f1_high], [place, place], color=SERIES[0], linewidth=3, solid_capstyle="round")
-        axes.plot([row.f1], [place], "o", color=SERIES[0], markersize=8)
+        interval(axes, place, row.f1, row.f1_low, row.f1_high)
         axes.annotate(shortened(f"{row.kind}: {row.slice}", 42), (0, place), (0, 7), color=INK, va="bottom",
                       xycoords=axes.get_yaxis_transform(), textcoords="offset points")  # fmt: skip
         axes.annotate(f"−{row.cost:.1f}", (1, place), (0, 7), color=INK, ha="right", va="bottom",
@@ -85,5 +84,5 @@ def _draw(axes: Any, data: "pd.DataFrame") -> None:
     axes.spines["left"].set_visible(False)
     axes.set_ylim(-0.5, len(data) - 0.15)
     axes.set_xlim(left, 101)
-    axes.set_xlabel("F1 (%); at the right, questions lost")
+    axes.set_xlabel("F1 (%); on the right, the cost in questions")
     axes.grid(axis="x")

@@ -1,7 +1,8 @@
-"""How the trainings went: loss, learning rate and speed over steps, and where they were interrupted."""
+"""The trainings: loss, learning rate and speed over steps, and their interruptions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -13,42 +14,42 @@ from qa.report.results import Model, Results
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_RUNS = 8  # with figures; the table has all
-MOST_SEEDS = 6  # a figure
+MOST_RUNS = 8  # with figures; the table shows all
+MOST_SEEDS = 6  # in a figure
 OPEN = 2  # runs that are unfolded at first
 RESUMED = "resumed"
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A figure of a training: columns of its history, the vertical axis, and what the caption says."""
+    """A figure of a training: columns of its history, label of the vertical axis, and caption."""
 
     name: str
     columns: tuple[str, ...]
     axis: str
     caption: str
-    each_epoch: bool = False  # a point an epoch, not a line through hundreds
+    per_epoch: bool = False  # one point for each epoch instead of many along a line
 
 
 CURVES = (
-    Curve("loss", ("loss",), "loss (nats)", "Training loss: the mean since the row before."),
+    Curve("loss", ("loss",), "loss (nats)", "Training loss: the mean since the previous point."),
     Curve("validation-loss", ("validation_loss",), "loss (nats)", "Loss on validation questions.", True),
     Curve(
         "calibration",
         ("calibration_f1", "calibration_exact"),
         "score (%)",
-        "F1 and exact match (EM) on the questions held out of training, with their best threshold.",
+        "F1 and exact match (EM) on the questions held out of training, with the threshold that is best for them.",
         True,
     ),
     Curve("learning-rate", ("learning_rate",), "learning rate (×10⁻⁵)", "Learning rate."),
-    Curve("speed", ("samples_per_second",), "windows per second", "Speed: windows trained on in a second."),
-    Curve("gradient-norm", ("gradient_norm",), "norm", "Norm of the gradient before it is clipped."),
+    Curve("speed", ("samples_per_second",), "windows per second", "Speed: training windows per second."),
+    Curve("gradient-norm", ("gradient_norm",), "norm", "Gradient norm before clipping."),
 )
 LABELS = {"calibration_f1": "F1", "calibration_exact": "EM"}
 
 
 def section(results: Results, figures: Figures) -> page.Section | None:
-    """Curves of each run that was trained, its seeds side by side, and a table of all trainings."""
+    """The curves of each trained run, all seeds in one figure, and a table of all trainings."""
     if not results.models:
         return None
     runs = list(dict.fromkeys(model.run for model in results.models))
@@ -70,7 +71,7 @@ def section(results: Results, figures: Figures) -> page.Section | None:
 
 
 def row(results: Results, model: Model) -> dict[str, Any]:
-    """What the table says of a model; times in seconds, memory in GiB."""
+    """The row of a model in the table; times in seconds, memory in GiB."""
     manifest, history = results.manifest(model), results.history(model)
     losses = history["loss"].dropna()
     machine = manifest["machine"]
@@ -90,18 +91,18 @@ def row(results: Results, model: Model) -> dict[str, Any]:
 
 
 def interruptions(attempts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """How each attempt but the last ended, at which step, and from which step the next went on."""
+    """For every attempt but the last: its outcome, its last step, and the step from which the next attempt resumed."""
     return [
-        {"how": before["outcome"], "step": before["step"], "resumed_at": after["resumed_at_step"]}
-        for before, after in pairwise(attempts)
+        {"outcome": attempt["outcome"], "step": attempt["step"], "resumed_at": following["resumed_at_step"]}
+        for attempt, following in pairwise(attempts)
     ]
 
 
 def curve_data(results: Results, models: Sequence[Model], curve: Curve) -> "pd.DataFrame":
-    """What a figure draws: series, step and value, of long histories some rows (see drawing.thinned).
+    """The data of a figure: series, step and value. Long histories are thinned (see drawing.thinned).
 
-    Rows of the series `{variant} resumed` have the step where a training went on after an interruption, and no value.
-    Variants whose values are all the same are one series.
+    A row of the series `{variant} resumed` has the step from which a training resumed, and no value. If all variants
+    have the same values, they become one series.
     """
     import pandas as pd
 
@@ -113,11 +114,11 @@ def curve_data(results: Results, models: Sequence[Model], curve: Curve) -> "pd.D
             rows = history.loc[history[column].notna(), ["step", column]].rename(columns={column: "value"})
             if len(rows):
                 parts[f"{model.variant} {LABELS.get(column, '')}".strip()] = thinned(rows, "value")
-        for each in interruptions(results.manifest(model)["attempts"]):
-            resumed.append({"series": f"{model.variant} {RESUMED}", "step": each["resumed_at"]})
-    same = [part.reset_index(drop=True) for part in parts.values()]
-    if len(curve.columns) == 1 < len(same) and all(part.equals(same[0]) for part in same):
-        parts = {f"all {len(same)} seeds": same[0]}
+        for interruption in interruptions(results.manifest(model)["attempts"]):
+            resumed.append({"series": f"{model.variant} {RESUMED}", "step": interruption["resumed_at"]})
+    tables = [part.reset_index(drop=True) for part in parts.values()]
+    if len(curve.columns) == 1 < len(tables) and all(table.equals(tables[0]) for table in tables):
+        parts = {f"all {len(tables)} seeds": tables[0]}
     if not parts:
         return pd.DataFrame(columns=["series", "step", "value"])
     series = [part.assign(series=name) for name, part in parts.items()]
@@ -126,47 +127,41 @@ def curve_data(results: Results, models: Sequence[Model], curve: Curve) -> "pd.D
 
 
 def _figures_of(results: Results, models: Sequence[Model], figures: Figures) -> list[Any]:
-    made = []
-    run, drawn = models[0].run, models[:MOST_SEEDS]
+    run, drawn, rendered = models[0].run, models[:MOST_SEEDS], []
     for curve in CURVES:
         data = curve_data(results, drawn, curve)
         values = data.dropna(subset=["value"])
         if not len(values):
             continue
-        caption = f"{curve.caption}{' Dotted: resumed after an interruption.' * (len(values) < len(data))}"
+        caption = curve.caption + " Dotted lines: resumed after an interruption." * (len(values) < len(data))
         alt = (
             f"{curve.axis} of run {run} over {values['step'].max():,} steps: from {values['value'].iloc[0]:.3g} to "
             f"{values['value'].iloc[-1]:.3g}, between {values['value'].min():.3g} and {values['value'].max():.3g}."
         )
-        made.append(figures.add(f"training/{run}/{curve.name}", caption, alt, data, _Drawn(curve), table=_ends(values)))
-    return made
+        name, draw = f"training/{run}/{curve.name}", partial(_draw, curve)
+        rendered.append(figures.add(name, caption, alt, data, draw, table=_ends(values)))
+    return rendered
 
 
 def _ends(values: "pd.DataFrame") -> "pd.DataFrame":
-    """First, last, least and greatest value of each series."""
+    """The first, last, least and greatest value of each series."""
     groups = values.groupby("series", sort=False)["value"]
     return groups.agg(["first", "last", "min", "max"]).reset_index()
 
 
-@dataclass(frozen=True)
-class _Drawn:
-    """Draws a curve's data."""
-
-    curve: Curve
-
-    def __call__(self, axes: Any, data: "pd.DataFrame") -> None:
-        values = data.dropna(subset=["value"])
-        scale = 1e5 if self.curve.columns == ("learning_rate",) else 1.0
-        groups = list(values.groupby("series", sort=False))
-        for number, (name, rows) in enumerate(groups):
-            style = line_style(number, len(rows), self.curve.each_epoch)
-            axes.plot(rows["step"], scale * rows["value"], label=shortened(name), **style)
-        for number, step in enumerate(data.loc[data["value"].isna(), "step"].unique()):
-            axes.axvline(step, color=SOFT, linewidth=1.4, linestyle=(0, (1, 2)), label="_" * (number > 0) + RESUMED)
-        axes.set_xlim(left=0)
-        steps(axes)
-        axes.set_ylabel(self.curve.axis)
-        if not self.curve.each_epoch or len(values) > 1:
-            axes.set_ylim(bottom=min(0, scale * values["value"].min()) if self.curve.name != "calibration" else None)
-        if len(groups) > 1 or len(values) < len(data):
-            legend(axes, columns=4 if max(len(name) for name, _ in groups) < 8 else 2)
+def _draw(curve: Curve, axes: Any, data: "pd.DataFrame") -> None:
+    values = data.dropna(subset=["value"])
+    scale = 1e5 if curve.columns == ("learning_rate",) else 1.0
+    groups = list(values.groupby("series", sort=False))
+    for number, (name, rows) in enumerate(groups):
+        style = line_style(number, len(rows), curve.per_epoch)
+        axes.plot(rows["step"], scale * rows["value"], label=shortened(name), **style)
+    for number, step in enumerate(data.loc[data["value"].isna(), "step"].unique()):
+        axes.axvline(step, color=SOFT, linewidth=1.4, linestyle=(0, (1, 2)), label="_" * (number > 0) + RESUMED)
+    axes.set_xlim(left=0)
+    steps(axes)
+    axes.set_ylabel(curve.axis)
+    if not curve.per_epoch or len(values) > 1:
+        axes.set_ylim(bottom=min(0, scale * values["value"].min()) if curve.name != "calibration" else None)
+    if len(groups) > 1 or len(values) < len(data):
+        legend(axes, columns=4 if max(len(name) for name, _ in groups) < 8 else 2)
