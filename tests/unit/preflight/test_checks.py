@@ -14,8 +14,8 @@ import pytest
 from qa.hub.download import fetch_model
 from qa.preflight import checks as preflight
 from qa.preflight import findings
-from qa.preflight.checks import Plan, Training, check_downloads, check_software, check_sources, check_space
-from qa.preflight.findings import PROBLEM, RIGHT, WARNING, problem, right, warning
+from qa.preflight.checks import Plan, PlannedTraining, check_downloads, check_software, check_sources, check_space
+from qa.preflight.findings import OK, PROBLEM, WARNING, ok, problem, warning
 from small_hub import COMMIT, MODEL, OTHER_COMMIT, QUICK, REPO, WEIGHTS
 
 ROOT = Path(__file__).parents[3]
@@ -43,9 +43,9 @@ def of_kind(found, kind: str) -> list[str]:
 def test_findings_come_in_the_order_of_the_checks_whichever_ends_first():
     def slow():
         time.sleep(0.2)
-        yield right("first")
+        yield ok("first")
 
-    checks = {"slow": slow, "quick": lambda: [right("second")]}
+    checks = {"slow": slow, "quick": lambda: [ok("second")]}
     assert [finding.text for finding in findings.collected(checks, 10)] == ["first", "second"]
 
 
@@ -67,12 +67,12 @@ def test_what_a_check_had_found_before_it_broke_or_hung_counts():
 
     found = findings.collected({"broken": broken, "hanging": hanging}, 0.3)
     assert kinds(found) == [PROBLEM, WARNING, PROBLEM, WARNING]
-    assert found[1].text == "broken: not checked to the end (KeyError: 'size')"
-    assert found[3].text == "hanging: not checked to the end, it took more than 0.3 s"
+    assert found[1].text == "broken: not fully checked (KeyError: 'size')"
+    assert found[3].text == "hanging: not fully checked, it took more than 0.3 s"
 
 
 def test_every_problem_is_in_the_message_and_nothing_else():
-    text = preflight.message([problem("one"), right("fine"), warning("perhaps"), problem("two")])
+    text = preflight.message([problem("one"), ok("fine"), warning("perhaps"), problem("two")])
     assert text.splitlines() == ["Preflight found 2 problems; nothing was queued:", "  1. one", "  2. two"]
 
 
@@ -80,7 +80,7 @@ def test_every_problem_is_in_the_message_and_nothing_else():
 
 
 def test_the_environment_of_these_tests_is_right_with_or_without_cuda():
-    text = only(check_software(packages=True, slurm=False), RIGHT)
+    text = only(check_software(packages=True, slurm=False), OK)
     assert "requirements.txt" in text
 
 
@@ -105,12 +105,12 @@ def test_each_package_out_of_its_range_is_named_with_the_range(monkeypatch):
 
 def test_a_clusters_own_build_of_a_version_is_that_version(monkeypatch):
     with_versions(monkeypatch, torch="2.11.0+computecanada", numpy="2.4.2+computecanada")
-    assert kinds(check_software(packages=True, slurm=False)) == [RIGHT]
+    assert kinds(check_software(packages=True, slurm=False)) == [OK]
 
 
 def test_the_executor_plugin_is_asked_for_only_where_jobs_go_to_slurm(monkeypatch):
     with_versions(monkeypatch, **{"snakemake-executor-plugin-slurm": "1.9.2"})
-    assert kinds(check_software(packages=True, slurm=False)) == [RIGHT]
+    assert kinds(check_software(packages=True, slurm=False)) == [OK]
     assert "plugin-slurm 1.9.2 is installed" in only(check_software(packages=True, slurm=True), PROBLEM)
 
 
@@ -119,7 +119,7 @@ def test_jobs_with_an_environment_of_their_own_need_snakemake_alone_in_this_one(
     assert only(check_software(packages=False, slurm=False), PROBLEM).startswith("snakemake 8.0")
 
 
-@pytest.mark.parametrize(("lmod", "advice"), [(None, "install it anew"), ("/lmod", "module load gcc arrow")])
+@pytest.mark.parametrize(("lmod", "advice"), [(None, "install it again"), ("/lmod", "module load gcc arrow")])
 def test_a_pyarrow_that_cannot_be_imported_is_a_matter_of_modules_where_there_are_any(monkeypatch, lmod, advice):
     def broken(name):
         raise ImportError("libarrow.so.2100: cannot open shared object file")
@@ -165,9 +165,9 @@ def hashes_of(monkeypatch) -> list[Path]:
 
 def test_whole_downloads_are_right_and_hashed_once(downloaded, monkeypatch):
     hashed = hashes_of(monkeypatch)
-    assert kinds(checked()) == [RIGHT] and len(hashed) == len(MODEL)
-    assert kinds(checked()) == [RIGHT] and len(hashed) == len(MODEL)
-    assert kinds(checked(thoroughly=True)) == [RIGHT] and len(hashed) == 2 * len(MODEL)
+    assert kinds(checked()) == [OK] and len(hashed) == len(MODEL)
+    assert kinds(checked()) == [OK] and len(hashed) == len(MODEL)
+    assert kinds(checked(thoroughly=True)) == [OK] and len(hashed) == 2 * len(MODEL)
 
 
 def test_a_corrupted_file_of_the_same_size_and_time_is_found_though_verified_before(downloaded):
@@ -185,7 +185,7 @@ def test_missing_and_truncated_files_are_named_in_one_line_with_the_way_out(down
     (downloaded / "model.safetensors").write_bytes(WEIGHTS[:100])
     text = only(checked(), PROBLEM)
     assert "vocab.json is missing" in text and "model.safetensors has 100 bytes where 262,144 were" in text
-    assert text.endswith(f"remove {FOLDER} and it is downloaded again")
+    assert text.endswith(f"remove {FOLDER} to download it again")
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]", '{"kind": "model"}'])
@@ -237,7 +237,7 @@ def test_a_name_that_no_file_can_have_is_missing(downloaded):
 @pytest.mark.parametrize("memory", ["{", "[1]", '{"resources/models/tiny/config.json": 3}'])
 def test_a_broken_memory_of_verified_files_means_hashing_again(downloaded, memory):
     VERIFIED.write_text(memory)
-    assert kinds(checked()) == [RIGHT]
+    assert kinds(checked()) == [OK]
     assert len(json.loads(VERIFIED.read_text())) == len(MODEL)
 
 
@@ -260,7 +260,7 @@ def sources(**changes):
 def test_the_hub_is_asked_for_a_listing_and_its_sizes_are_those_of_what_would_come(hub, downloaded):
     hub.requests.clear()
     found, stated = sources()
-    assert only(found, RIGHT).startswith("the hub has model someone/tiny")
+    assert only(found, OK).startswith("the hub has model someone/tiny")
     assert len(hub.asked("/api/models/*")) == 1 and not hub.asked("*/resolve/*")
     assert stated == {FOLDER: sum(p.stat().st_size for p in downloaded.iterdir() if p.name != "source.json")}
 
@@ -286,7 +286,7 @@ def test_a_data_sets_patterns_must_match(hub):
     hub.add_repo("dataset", "someone/questions", COMMIT, {"a/train-0.parquet": b"12345", "a/README.md": b"x"})
     source = {"repo": "someone/questions", "revision": COMMIT, "splits": {"train": "a/train-*"}}
     stated = {}
-    assert kinds(check_sources({"d": ("dataset", source)}, stated)) == [RIGHT] and stated == {"d": 5}
+    assert kinds(check_sources({"d": ("dataset", source)}, stated)) == [OK] and stated == {"d": 5}
     source["splits"] = {"train": ["a/train-*"], "validation": "a/dev-*"}
     assert "no file matches 'a/dev-*'" in only(check_sources({"d": ("dataset", source)}, {}), PROBLEM)
 
@@ -340,8 +340,8 @@ def with_space(monkeypatch, free: int):
     monkeypatch.setattr(preflight.os, "statvfs", statvfs)
 
 
-def training(model: Path, keep=2, **options) -> Training:
-    return Training(str(model), "checkpoints/r/seed-1", "results/r/seed-1/model", keep, **options)
+def training(model: Path, keep=2, **options) -> PlannedTraining:
+    return PlannedTraining(str(model), "checkpoints/r/seed-1", "results/r/seed-1/model", keep, **options)
 
 
 @pytest.mark.parametrize(
@@ -362,7 +362,7 @@ def test_checkpoints_models_and_windows_are_counted(at_once, keep_after_success,
     with_space(monkeypatch, needed - 1)
     assert "free some space, or keep fewer checkpoints" in only(check_space(plan, {}), PROBLEM)
     with_space(monkeypatch, needed)
-    assert "3 trainings" in only(check_space(plan, {}), RIGHT)
+    assert "3 trainings" in only(check_space(plan, {}), OK)
 
 
 def test_weights_of_two_bytes_are_as_many_parameters(tmp_path):
@@ -411,5 +411,5 @@ def test_a_folder_that_may_not_be_written_to_is_named(tmp_path, monkeypatch):
 
 def test_looking_for_space_leaves_nothing_behind(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert kinds(check_space(Plan({}), {})) == [RIGHT]
+    assert kinds(check_space(Plan({}), {})) == [OK]
     assert list(tmp_path.iterdir()) == []

@@ -17,7 +17,7 @@ from test_checks import (  # noqa: F401, a fixture among them
 
 from qa.preflight import checks, slurm_requests
 from qa.preflight.checks import Plan
-from qa.preflight.findings import PROBLEM, RIGHT, WARNING
+from qa.preflight.findings import OK, PROBLEM, WARNING
 from qa.preflight.slurm_requests import Request, check_requests
 from small_hub import COMMIT
 
@@ -71,7 +71,7 @@ def slurm(tmp_path, monkeypatch):
 
 def test_accepted_jobs_are_right_and_were_only_tested(slurm):
     slurm()
-    assert "takes the jobs of train: account def-prof, -p gpu -t 180" in only(check_requests([TRAIN]), RIGHT)
+    assert "takes the jobs of train: account def-prof, -p gpu -t 180" in only(check_requests([TRAIN]), OK)
     (asked,) = [line for line in slurm.asked() if line.startswith("sbatch")]
     assert asked == f"sbatch --test-only {' '.join(TRAIN.options)} --wrap=true"
 
@@ -191,7 +191,7 @@ def test_one_fault_of_several_rules_is_one_line(slurm, monkeypatch):
 
 def test_the_default_partition_is_asked_for_as_the_executor_does(slurm):
     slurm()
-    assert "-p cpu -t 60" in only(check_requests([Request(("prepare_questions",), ("-t", "60"))]), RIGHT)
+    assert "-p cpu -t 60" in only(check_requests([Request(("prepare_questions",), ("-t", "60"))]), OK)
 
 
 def test_where_sinfo_says_nothing_slurms_own_words_are_passed_on(slurm):
@@ -221,5 +221,5 @@ def test_everything_wrong_is_shown_at_once(slurm, downloaded, monkeypatch):  # n
 
 def test_a_right_plan_has_no_problem_and_asks_slurm_nothing_where_jobs_stay_here(slurm, downloaded, tmp_path):  # noqa: F811
     found = checks.preflight(Plan({}, present=(FOLDER,)), VERIFIED)
-    assert kinds(found) == [RIGHT, RIGHT, RIGHT]
+    assert kinds(found) == [OK, OK, OK]
     assert not (tmp_path / "asked").exists()

@@ -106,7 +106,7 @@
     const b = split.answers.findIndex((entry) => entry.run !== split.answers[a].run);
     fillAnswers(a, b >= 0 || split.answers.length < 2 ? b : Number(a === 0));
     const chosen = parts.slice.value;
-    fill(parts.slice, [[-1, "nothing"], ...columns.slices.map((slicing, place) => [place, slicing.kind])], chosen);
+    fill(parts.slice, [[-1, "none"], ...columns.slices.map((slicing, place) => [place, slicing.kind])], chosen);
     fillValues();
     opened = -1;
     parts.detail.replaceChildren(make("p", { class: "note" }, "Choose a question to see its context and all answers here."));

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from qa.common.errors import InputError
-from qa.preflight.checks import Plan, Training, message, preflight
+from qa.preflight.checks import Plan, PlannedTraining, message, preflight
 from qa.preflight.findings import PROBLEM, WARNING, Finding, problem, warning
 from qa.preflight.slurm_requests import Request
 
@@ -66,9 +66,9 @@ def plan_of(workflow) -> tuple[Plan, list[Finding]]:
     return plan, findings
 
 
-def _training(job) -> Training:
+def _training(job) -> PlannedTraining:
     options = job.params.runtime_options
-    return Training(
+    return PlannedTraining(
         model=str(job.input.model),
         checkpoints=str(job.params.checkpoints),
         output=str(job.output.model),

@@ -1,4 +1,4 @@
-"""What would stop a run, found before its first job is queued: in about a second, all of it at once, a line each.
+"""Find what would stop a run before its first job is queued: in about a second, all problems at once, one line each.
 
 It checks this machine, the hub (for missing downloads) and, for cluster runs, SLURM (`qa.preflight.slurm_requests`).
 """
@@ -9,7 +9,7 @@ import importlib.metadata
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,24 +22,24 @@ from qa.common.text import readable_bytes
 from qa.config.settings import listed
 from qa.hub.download import INDEX, matching_files, model_files
 from qa.hub.repository import Repository
-from qa.preflight.findings import PROBLEM, Finding, at_once, collected, problem, right, warning
+from qa.preflight.findings import PROBLEM, Finding, at_once, collected, ok, problem, warning
 from qa.preflight.slurm_requests import Request, check_requests
 from qa.training import trackers
 
-SECONDS = 10.0  # that hub, SLURM or hashes may take before the run goes on without their answer
-HUB_WAITS = (0.5,)  # one more attempt
+SECONDS = 10.0  # limit for the hub, SLURM and hashing; after it, the run goes on without their result
+HUB_WAITS = (0.5,)  # seconds before the one retry
 PYTHON = (3, 11)
 REQUIREMENTS = Path(__file__).parents[4] / "envs" / "requirements.txt"
 PLUGIN = "snakemake-executor-plugin-slurm"
-BYTES_OF_WEIGHT = {"float16": 2, "bfloat16": 2}  # by the dtype of a config.json; 4 otherwise
-TRAINED, CHECKPOINT = 4, 12  # bytes of a parameter: fp32, and with it the two moments of AdamW
-WINDOWS = 45  # bytes of windows for each byte of a data set; 25 to 45 were measured
-SCRATCH = 2**20  # bytes written, and removed at once, to see whether that is possible
+BYTES_OF_WEIGHT = {"float16": 2, "bfloat16": 2}  # by the dtype in config.json; 4 for any other
+TRAINED, CHECKPOINT = 4, 12  # bytes per parameter: fp32; fp32 and the two moments of AdamW
+WINDOWS = 45  # bytes of windows per byte of a data set; measured: 25 to 45
+SCRATCH = 2**20  # bytes of the file that tests whether a folder can be written to
 
 
 @dataclass(frozen=True)
-class Training:
-    """A training that will run: its model's folder, where it leaves and reports things, the checkpoints it keeps."""
+class PlannedTraining:
+    """A training that will run: folder of its model, folders it writes to, number of checkpoints, trackers."""
 
     model: str
     checkpoints: str
@@ -51,17 +51,17 @@ class Training:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run is going to do.
+    """What a run will do.
 
-    `downloads` are the folders to be filled, each with its kind (`model` or `dataset`) and source; `present` those that
-    are there and will be read; `tokenized` the data set folder of each tokenization; `at_once` how many jobs run
-    together; `requests` what is asked of SLURM, None where jobs run on this machine; `commands` the SLURM commands that
-    the executor needs beside the usual ones. `packages` is whether jobs use this very Python.
+    `downloads`: kind (`model` or `dataset`) and source of each folder to download; `present`: downloaded folders that
+    jobs will read; `tokenized`: the data set folder of each tokenization; `at_once`: how many jobs run in parallel;
+    `requests`: the requests to SLURM, None if jobs run on this machine; `commands`: further SLURM commands that the
+    executor needs; `packages`: whether jobs use this Python environment.
     """
 
     downloads: dict[str, tuple[str, dict[str, Any]]]
     present: tuple[str, ...] = ()
-    trainings: tuple[Training, ...] = ()
+    trainings: tuple[PlannedTraining, ...] = ()
     tokenized: tuple[str, ...] = ()
     at_once: int = 1
     requests: tuple[Request, ...] | None = None
@@ -70,7 +70,7 @@ class Plan:
 
 
 def preflight(plan: Plan, verified: Path, thoroughly: bool = False) -> list[Finding]:
-    """Make all checks. `verified` remembers hashed files: only changed ones are hashed again, all if `thoroughly`."""
+    """Run all checks. The file `verified` remembers hashes: only changed files are hashed, or all if `thoroughly`."""
     stated: dict[str, int] = {}
 
     checks = {
@@ -81,13 +81,13 @@ def preflight(plan: Plan, verified: Path, thoroughly: bool = False) -> list[Find
     }
     if plan.requests is not None:
         checks["SLURM"] = lambda: check_requests(list(plan.requests or ()), plan.commands)
-    # hashing, or an answer that is waited for, may take longer than each question's own limit
+    # hashing or waiting may take longer than the limit of a single request
     findings = collected(checks, 60.0 if thoroughly else 3 * SECONDS)
     return findings + collected({"space": lambda: check_space(plan, stated)}, SECONDS)
 
 
 def message(findings: list[Finding]) -> str:
-    """The problems, numbered, for the error that ends the run."""
+    """The numbered problems, as the message of the error that ends the run."""
     problems = [finding.text for finding in findings if finding.kind == PROBLEM]
     counted = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     lines = [f"  {number}. {text}" for number, text in enumerate(problems, 1)]
@@ -95,13 +95,14 @@ def message(findings: list[Finding]) -> str:
 
 
 def check_software(packages: bool, slurm: bool, requirements: Path = REQUIREMENTS) -> Iterator[Finding]:
-    """Python, and each package against the range that the project asks for; pyarrow is imported, torch is not.
+    """Check the versions of Python and of each required package. It imports pyarrow, but not torch.
 
-    Without `packages`, jobs bring their own, and only Snakemake's are checked. A torch without CUDA is no fault here.
+    Without `packages`, jobs have environments of their own, so only Snakemake's packages are checked. A torch without
+    CUDA is no problem here.
     """
     if sys.version_info < PYTHON:
         yield problem(
-            f"Python {sys.version.split()[0]} is too old, 3.11 is needed: make the environment with a newer one"
+            f"Python {sys.version.split()[0]} is too old, 3.11 is needed: make the environment with a newer Python"
         )
     lines = [line.partition("#")[0].strip() for line in requirements.read_text(encoding="utf-8").splitlines()]
     wanted = {Requirement(line).name: Requirement(line) for line in lines if line}
@@ -122,13 +123,13 @@ def check_software(packages: bool, slurm: bool, requirements: Path = REQUIREMENT
             loading = (
                 "load its module (on Alliance: module load gcc arrow) before the environment" if _has_modules() else ""
             )
-            yield problem(f"pyarrow cannot be imported ({error}): {loading or 'install it anew'}")
+            yield problem(f"pyarrow cannot be imported ({error}): {loading or 'install it again'}")
     if not faults:
-        yield right(f"Python {sys.version.split()[0]}, and {len(wanted)} packages as {requirements.name} asks for")
+        yield ok(f"Python {sys.version.split()[0]}, and {len(wanted)} packages as {requirements.name} asks for")
 
 
 def check_reports(plan: Plan) -> Iterator[Finding]:
-    """Whether the packages are there that trainings report to; jobs that bring their own packages are not asked."""
+    """Check that the trackers of the trainings are installed, unless jobs have environments of their own."""
     wanted = dict.fromkeys(name for training in plan.trainings for name in training.report_to)
     for fault in trackers.missing(list(wanted)) if plan.packages else ():
         yield problem(fault)
@@ -150,50 +151,50 @@ def _has_modules() -> bool:
 
 
 def check_sources(downloads: dict[str, tuple[str, dict[str, Any]]], stated: dict[str, int]) -> Iterator[Finding]:
-    """Ask the hub, or look on this machine, for each model and data set to come; their bytes go to `stated`, by folder.
+    """Look for each model and data set to download, on the hub or this machine. Add its bytes to `stated`, by folder.
 
-    The hub is asked for its list of files, so a wrong name or commit, terms not accepted and weights that are no
-    safetensors show too.
+    The hub's list of files also reveals wrong names and commits, terms that were not accepted, and weights that are
+    not safetensors.
     """
-    asked = list(downloads.items())
-    answers = at_once([lambda a=a: _bytes_to_come(*a[1]) for a in asked], SECONDS)
-    for (folder, (kind, source)), answer in zip(asked, answers, strict=True):
-        if isinstance(answer, InputError):
-            yield problem(str(answer))
-        elif isinstance(answer, Exception):
-            yield warning(f"{kind} {source}: not checked ({type(answer).__name__}: {answer})")
-        elif answer is None:
+    sizes = at_once([lambda d=download: _bytes_to_download(*d) for download in downloads.values()], SECONDS)
+    for (folder, (kind, source)), size in zip(downloads.items(), sizes, strict=True):
+        if isinstance(size, InputError):
+            yield problem(str(size))
+        elif isinstance(size, Exception):
+            yield warning(f"{kind} {source}: not checked ({type(size).__name__}: {size})")
+        elif size is None:
             yield problem(
                 f"{kind} {source['repo']}: the hub did not answer within {SECONDS:g} s;"
                 " downloads need the network, so run this on a login node, or later"
             )
         else:
-            stated[folder] = answer
+            stated[folder] = size
             if "repo" in source:
-                yield right(f"the hub has {kind} {source['repo']}, {readable_bytes(answer)} to download")
+                yield ok(f"the hub has {kind} {source['repo']}, {readable_bytes(size)} to download")
 
 
-def _bytes_to_come(kind: str, source: dict[str, Any]) -> int:
-    if "repo" in source:
-        repository = Repository(kind, source, HUB_WAITS)
-        size, names, where = repository.size, repository.names, repository.where
-    elif kind == "dataset":
-        return sum(Path(p).expanduser().stat().st_size for given in source["splits"].values() for p in listed(given))
-    else:
-        folder = _model_folder(source)
-        names, where = [path.name for path in folder.iterdir() if path.is_file()], f"the model folder {folder}"
-
-        def size(name: str) -> int:
-            return (folder / name).stat().st_size
-
+def _bytes_to_download(kind: str, source: dict[str, Any]) -> int:
+    if kind == "dataset" and "repo" not in source:
+        return sum(Path(p).expanduser().stat().st_size for files in source["splits"].values() for p in listed(files))
+    names, size, where = _files_of(kind, source)
     if kind == "model":
         chosen = set(model_files(names, where))
-        if INDEX in chosen:  # its shards are most likely all there are
+        if INDEX in chosen:  # an index names shards, most likely all of them
             chosen |= {name for name in names if name.endswith(".safetensors") and "/" not in name}
     else:
-        patterns = [listed(given) for given in source["splits"].values()]
-        chosen = {name for given in patterns for name in matching_files(given, names, where)}
+        patterns = [listed(files) for files in source["splits"].values()]
+        chosen = {name for files in patterns for name in matching_files(files, names, where)}
     return sum(size(name) for name in chosen)
+
+
+def _files_of(kind: str, source: dict[str, Any]) -> tuple[Sequence[str], Callable[[str], int], str]:
+    """The names of a source's files, a function for the size of each in bytes, and the source in words."""
+    if "repo" in source:
+        repository = Repository(kind, source, HUB_WAITS)
+        return repository.names, repository.size, repository.where
+    folder = _model_folder(source)
+    names = [path.name for path in folder.iterdir() if path.is_file()]
+    return names, lambda name: (folder / name).stat().st_size, f"the model folder {folder}"
 
 
 def _model_folder(source: dict[str, Any]) -> Path:
@@ -207,17 +208,18 @@ def _model_folder(source: dict[str, Any]) -> Path:
 
 
 def check_downloads(folders: tuple[str, ...], verified: Path, thoroughly: bool = False) -> Iterator[Finding]:
-    """Compare downloaded files with their source.json: sizes always, hashes where a file changed since the last time.
+    """Compare downloaded files with their source.json: sizes, and the hashes of files changed since the last check.
 
-    A file is taken as unchanged by its size, times of change, inode and expected hash; `thoroughly` hashes all.
+    A file counts as unchanged if its size, times of change, inode and expected hash are unchanged. `thoroughly` hashes
+    every file.
     """
     known = _remembered(verified)
-    whole, hashed, count = [], 0, 0
+    intact, hashed, count = [], 0, 0
     for folder in folders:
         faults = []
         files = _recorded(Path(folder) / "source.json")
         if files is None:
-            yield problem(f"{folder}: its source.json is missing or broken: remove {folder} and it is downloaded again")
+            yield problem(f"{folder}: its source.json is missing or broken: remove {folder} to download it again")
             continue
         for name, stated in files.items():
             path = Path(folder) / name
@@ -231,23 +233,23 @@ def check_downloads(folders: tuple[str, ...], verified: Path, thoroughly: bool =
                 known[str(path)] = seal
                 count += 1
         if hashed:
-            write_json(verified, known)  # after each folder, so that what was done is kept if time runs out
+            write_json(verified, known)  # after each folder, so that a timeout loses little
         if faults:
-            yield problem(f"{folder}: {some(faults)}: remove {folder} and it is downloaded again")
+            yield problem(f"{folder}: {some(faults)}: remove {folder} to download it again")
         else:
-            whole.append(folder)
-    if whole:
-        yield right(f"{count} files of {some(whole)} are whole ({readable_bytes(hashed)} hashed, the rest unchanged)")
+            intact.append(folder)
+    if intact:
+        yield ok(f"{count} files of {some(intact)} are intact ({readable_bytes(hashed)} hashed, the rest unchanged)")
 
 
 def _recorded(source: Path) -> dict[str, dict[str, Any]] | None:
-    """The files of a download by its source.json, each with `size` and `sha256`; None where it does not tell them."""
+    """The files of a download by its source.json, each with `size` and `sha256`; None if it is missing or broken."""
     try:
         files = read_json(source)["files"]
-        told = all(isinstance(said["size"], int) and isinstance(said["sha256"], str) for said in files.values())
+        valid = all(isinstance(file["size"], int) and isinstance(file["sha256"], str) for file in files.values())
     except (IsADirectoryError, NotADirectoryError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
         return None
-    return files if files and told else None
+    return files if files and valid else None
 
 
 def _remembered(verified: Path) -> dict[str, Any]:
@@ -259,10 +261,10 @@ def _remembered(verified: Path) -> dict[str, Any]:
 
 
 def _seal(path: Path, stated: dict[str, Any]) -> list[Any] | None:
-    """What tells that a file is still the one that was hashed; None where it is missing or of another size."""
+    """The marks that show that a file is still the hashed one; None if the file is missing or has another size."""
     try:
         status = path.stat()
-    except (OSError, ValueError):  # the latter for a name that no file can have
+    except (OSError, ValueError):  # ValueError: a name that no file can have
         return None
     if status.st_size != stated["size"]:
         return None
@@ -279,9 +281,9 @@ def _state_of(path: Path, stated: dict[str, Any]) -> str:
 
 
 def check_space(plan: Plan, stated: dict[str, int]) -> Iterator[Finding]:
-    """Compare what the run will write, an estimate, with what each file system has left, and try to write there.
+    """Compare an estimate of what the run will write with the free space of each file system, and try to write there.
 
-    A quota shows where the file system reports it as free space, or when it is used up already.
+    It sees a quota only if the file system reports it as free space, or if the quota is already used up.
     """
     needs = _needs(plan, stated)
     systems: dict[int, list[str]] = {}
@@ -297,39 +299,39 @@ def check_space(plan: Plan, stated: dict[str, int]) -> Iterator[Finding]:
         else:
             status = os.statvfs(_existing(folders[0]))
             free = status.f_bavail * status.f_frsize
-            told = f"{where}: {readable_bytes(free)} free, about {readable_bytes(needed)} needed{_explained(plan)}"
+            text = f"{where}: {readable_bytes(free)} free, about {readable_bytes(needed)} needed{_trainings(plan)}"
             if free < needed:
-                yield problem(f"{told}: free some space, or keep fewer checkpoints")
+                yield problem(f"{text}: free some space, or keep fewer checkpoints")
             else:
-                yield right(told)
+                yield ok(text)
 
 
 def _needs(plan: Plan, stated: dict[str, int]) -> dict[str, int]:
-    """Bytes to be written below each folder, less what is there already of them."""
+    """Bytes that the run will write below each folder, minus what it finds there."""
     sizes = {t.model: _parameters(t.model, stated) for t in plan.trainings}
-    kept = [
-        (0 if t.keep_after_success else 1, max(0, CHECKPOINT * sizes[t.model] * (t.keep + 1) - _held(t.checkpoints)))
+    checkpoints = [
+        (t.keep_after_success, max(0, CHECKPOINT * sizes[t.model] * (t.keep + 1) - _bytes_below(t.checkpoints)))
         for t in plan.trainings
     ]
-    # those that go after success take room only while they train: the largest of as many as run at once
-    passing = sorted((size for goes, size in kept if goes), reverse=True)[: plan.at_once]
+    # checkpoints that success deletes need space only during training: at worst, the largest of them run together
+    temporary = sorted((size for kept, size in checkpoints if not kept), reverse=True)[: plan.at_once]
     models = sum(TRAINED * sizes[t.model] for t in plan.trainings)
-    tokenized = sum(WINDOWS * (stated[f] if f in stated else _held(f)) for f in plan.tokenized)
+    tokenized = sum(WINDOWS * (stated[f] if f in stated else _bytes_below(f)) for f in plan.tokenized)
     needs = {
         "resources": sum(stated.values()),
-        "checkpoints": sum(passing) + sum(size for goes, size in kept if not goes),
+        "checkpoints": sum(temporary) + sum(size for kept, size in checkpoints if kept),
         "results": models + tokenized,
     }
     return {folder: size for folder, size in needs.items() if size or folder == "results"}
 
 
-def _explained(plan: Plan) -> str:
-    trained = len(plan.trainings)
-    return f" ({trained} trainings, up to {min(plan.at_once, trained)} at once)" if trained else ""
+def _trainings(plan: Plan) -> str:
+    count = len(plan.trainings)
+    return f" ({count} trainings, up to {min(plan.at_once, count)} at once)" if count else ""
 
 
 def _parameters(model: str, stated: dict[str, int]) -> int:
-    """Number of a model's parameters, by the size of its weights; what a hub states counts as fp32."""
+    """A model's number of parameters, from the size of its weights. Weights on the hub count as fp32."""
     if model in stated:
         return stated[model] // 4
     folder = Path(model)
@@ -341,13 +343,13 @@ def _parameters(model: str, stated: dict[str, int]) -> int:
     return weights // BYTES_OF_WEIGHT.get(config.get("dtype") or config.get("torch_dtype"), 4)
 
 
-def _held(folder: str) -> int:
-    """Bytes of the files below a folder, 0 where there is none."""
+def _bytes_below(folder: str) -> int:
+    """Bytes of all files below a folder; 0 without the folder."""
     return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
 
 
 def _existing(folder: str) -> Path:
-    """A folder, or the nearest one above it that exists."""
+    """A folder, or its nearest parent that exists."""
     path = Path(folder).absolute()
     while not path.is_dir():
         path = path.parent
@@ -355,7 +357,7 @@ def _existing(folder: str) -> Path:
 
 
 def _write_fault(folder: Path) -> str:
-    """Why nothing can be written to a folder, and what to do; nothing where it can."""
+    """The reason why a folder cannot be written to, and what to do; "" if it can."""
     try:
         with tempfile.TemporaryFile(dir=folder) as stream:
             stream.write(bytes(SCRATCH))

@@ -1,4 +1,4 @@
-"""What the checks before a run have found, and a way to make several of them at once, each bounded in time."""
+"""The findings of the checks before a run, and how several checks run at once, each with a time limit."""
 
 import threading
 import time
@@ -6,60 +6,60 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-PROBLEM, WARNING, RIGHT = "problem", "warning", "right"
+PROBLEM, WARNING, OK = "problem", "warning", "ok"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line for the user: a `problem` says what to do, a `warning` stops nothing, `right` is in order."""
+    """One line for the user: a `problem` stops the run and says what to do, a `warning` and an `ok` do not."""
 
     kind: str
     text: str
 
 
 def problem(text: str) -> Finding:
-    """Something that would make the run fail."""
+    """A finding that would make the run fail."""
     return Finding(PROBLEM, text)
 
 
 def warning(text: str) -> Finding:
-    """Something that may go wrong, or that could not be asked."""
+    """A finding that may make the run fail, or a check that was not possible."""
     return Finding(WARNING, text)
 
 
-def right(text: str) -> Finding:
-    """Something that was checked and is in order."""
-    return Finding(RIGHT, text)
+def ok(text: str) -> Finding:
+    """A check that found no problem."""
+    return Finding(OK, text)
 
 
 def collected(checks: dict[str, Callable[[], Iterable[Finding]]], seconds: float) -> list[Finding]:
-    """Findings of several checks, made at once, in the order of the checks.
+    """The findings of several checks, which run at once, in the order of the checks.
 
-    A check that raises, or takes more than `seconds`, gives a warning by its name and stops nothing; what it had found
-    until then counts.
+    A check that raises an exception or takes more than `seconds` gives a warning with its name. Its findings until
+    then count.
     """
     found: dict[str, list[Finding]] = {name: [] for name in checks}
 
-    def make(name: str) -> bool:
-        for finding in checks[name]():  # one by one, so that none is lost with a later one
+    def run(name: str) -> bool:
+        for finding in checks[name]():  # one by one, so that a later exception loses none
             found[name].append(finding)
         return True
 
     findings: list[Finding] = []
-    for name, result in zip(checks, at_once([lambda n=n: make(n) for n in checks], seconds), strict=True):
+    for name, result in zip(checks, at_once([lambda name=name: run(name) for name in checks], seconds), strict=True):
         findings += found[name]
-        to_the_end = " to the end" if found[name] else ""
+        checked = "not fully checked" if found[name] else "not checked"
         if result is None:
-            findings.append(warning(f"{name}: not checked{to_the_end}, it took more than {seconds:g} s"))
+            findings.append(warning(f"{name}: {checked}, it took more than {seconds:g} s"))
         elif isinstance(result, Exception):
-            findings.append(warning(f"{name}: not checked{to_the_end} ({type(result).__name__}: {result})"))
+            findings.append(warning(f"{name}: {checked} ({type(result).__name__}: {result})"))
     return findings
 
 
 def at_once(calls: list[Callable[[], Any]], seconds: float) -> list[Any]:
-    """What each call returns or raises, None for one that takes more than `seconds`.
+    """The result or the exception of each call; None for a call that takes more than `seconds`.
 
-    Threads of one's own and no pool: the interpreter waits for those of a pool when it exits, however long they take.
+    The threads are daemons, not a pool: at its exit, the interpreter waits for the threads of a pool.
     """
     results: list[Any] = [None] * len(calls)
     done = [threading.Event() for _ in calls]

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from qa.common.errors import some
 from qa.jobs.slurm import ask
-from qa.preflight.findings import Finding, at_once, problem, right, warning
+from qa.preflight.findings import Finding, at_once, ok, problem, warning
 
 PATIENCE = 8.0  # seconds that one question to SLURM may take
 CLIENT = ("sbatch", "squeue", "scancel", "sinfo")
@@ -114,7 +114,7 @@ def check_requests(requests: list[Request], commands: Iterable[str] = ()) -> Ite
     refused: dict[Finding, list[str]] = {}
     for request, answer in zip(requests, answers, strict=True):
         if answer == "":
-            yield right(f"SLURM takes the jobs of {some(request.rules)}: {_shown_account(request)}, {request}")
+            yield ok(f"SLURM takes the jobs of {some(request.rules)}: {_shown_account(request)}, {request}")
         else:
             text = None if isinstance(answer, Exception) else answer
             refused.setdefault(explained(request, text, nodes, accounts), []).extend(request.rules)
