@@ -76,7 +76,7 @@ def test_a_stage_has_its_longest_wait_and_job_and_its_highest_memory():
     rows |= {"asked_seconds": [100, 100], "peak_memory_mib": [1.0, 3.0], "asked_memory_mib": [4, 4]}
     (row,) = overview.stages(pd.DataFrame({**rows, "peak_gpu_memory_mib": [None, 2.0]}))
     assert (row["jobs"], row["attempts"], row["wait"], row["longest"], row["total"]) == (1, 2, 5, 60, 90)
-    assert (row["memory"], row["asked_memory"], row["gpu_memory"]) == (3, 4, 2)
+    assert (row["memory"], row["requested_memory"], row["gpu_memory"]) == (3, 4, 2)
 
 
 def test_differences_are_those_of_the_comparison_and_name_what_was_set_differently(results, figures):

@@ -130,20 +130,20 @@ def check_software(packages: bool, slurm: bool, requirements: Path = REQUIREMENT
 
 def check_reports(plan: Plan) -> Iterator[Finding]:
     """Check that the trackers of the trainings are installed, unless jobs have environments of their own."""
-    wanted = dict.fromkeys(name for training in plan.trainings for name in training.report_to)
-    for fault in trackers.missing(list(wanted)) if plan.packages else ():
+    names = dict.fromkeys(name for training in plan.trainings for name in training.report_to)
+    for fault in trackers.missing(list(names)) if plan.packages else ():
         yield problem(fault)
 
 
 def _fault_of_package(requirement: Requirement) -> str:
     if requirement.marker and not requirement.marker.evaluate():
         return ""
-    wanted = f"{requirement.specifier or 'any version'} is needed"
+    need = f"{requirement.specifier or 'any version'} is needed"
     try:
         version = importlib.metadata.version(requirement.name)
     except importlib.metadata.PackageNotFoundError:
-        return f"is not installed, {wanted}"
-    return "" if requirement.specifier.contains(version, prereleases=True) else f"{version} is installed, {wanted}"
+        return f"is not installed, {need}"
+    return "" if requirement.specifier.contains(version, prereleases=True) else f"{version} is installed, {need}"
 
 
 def _has_modules() -> bool:

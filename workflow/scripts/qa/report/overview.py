@@ -141,9 +141,9 @@ def stages(resources: "pd.DataFrame") -> list[dict[str, Any]]:
                 "wait": jobs["wait_seconds"].max(),
                 "longest": jobs["elapsed_seconds"].max(),
                 "total": jobs["elapsed_seconds"].sum(),
-                "asked": jobs["asked_seconds"].max(),
+                "requested": jobs["asked_seconds"].max(),
                 "memory": jobs["peak_memory_mib"].max(),
-                "asked_memory": jobs["asked_memory_mib"].max(),
+                "requested_memory": jobs["asked_memory_mib"].max(),
                 "gpu_memory": jobs["peak_gpu_memory_mib"].max(),
             }
         )

@@ -61,16 +61,16 @@ def section(results: Results, figures: Any) -> page.Section | None:
         return None
     blocks: list[tuple[str, bytes]] = []
     splits: dict[str, dict[str, Any]] = {}
-    asked: dict[str, SplitQuestions] = {}
+    questions: dict[str, SplitQuestions] = {}
     for split in results.splits:
-        columns, asked[split] = question_columns(results, split)
+        columns, questions[split] = question_columns(results, split)
         name = f"questions-data-{len(splits)}"
         blocks.append((name, as_block(columns)))
         splits[split] = {"name": split, "questions": len(columns["ids"]), "block": name, "answers": []}
     omitted, room = [], ROOM
     for answers in in_order(results):
         entries = splits[answers.split]["answers"]
-        columns = answer_columns(answers, asked[answers.split])
+        columns = answer_columns(answers, questions[answers.split])
         block = as_block(columns)
         if entries and len(block) > room:
             omitted.append(answers)
@@ -121,18 +121,18 @@ def question_columns(results: Results, split: str) -> tuple[dict[str, Any], Spli
     contexts, context = _numbered(table.column("context").to_pylist())
     titles, title = _numbered(table.column("title").to_pylist())
     astral = {n: places for n, text in enumerate(contexts) if len(places := _astral(text))}
-    asked = SplitQuestions(table.column("id").to_pylist(), contexts, np.array(context, np.int64), astral)
+    questions = SplitQuestions(table.column("id").to_pylist(), contexts, np.array(context, np.int64), astral)
     columns = {
-        "ids": asked.ids,
+        "ids": questions.ids,
         "questions": table.column("question").to_pylist(),
         "context": context,
         "contexts": contexts,
         "title": title,
         "titles": titles,
-        "gold": _golds(table.column("answers").to_pylist(), asked),
+        "gold": _golds(table.column("answers").to_pylist(), questions),
         "slices": _slicings(results, split),
     }
-    return columns, asked
+    return columns, questions
 
 
 def _numbered(texts: list[str]) -> tuple[list[str], list[int]]:
@@ -146,31 +146,31 @@ def _astral(text: str) -> np.ndarray:
     return np.flatnonzero(np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4") > 0xFFFF)
 
 
-def _golds(answers: list[dict[str, Any]], asked: SplitQuestions) -> list[list[int]]:
+def _golds(answers: list[dict[str, Any]], questions: SplitQuestions) -> list[list[int]]:
     golds = [
         sorted({(start, start + len(text)) for text, start in zip(gold["text"], gold["answer_start"], strict=True)})
         for gold in answers
     ]
     number = np.repeat(np.arange(len(golds)), [2 * len(spans) for spans in golds])
     ends = np.array([end for spans in golds for span in spans for end in span], np.int64)
-    units = iter(asked.in_code_units(number, ends).tolist())
+    units = iter(questions.in_code_units(number, ends).tolist())
     pairs = [[(next(units), next(units)) for _ in spans] for spans in golds]
     return [[cell for start, stop in spans for cell in (start, stop - start)] for spans in pairs]
 
 
 def _slicings(results: Results, split: str) -> list[dict[str, Any]]:
     """All slicings of a split's questions. The number of windows of a question may differ between models."""
-    asked = slices.read_questions(results.records(split))
+    questions = slices.read_questions(results.records(split))
     folders = list(dict.fromkeys(results.windows(answers) for answers in results.of_split(split)))
     found: dict[str, slices.Slicing] = {}
     for folder in folders:
-        for slicing in slices.slicings(asked, slices.windows_of_questions(folder, len(asked.titles))):
+        for slicing in slices.slicings(questions, slices.windows_of_questions(folder, len(questions.titles))):
             own = slicing.kind == "windows" and len(folders) > 1
             found[f"windows of {folder.name}" if own else slicing.kind] = slicing
     return [{"kind": kind, "names": list(s.names), "place": s.place.tolist()} for kind, s in found.items()]
 
 
-def answer_columns(answers: Answers, asked: SplitQuestions) -> dict[str, Any]:
+def answer_columns(answers: Answers, questions: SplitQuestions) -> dict[str, Any]:
     """The columns of a set of answers: lists with an entry for each question, but for those of the candidates.
 
     `kind`: number in KINDS; `f1`, `no_answer`: F1 and the probability of no answer, in thousandths; `null`: the null
@@ -181,12 +181,12 @@ def answer_columns(answers: Answers, asked: SplitQuestions) -> dict[str, Any]:
     Raises InputError if the files belong to different questions or answers.
     """
     texts, differences = answers.texts(), answers.null_scores()
-    nbest = _nbest(answers, asked)
-    kind, f1 = _outcomes(answers, asked)
+    nbest = _nbest(answers, questions)
+    kind, f1 = _outcomes(answers, questions)
     bounds, start, stop = nbest["bounds"], nbest["start"], nbest["stop"]
-    places = zip(asked.ids, asked.context.tolist(), pairwise(bounds.tolist()), strict=True)
+    places = zip(questions.ids, questions.context.tolist(), pairwise(bounds.tolist()), strict=True)
     for name, number, (first, beyond) in places:
-        best = asked.contexts[number][start[first] : stop[first]] if first < beyond else ""
+        best = questions.contexts[number][start[first] : stop[first]] if first < beyond else ""
         if texts.get(name) not in ("", best):
             raise InputError(
                 f"{answers.folder}: id {name!r}: the answer is not the first candidate: answers.json and "
@@ -195,13 +195,13 @@ def answer_columns(answers: Answers, asked: SplitQuestions) -> dict[str, Any]:
     size = np.minimum(np.diff(bounds), CANDIDATES)
     question = np.repeat(np.arange(len(size)), size)
     kept = np.arange(len(question)) - np.repeat(np.cumsum(size) - size, size) + bounds[:-1][question]
-    starts, stops = (asked.in_code_units(question, ends[kept]) for ends in (start, stop))
+    starts, stops = (questions.in_code_units(question, ends[kept]) for ends in (start, stop))
     return {
         "kind": kind,
         "f1": f1,
-        "null": [round(differences[i], 2) if n else None for i, n in zip(asked.ids, size.tolist(), strict=True)],
+        "null": [round(differences[i], 2) if n else None for i, n in zip(questions.ids, size.tolist(), strict=True)],
         "no_answer": _thousandths(nbest["null_probability"]),
-        "answered": [int(bool(texts[name])) for name in asked.ids],
+        "answered": [int(bool(texts[name])) for name in questions.ids],
         "count": size.tolist(),
         "start": starts.tolist(),
         "length": (stops - starts).tolist(),
@@ -209,7 +209,7 @@ def answer_columns(answers: Answers, asked: SplitQuestions) -> dict[str, Any]:
     }
 
 
-def _nbest(answers: Answers, asked: SplitQuestions) -> dict[str, np.ndarray]:
+def _nbest(answers: Answers, questions: SplitQuestions) -> dict[str, np.ndarray]:
     """`start`, `stop`, `probability` of all candidates; `bounds` (n + 1,) of each question's; `null_probability`."""
     import pyarrow as pa
 
@@ -222,20 +222,20 @@ def _nbest(answers: Answers, asked: SplitQuestions) -> dict[str, np.ndarray]:
         found = {name: listed.values.field(name).to_numpy() for name in names}
         found["bounds"] = listed.offsets.to_numpy().astype(np.int64)
         found["null_probability"] = table.column("null_probability").to_numpy()
-    if table.column("id").to_pylist() != asked.ids:
+    if table.column("id").to_pylist() != questions.ids:
         raise _other(file, answers)
     return found
 
 
-def _outcomes(answers: Answers, asked: SplitQuestions) -> tuple[list[int], list[int]]:
+def _outcomes(answers: Answers, questions: SplitQuestions) -> tuple[list[int], list[int]]:
     """Each question's number in KINDS and its F1 in thousandths. A question that errors.parquet lacks is correct."""
     file = answers.folder / "errors.parquet"
     with opened(file, "wrong answers") as table:
         rows = table.read(["id", "kind", "f1"]).to_pydict()
     wrong = {name: (KINDS.index(kind), f1) for name, kind, f1 in zip(*rows.values(), strict=True)}
-    if not wrong.keys() <= set(asked.ids):
+    if not wrong.keys() <= set(questions.ids):
         raise _other(file, answers)
-    outcomes = [wrong.get(name, (KINDS.index(CORRECT), 1.0)) for name in asked.ids]
+    outcomes = [wrong.get(name, (KINDS.index(CORRECT), 1.0)) for name in questions.ids]
     return [kind for kind, _ in outcomes], _thousandths(np.array([f1 for _, f1 in outcomes]))
 
 

@@ -34,7 +34,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Answers:
-    """The answers of one run and variant to one `dataset/split`, by one decoding."""
+    """The answers of one run and variant on one `dataset/split`, with one decoding."""
 
     run: str
     variant: str
@@ -94,7 +94,7 @@ class Results:
         return [Model(*training) for training in settings.trainings(self.config)]
 
     def of_split(self, split: str) -> list[Answers]:
-        """The answers to one split."""
+        """The sets of answers on one split."""
         return [answers for answers in self.answers if answers.split == split]
 
     def one_of_each(self, split: str) -> list[Answers]:
@@ -135,7 +135,7 @@ class Results:
         return FOLDER / "questions" / f"{split}.parquet"
 
     def windows(self, answers: Answers) -> Path:
-        """The windows behind some answers (of an ensemble, the first model's)."""
+        """The folder of windows behind a set of answers; for an ensemble, that of its first model."""
         run, _ = lineage.parts(self.config, answers.run, answers.variant)[0]
         return Path(settings.windows_folder(self.config["runs"][run], answers.split))
 
