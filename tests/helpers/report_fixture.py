@@ -202,18 +202,18 @@ def _training(name: str, variant: str, run: dict[str, Any], rng: np.random.Gener
             held_out = (loss + 0.2, 60 + step / 40, 64 + step / 40) if step % 200 == 0 else ("", "", "")
             rate = 3e-5 * (1 - step / 400)
             writer.writerow([step, step / 200, loss, *held_out, rate, 2 + rng.random(), 20 + rng.random()])
-    one = {"started": "2026-01-02T10:00:00+00:00", "seen": "2026-01-02T10:05:00+00:00", "slurm_job_id": "11"}
-    one |= {"node": "node1", "pid": 1, "computed": "packed rows, attention by turns, attention dropout 0"}
+    attempt = {"started": "2026-01-02T10:00:00+00:00", "seen": "2026-01-02T10:05:00+00:00", "slurm_job_id": "11"}
+    attempt |= {"node": "node1", "pid": 1, "computed": "packed rows, attention by turns, attention dropout 0"}
     attempts = [
-        {**one, "resumed_at_step": 0, "step": 190, "outcome": "interrupted"},
-        {**one, "resumed_at_step": 190, "step": 400, "outcome": "completed", "slurm_job_id": "12"},
+        {**attempt, "resumed_at_step": 0, "step": 190, "outcome": "interrupted"},
+        {**attempt, "resumed_at_step": 190, "step": 400, "outcome": "completed", "slurm_job_id": "12"},
     ]
     versions = dict.fromkeys(("python", "snakemake", "transformers", "torch"), "1.2.3")
     machine = {"node": "node1", "slurm_job_id": "12", "platform": "Linux", "cpu_threads": 2}
     manifest = {
         **{"git_commit": "0" * 40, "git_dirty": False, "run": name, "variant": variant, "code": "0" * 12},
         **{"run_settings": run, "seed": settings.seed_of(variant), "settings": {"epochs": 2}, "inputs": {}},
-        **{"versions": versions, "gpus": 1, "started": one["started"], "ended": "2026-01-02T10:11:00+00:00"},
+        **{"versions": versions, "gpus": 1, "started": attempt["started"], "ended": "2026-01-02T10:11:00+00:00"},
         **{"training_windows": 1600, "peak_memory_gib": 1.2, "peak_gpu_memory_gib": 3.4, "steps": 400},
         **{"machine": machine | {"gpu": "Some GPU", "driver": "1", "cuda": "1"}, "samples_per_second": 20.3},
         **{"attempts": attempts, "attempts_seconds": 600},

@@ -357,8 +357,8 @@ def test_checkpoints_models_and_windows_are_counted(at_once, keep_after_success,
     (tmp_path / "m").mkdir()
     (tmp_path / "m/model.safetensors").write_bytes(bytes(4 * 2**20))  # 2^20 parameters of four bytes
     (tmp_path / "m/config.json").write_text("{}")
-    each = training(Path("m"), keep_after_success=keep_after_success)
-    plan = Plan({}, trainings=(each, each, each), at_once=at_once)
+    planned = training(Path("m"), keep_after_success=keep_after_success)
+    plan = Plan({}, trainings=(planned, planned, planned), at_once=at_once)
     with_space(monkeypatch, needed - 1)
     assert "free some space, or keep fewer checkpoints" in only(check_space(plan, {}), PROBLEM)
     with_space(monkeypatch, needed)

@@ -58,9 +58,9 @@ def lab(rgb):
     return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
 
 
-def distance(one, other, seen_by):
+def distance(first, second, seen_by):
     matrix = np.array(DICHROMACY[seen_by])
-    return np.linalg.norm(np.subtract(*(lab((matrix @ linear(colour)).clip(0, 1)) for colour in (one, other))))
+    return np.linalg.norm(np.subtract(*(lab((matrix @ linear(colour)).clip(0, 1)) for colour in (first, second))))
 
 
 @pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
@@ -76,9 +76,9 @@ def test_the_colours_of_series_text_and_axes_stand_out_from_what_is_behind(theme
 @pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
 def test_colour_blind_people_can_tell_the_series_apart(theme, seen_by):
     series = [stylesheet_colours()[theme][f"series-{number}"] for number in range(1, 9)]
-    for one, other in combinations(range(8), 2):
-        least = 24 if other < 4 else 14  # 2.3 is the least that is seen at all
-        assert distance(series[one], series[other], seen_by) > least, f"series {one + 1} and {other + 1}"
+    for first, second in combinations(range(8), 2):
+        least = 24 if second < 4 else 14  # 2.3 is the least that is seen at all
+        assert distance(series[first], series[second], seen_by) > least, f"series {first + 1} and {second + 1}"
 
 
 def test_series_differ_in_more_than_colour():
@@ -135,7 +135,7 @@ def test_ids_of_two_figures_differ_and_all_that_is_named_is_there(tmp_path):
     assert len(ids) == len(set(ids)) > 20
     whole = "".join(ET.tostring(part, encoding="unicode") for part in parts)
     named = re.findall(r"url\(#([^)]+)\)|href=\"#([^\"]+)\"", whole)
-    assert len(named) > 10 and {one or other for one, other in named} <= set(ids)
+    assert len(named) > 10 and {url or link for url, link in named} <= set(ids)
 
 
 def test_a_figure_says_what_it_shows_to_those_who_do_not_see_it(tmp_path):
@@ -184,8 +184,8 @@ def test_few_rows_are_a_table_and_many_a_file_or_a_table_of_their_own(tmp_path):
     assert '<td class="n">−1,234.5</td>' in few and '<td class="n">–</td>' in few
     many = figure_in(tmp_path, "many")
     assert "<table>" not in many and "<code>many.csv</code> (40 rows" in many
-    told = figure_in(tmp_path, "told", table=pd.DataFrame({"least": [1.0]}))
-    assert '<th scope="col">least</th>' in told and "<code>told.csv</code> (40 rows" in told
+    summary = figure_in(tmp_path, "summary", table=pd.DataFrame({"least": [1.0]}))
+    assert '<th scope="col">least</th>' in summary and "<code>summary.csv</code> (40 rows" in summary
 
 
 def test_long_labels_keep_their_beginning_and_their_end_on_one_line():

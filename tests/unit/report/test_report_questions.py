@@ -71,8 +71,8 @@ def test_candidates_are_those_of_the_n_best_lists(made):
         first = own.stop
         places = [cell for pair in zip(columns["start"][own], columns["length"][own], strict=True) for cell in pair]
         listed = row["candidates"][: questions.CANDIDATES]
-        assert spans(data, number, places) == [each["text"] for each in listed]
-        chances = [1000 * each["probability"] for each in listed]
+        assert spans(data, number, places) == [entry["text"] for entry in listed]
+        chances = [1000 * entry["probability"] for entry in listed]
         assert columns["probability"][own] == pytest.approx(chances, abs=0.5001)
         assert columns["no_answer"][number] == pytest.approx(1000 * row["null_probability"], abs=0.5001)
         assert texts[row["id"]] == (listed[0]["text"] if columns["answered"][number] else "")
@@ -124,23 +124,23 @@ def test_the_index_names_every_block(made):
     index = json.loads(blocks.pop("questions-data"))
     (split,) = index["splits"]
     assert index["kinds"] == list(questions.KINDS) and split["questions"] == 60
-    assert {split["block"], *(each["block"] for each in split["answers"])} == blocks.keys()
-    assert [each["name"] for each in split["answers"]][:3] == [
+    assert {split["block"], *(entry["block"] for entry in split["answers"])} == blocks.keys()
+    assert [entry["name"] for entry in split["answers"]][:3] == [
         "base / seed-1 / n_best",
         "base / seed-1 / threshold_0",
         "large / seed-1 / n_best",
     ]
-    assert {each["threshold"] for each in split["answers"]} == {-0.75, 0.0}
-    for each in split["answers"]:
-        kinds = Counter(json.loads(blocks[each["block"]])["kind"])
-        assert each["counts"] == [kinds[kind] for kind in range(5)]
+    assert {entry["threshold"] for entry in split["answers"]} == {-0.75, 0.0}
+    for entry in split["answers"]:
+        kinds = Counter(json.loads(blocks[entry["block"]])["kind"])
+        assert entry["counts"] == [kinds[kind] for kind in range(5)]
 
 
 def test_what_has_no_room_is_named(made, monkeypatch):
     monkeypatch.setattr(questions, "ROOM", 10)
     section = questions.section(made, None)
     (split,) = json.loads(dict(section.data)["questions-data"])["splits"]
-    assert [each["name"] for each in split["answers"]] == ["base / seed-1 / n_best"]
+    assert [entry["name"] for entry in split["answers"]] == ["base / seed-1 / n_best"]
     assert "5 sets of answers are not on this page" in section.body
     assert "made/validation: large / seed-1 / threshold_0" in section.body
 

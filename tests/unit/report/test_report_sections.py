@@ -47,7 +47,7 @@ def test_scores_are_the_means_over_seeds_of_metrics_and_of_the_ends_of_their_int
         [a.metrics() for a in results.answers if a.name.startswith("base") and a.decoding == "n_best"],
     )
     assert row["seeds"] == 2 and row["f1"] == pytest.approx((both[0]["f1"] + both[1]["f1"]) / 2)
-    assert row["f1_low"] == pytest.approx(sum(each["intervals"]["f1"][0] for each in both) / 2)
+    assert row["f1_low"] == pytest.approx(sum(metrics["intervals"]["f1"][0] for metrics in both) / 2)
     assert row["f1_deviation"] == pytest.approx(abs(both[0]["f1"] - both[1]["f1"]) / 2**0.5)
     assert table.loc[("large", "n_best"), "f1_deviation"] != table.loc[("large", "n_best"), "f1_deviation"]
     summary = pd.read_csv("results/summary.csv").set_index(["run", "decoding"])

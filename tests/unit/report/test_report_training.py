@@ -44,7 +44,7 @@ def with_attempts(results, *attempts):
     """Let the first model have attempts of (resumed at, last step, outcome)."""
     file = results.models[0].folder / "manifest.json"
     names = ("resumed_at_step", "step", "outcome")
-    write_json(file, {**read_json(file), "attempts": [dict(zip(names, each, strict=True)) for each in attempts]})
+    write_json(file, {**read_json(file), "attempts": [dict(zip(names, attempt, strict=True)) for attempt in attempts]})
 
 
 def drawn(curve, data):
@@ -107,8 +107,8 @@ def test_a_training_is_marked_where_it_went_on_after_each_interruption(results, 
     training._draw(LOSS, axes, data)
     assert [line.get_xdata()[0] for line in axes.lines if line.get_label().endswith("resumed")] == [90, 250, 0]
     found, _ = section(results, tmp_path)
-    told = " ".join(re.search(r"base / seed-1:(.*?)</li>", found.body, re.S)[1].split())
-    assert told == (
+    text = " ".join(re.search(r"base / seed-1:(.*?)</li>", found.body, re.S)[1].split())
+    assert text == (
         "killed at step 97, resumed at step 90; interrupted at step 250, resumed at step 250; failed at step 260, "
         "started again."
     )
