@@ -118,6 +118,7 @@ CODE: dict[str, set[str]] = {
     "qa/windows/encoder.py": TOKENIZE,
     "qa/windows/tokenizer.py": TOKENIZE,
     "qa/windows/labels.py": TOKENIZE,
+    "qa/windows/ranges.py": TOKENIZE,
     "qa/training/train.py": TRAIN,
     "qa/training/fit.py": TRAIN,
     "qa/training/spec.py": TRAIN,

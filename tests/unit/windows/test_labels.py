@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qa.windows.labels import NONE, exact_labels, walkthrough_labels
-from qa.windows.tokenizer import Encoded, Texts
+from qa.windows.tokenizer import EncodedText, EncodedTexts
 
 
 def plain_exact(offsets, start, stop):
@@ -43,7 +43,7 @@ answers = st.lists(st.tuples(st.integers(0, 4), st.integers(-1, 33), st.integers
 
 def texts_of(contexts):
     arrays = [np.array(offsets, np.int32).reshape(-1, 2) for offsets in contexts]
-    return Texts.joined(Encoded(np.arange(len(pairs), dtype=np.int32), *pairs.T) for pairs in arrays)
+    return EncodedTexts.joined(EncodedText(np.arange(len(pairs), dtype=np.int32), *pairs.T) for pairs in arrays)
 
 
 def columns(rows, width):

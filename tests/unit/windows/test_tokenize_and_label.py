@@ -264,9 +264,9 @@ def test_windows_are_stored_as_a_dataset_in_record_order(tmp_path):
     source = tmp_path / "questions.json"
     source.write_text(json.dumps(tiny.squad(30)))
     convert([source], tmp_path / "records.parquet")
-    tally = tokenize(tmp_path / "records.parquet", TOKENIZERS["WordPiece"], PLAIN, tmp_path / "windows")
+    counts = tokenize(tmp_path / "records.parquet", TOKENIZERS["WordPiece"], PLAIN, tmp_path / "windows")
     windows = load_windows(tmp_path / "windows")
-    assert len(windows) == tally.windows > tally.questions == 30
+    assert len(windows) == counts.windows > counts.questions == 30
     assert windows["record"][:] == sorted(windows["record"][:]) and set(windows["record"][:]) == set(range(30))
-    assert tally.labelled >= 20 and not tally.unlabelled
+    assert counts.labelled >= 20 and not counts.unlabelled
     assert not list(tmp_path.glob(".*partial*"))

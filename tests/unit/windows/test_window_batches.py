@@ -141,14 +141,14 @@ def test_rows_made_at_once_are_those_made_one_by_one(
     windower = WindowBuilder(TOKENIZERS[family], chosen)
     windower.encoder = encoder.Encoder(TOKENIZERS[family], windower.encoder.trim, remembered)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("qa.windows.tokenize_and_label.TOKENS", tokens)
+        patch.setattr("qa.windows.tokenize_and_label.BATCH_TOKENS", tokens)
         found = as_lists(tiny.rows(windower, records, at_once))
     expected = plain_rows(TOKENIZERS[family], chosen, records)
     assert found == expected
     labelled = {row["id"] for row in expected if row["start_positions"] or row["end_positions"]}
     answerable = [record["id"] for record in records if record["answers"]["text"]]
-    assert windower.tally.unlabelled == [name for name in answerable if name not in labelled]
-    assert (windower.tally.questions, windower.tally.windows) == (len(records), len(expected))
+    assert windower.counts.unlabelled == [name for name in answerable if name not in labelled]
+    assert (windower.counts.questions, windower.counts.windows) == (len(records), len(expected))
 
 
 def shuffled_records(folder, number: int = 60) -> tuple[Any, list[dict[str, Any]]]:
@@ -170,7 +170,7 @@ def shuffled_records(folder, number: int = 60) -> tuple[Any, list[dict[str, Any]
 def test_the_stored_windows_are_the_plain_ones_whatever_the_batches(family, tmp_path, monkeypatch):
     path, records = shuffled_records(tmp_path)
     for batch in (7, 1000):
-        monkeypatch.setattr(encoder, "BATCH", batch)
+        monkeypatch.setattr(encoder, "BATCH_RECORDS", batch)
         tokenize(path, TOKENIZERS[family], PLAIN, tmp_path / "windows")
         stored = load_windows(tmp_path / "windows")
         assert isinstance(stored, datasets.Dataset) and stored.cache_files
@@ -186,7 +186,7 @@ def test_each_distinct_context_is_encoded_once(tmp_path, monkeypatch):
         return encoding.encode_only(tokenizer, texts)
 
     monkeypatch.setattr(encoder, "encode_only", noting)
-    monkeypatch.setattr(encoder, "BATCH", 7)
+    monkeypatch.setattr(encoder, "BATCH_RECORDS", 7)
     tokenize(path, TOKENIZERS["WordPiece"], PLAIN, tmp_path / "windows")
     contexts = [text for text in seen if not text.endswith("?")]
     assert sorted(contexts) == sorted({record["context"] for record in records})

@@ -1,38 +1,38 @@
-"""Questions of a records file, read and encoded batch by batch: one is encoded while the one before is worked on."""
+"""Questions of a records file, encoded batch by batch. A thread encodes the next batches while one is worked on."""
 
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from qa.common.parquet import opened
-from qa.windows.tokenizer import Encoded, Texts, encode_only, tokens_of
+from qa.windows.ranges import slices_within
+from qa.windows.tokenizer import EncodedText, EncodedTexts, encode_only, tokens_of
 
-BATCH = 2_000  # records encoded at once
-CHARACTERS = 2**23  # of their contexts, at most, but for one that is longer: a character may be a token of 100 bytes
-AHEAD = 2  # batches that the thread has before the rows of one are made: the one that it encodes, and the next
-REMEMBERED = 2**25  # characters of contexts whose tokens are kept for later questions: some 130 MB of English
+BATCH_RECORDS = 2_000  # records encoded at once
+BATCH_CHARACTERS = 2**23  # of their contexts (a longer one is encoded alone): a character can be a token of 100 bytes
+BATCHES_AHEAD = 2  # batches that the thread has while the rows of one are built: the one it encodes, and the next
+CACHED_CHARACTERS = 2**25  # of contexts whose tokens are kept for later questions: some 130 MB of English
 COLUMNS = ["id", "question", "context", "answers"]
 
 
 @dataclass(frozen=True)
-class Questions:
-    """Some records, encoded.
+class EncodedQuestions:
+    """The tokens and the first answers of consecutive records.
 
     `first` is the number of the first record, `ids` a `pyarrow.Array`, `texts` and `contexts` the tokens of each
-    question and of each distinct context. Arrays of shape (questions,): `context`, the number of its context among
-    those; `answerable`; `start` and `stop`, the characters of its first answer, 0 where it has none.
+    question and of each distinct context. Arrays of shape (questions,): `context`, the number of the question's
+    context in `contexts`; `answerable`; `start` and `stop`, the characters of its first answer, 0 without an answer.
     """
 
     first: int
     ids: Any
-    texts: Texts
-    contexts: Texts
+    texts: EncodedTexts
+    contexts: EncodedTexts
     context: np.ndarray
     answerable: np.ndarray
     start: np.ndarray
@@ -43,120 +43,123 @@ class Questions:
 
 
 @dataclass
-class Remembered:
-    """Where a context's tokens are kept, None until they are there."""
+class CachedContext:
+    """The tokens of a context; None until they are computed."""
 
-    tokens: Encoded | None = None
+    tokens: EncodedText | None = None
 
 
-class Memory:
-    """The contexts of the batches so far, so that each distinct one is encoded once; the oldest are forgotten."""
+class ContextCache:
+    """Contexts of earlier batches, so that each distinct context is encoded once. The oldest are dropped first."""
 
-    def __init__(self, characters: int = REMEMBERED):
+    def __init__(self, characters: int = CACHED_CHARACTERS):
         self.room = characters
-        self.known: dict[str, Remembered] = {}
+        self.cached: dict[str, CachedContext] = {}
 
-    def find(self, contexts: list[str]) -> tuple[list[str], list[Remembered]]:
-        """Those of some distinct contexts that are new here, to be encoded and put in their place; and all places.
+    def find(self, contexts: list[str]) -> tuple[list[str], list[CachedContext]]:
+        """The new ones among distinct contexts, and the entries of all.
 
-        A place stays with its batch even when its context is forgotten.
+        The caller encodes the new contexts and fills their entries. It keeps its entries even where the cache drops
+        them.
         """
-        new = [context for context in contexts if context not in self.known]
-        self.known.update((context, Remembered()) for context in new)
-        places = [self.known[context] for context in contexts]
+        new = [context for context in contexts if context not in self.cached]
+        self.cached.update((context, CachedContext()) for context in new)
+        entries = [self.cached[context] for context in contexts]
         self.room -= sum(map(len, new))
         while self.room < 0:
-            oldest = next(iter(self.known))
+            oldest = next(iter(self.cached))
             self.room += len(oldest)
-            del self.known[oldest]
-        return new, places
+            del self.cached[oldest]
+        return new, entries
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Some records to encode: their contexts that are `new`, then all questions; `context` numbers the `places`."""
+class QuestionBatch:
+    """Records to encode. The tokenizer gets `texts`, the new contexts and then all questions.
+
+    `entries` are the batch's distinct contexts; `context`, int (records,), numbers each record's context in them.
+    """
 
     first: int
     records: Any
-    new: list[str]
+    new_contexts: list[str]
     questions: list[str]
-    places: list[Remembered]
+    entries: list[CachedContext]
     context: np.ndarray
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts to encode."""
+        return self.new_contexts + self.questions
 
 
 class Encoder:
-    """Encodes records with one tokenizer; `trim` as in `tokens_of`, `remembered` in characters of contexts."""
+    """Encodes records with one tokenizer; for `trim` see `tokens_of`. `cached` characters of contexts are kept."""
 
-    def __init__(self, tokenizer: Any, trim: bool, remembered: int = REMEMBERED):
+    def __init__(self, tokenizer: Any, trim: bool, cached: int = CACHED_CHARACTERS):
         self.tokenizer, self.trim = tokenizer, trim
-        self.memory = Memory(remembered)
+        self.cache = ContextCache(cached)
 
-    def questions(self, records: Any, first: int = 0) -> Questions:
-        """The questions of a `pyarrow.RecordBatch` of the records' schema; `first` is its first record's number."""
+    def questions(self, records: Any, first: int = 0) -> EncodedQuestions:
+        """Encode a `pyarrow.RecordBatch` of the records' schema; `first` is the number of its first record."""
         batch = self._batch(records, first)
-        return self._arrays(batch, encode_only(self.tokenizer, batch.new + batch.questions))
+        return self._encoded(batch, encode_only(self.tokenizer, batch.texts))
 
-    def read(self, path: str | Path) -> Iterator[Questions]:
+    def read(self, path: str | Path) -> Iterator[EncodedQuestions]:
         """Yield the questions of a records file (Parquet), some thousands at a time.
 
-        A thread does nothing but encode, and has the next batch waiting: while it encodes, Python is free.
+        The thread only calls the tokenizers library, which leaves Python free, and always has a batch waiting.
         """
         with ThreadPoolExecutor(1) as thread:
-            coming: deque[tuple[Batch, Future[list[Any]]]] = deque()
+            waiting: deque[tuple[QuestionBatch, Future[list[Any]]]] = deque()
             for batch in self._batches(path):
-                coming.append((batch, thread.submit(encode_only, self.tokenizer, batch.new + batch.questions)))
-                if len(coming) > AHEAD:
-                    yield self._finished(*coming.popleft())
-            while coming:
-                yield self._finished(*coming.popleft())
+                waiting.append((batch, thread.submit(encode_only, self.tokenizer, batch.texts)))
+                if len(waiting) > BATCHES_AHEAD:
+                    oldest, encodings = waiting.popleft()
+                    yield self._encoded(oldest, encodings.result())
+            for batch, encodings in waiting:
+                yield self._encoded(batch, encodings.result())
 
-    def _batches(self, path: str | Path) -> Iterator[Batch]:
-
+    def _batches(self, path: str | Path) -> Iterator[QuestionBatch]:
         first = 0
         with opened(path, read_dictionary=["context"]) as file:
-            for records in file.iter_batches(batch_size=BATCH, columns=COLUMNS):
-                for part in _parts(records):
-                    yield self._batch(part, first)
-                    first += len(part)
+            for records in file.iter_batches(batch_size=BATCH_RECORDS, columns=COLUMNS):
+                for part in slices_within(_context_lengths(records), BATCH_CHARACTERS):
+                    yield self._batch(records.slice(part.start, part.stop - part.start), first + part.start)
+                first += len(records)
 
-    def _batch(self, records: Any, first: int) -> Batch:
+    def _batch(self, records: Any, first: int) -> QuestionBatch:
         import pyarrow as pa
 
-        contexts = records.column("context").dictionary_encode()  # of a file's: all of a row group's, encoded already
-        used, numbers = np.unique(contexts.indices.to_numpy(), return_inverse=True)
-        new, places = self.memory.find(contexts.dictionary.take(pa.array(used)).to_pylist())
+        contexts = records.column("context").dictionary_encode()  # no work for a file's column, which is encoded so
+        distinct, context = np.unique(contexts.indices.to_numpy(), return_inverse=True)
+        new, entries = self.cache.find(contexts.dictionary.take(pa.array(distinct)).to_pylist())
         questions = [question.strip() for question in records.column("question").to_pylist()]
-        return Batch(first, records, new, questions, places, numbers)
+        return QuestionBatch(first, records, new, questions, entries, context)
 
-    def _finished(self, batch: Batch, encodings: Future[list[Any]]) -> Questions:
-        return self._arrays(batch, encodings.result())
-
-    def _arrays(self, batch: Batch, encodings: list[Any]) -> Questions:
-        tokens = tokens_of(encodings, batch.new + batch.questions, self.trim)
-        contexts = tokens.between(0, len(batch.new))
-        empty = [place for place in batch.places if place.tokens is None]
-        for number, place in enumerate(empty):
-            place.tokens = contexts[number]
-        if len(empty) < len(batch.places):
-            contexts = Texts.joined(place.tokens for place in batch.places)
-        texts = tokens.between(len(batch.new), len(tokens))
+    def _encoded(self, batch: QuestionBatch, encodings: list[Any]) -> EncodedQuestions:
+        tokens = tokens_of(encodings, batch.texts, self.trim)
+        new = len(batch.new_contexts)
+        contexts, questions = tokens.between(0, new), tokens.between(new, len(tokens))
+        empty = [entry for entry in batch.entries if entry.tokens is None]
+        for number, entry in enumerate(empty):
+            entry.tokens = contexts[number]
+        if len(empty) < len(batch.entries):
+            contexts = EncodedTexts.joined(entry.tokens for entry in batch.entries)
         answers = _first_answers(batch.records.column("answers"))
-        return Questions(batch.first, batch.records.column("id"), texts, contexts, batch.context, *answers)
+        return EncodedQuestions(batch.first, batch.records.column("id"), questions, contexts, batch.context, *answers)
 
 
-def _parts(records: Any) -> Iterator[Any]:
-    """Records in parts of no more than CHARACTERS of contexts."""
+def _context_lengths(records: Any) -> np.ndarray:
+    """Characters of each record's context, int64 of shape (records,)."""
     import pyarrow.compute as pc
 
     contexts = records.column("context")
-    sizes = pc.utf8_length(contexts.dictionary).to_numpy()[contexts.indices.to_numpy()]
-    part = np.cumsum(sizes.astype(np.int64)) // CHARACTERS
-    bounds = [0, *(np.flatnonzero(np.diff(part)) + 1).tolist(), len(records)]
-    yield from (records.slice(a, b - a) for a, b in pairwise(bounds) if b > a)
+    return pc.utf8_length(contexts.dictionary).to_numpy()[contexts.indices.to_numpy()].astype(np.int64)
 
 
 def _first_answers(answers: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Whether each question has an answer, and the characters [start, stop) of its first, 0 where it has none."""
+    """Whether each question has an answer, and the characters [start, stop) of its first answer, 0 without one."""
     import pyarrow.compute as pc
 
     texts, starts = pc.struct_field(answers, "text"), pc.struct_field(answers, "answer_start")

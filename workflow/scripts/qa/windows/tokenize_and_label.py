@@ -1,7 +1,8 @@
-"""Tokenize and label: rows of special tokens, question and a stretch of context, with their answer's token span.
+"""Tokenize and label: rows of special tokens, a question and a window of its context, with the answer's token span.
 
-Each text is encoded once, without special tokens; windows are slices of its tokens, so they equal what the tokenizer's
-own overflow mechanism gives, and a question can be cut by tokens. Rows are stored unpadded; batches pad them.
+The tokenizer encodes each text once, without special tokens. Windows are slices of those tokens, so they equal the
+windows of the tokenizer's own overflow mechanism, and a question can be cut by tokens. Rows are stored unpadded;
+collators pad or pack them.
 """
 
 import logging
@@ -16,37 +17,40 @@ from qa.common.errors import InputError, broken, some
 from qa.common.files import written_aside
 from qa.common.progress import Progress
 from qa.data.read_records import number_of_records
-from qa.windows.encoder import Encoder, Questions
+from qa.windows.encoder import EncodedQuestions, Encoder
 from qa.windows.labels import NONE, exact_labels, walkthrough_labels
+from qa.windows.ranges import bounds_of, concatenated_ranges, slices_within
 from qa.windows.tokenizer import row_template
 
-TOKENS = 2**20  # of the rows made at once, but for one row that is longer
+BATCH_TOKENS = 2**20  # of the rows built at once; a longer row is built alone
 LIST_COLUMNS = ("input_ids", "token_type_ids", "offset_start", "offset_end")
+PARTS = 5  # of a row: special tokens before, question, special tokens between, window of the context, special tokens
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
-class Tally:
-    """What `tokenize` made of the questions."""
+class WindowCounts:
+    """What `tokenize` counted."""
 
     questions: int = 0
     windows: int = 0
     labelled: int = 0  # windows with an answer span
     truncated: int = 0  # questions whose context was cut
-    question_cut: int = 0
-    unlabelled: list[str] = field(default_factory=list)  # answerable questions without any labelled window
+    question_cut: int = 0  # questions that were cut themselves
+    unlabelled: list[str] = field(default_factory=list)  # ids of answerable questions without a labelled window
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows of some questions: int64 arrays of shape (windows,).
+    """Windows of several questions, in order: int64 arrays of shape (windows,).
 
-    `question` is the window's question, `number` the window's within it, `begin` and `end` bound its tokens of the
-    whole context.
+    `question` is the number of the window's question, `question_tokens` the tokens of it that the row keeps, `number`
+    the window's number within the question. The window has the tokens [begin, end) of the context.
     """
 
     question: np.ndarray
+    question_tokens: np.ndarray
     number: np.ndarray
     begin: np.ndarray
     end: np.ndarray
@@ -54,139 +58,163 @@ class Windows:
     def __len__(self) -> int:
         return len(self.question)
 
+    def __getitem__(self, part: slice) -> "Windows":
+        return Windows(*(array[part] for array in vars(self).values()))
+
 
 def window_counts(tokens: np.ndarray, room: np.ndarray, overlap: int) -> np.ndarray:
-    """How many windows of `room` tokens, each sharing `overlap` with the one before, cover contexts of `tokens`.
+    """How many windows of `room` tokens cover contexts of `tokens` tokens; neighbours share `overlap` tokens.
 
-    They start every room - overlap tokens, and the last ends with the context: the same as `stride=overlap` of the
-    tokenizers library gives.
+    Windows start every room - overlap tokens, and the last ends with the context, as with `stride=overlap` in the
+    tokenizers library.
     """
     return 1 + np.maximum(0, -(-(tokens - room) // (room - overlap)))
 
 
 class WindowBuilder:
-    """Makes the rows of questions with one tokenizer and one choice of settings (`windows` of the configuration)."""
+    """Builds the rows of questions, with one tokenizer and one set of settings (`windows` of the configuration).
+
+    For all questions at once, it does what this loop does:
+
+        for question, context, answer in questions:
+            question = question[:max_question_length]
+            room = max_length - special_tokens - len(question)
+            begin = 0
+            while True:
+                end = min(begin + room, len(context))
+                row = [*before, *question, *between, *context[begin:end], *after]
+                yield row, label(context, begin, end, answer)
+                if end == len(context) or long_contexts == "truncate":
+                    break
+                begin += room - overlap
+    """
 
     def __init__(self, tokenizer: Any, settings: dict[str, Any]):
-        self.tokenizer = tokenizer
+        """Raises InputError where rows would be longer than the model takes."""
         self.settings = settings
         self.template = row_template(tokenizer)
-        self.with_types = "token_type_ids" in tokenizer.model_input_names
-        self.schema = _schema(self.with_types)
-        # the walkthrough takes the tokenizer's offsets as they are
+        self.schema = _schema("token_type_ids" in tokenizer.model_input_names)
+        # the walkthrough uses the tokenizer's offsets as they are
         self.encoder = Encoder(tokenizer, trim=settings["labels"] == "exact")
-        self.tally = Tally()
+        self.counts = WindowCounts()
         if settings["max_length"] > tokenizer.model_max_length:
             raise InputError(
                 f"windows.max_length: {settings['max_length']} tokens are more than the "
                 f"{tokenizer.model_max_length} that the model {settings.get('model', '')} takes"
             )
 
-    def rows(self, questions: Questions) -> Iterator[Any]:
-        """Yield the questions' rows, in order, as one `pyarrow.RecordBatch` or several, and count them in the tally.
+    def rows(self, questions: EncodedQuestions) -> Iterator[Any]:
+        """Yield the questions' rows in order, as one or more `pyarrow.RecordBatch`, and add them to `counts`.
 
-        A row has id, record, window (its number within the question), input_ids, token_type_ids where the model takes
-        them, offset_start and offset_end (characters of the question for its tokens, of the context for its tokens,
-        0 for special ones), context_token (the number of its first token within the whole context), context_start and
-        context_stop (the context's places in the row), null_position, start_positions and end_positions (the label;
-        the null position where the row holds no answer). Raises InputError for a question that leaves its context no
-        room.
+        The columns are: `id`; `record`; `window`, the window's number within the question; `input_ids`;
+        `token_type_ids` where the model takes them; `offset_start` and `offset_end`, the characters of each token in
+        the question or in the context, 0 for special tokens; `context_token`, the number of the window's first token
+        in the whole context; `context_start` and `context_stop`, the window's places in the row; `null_position`;
+        `start_positions` and `end_positions`, the label, which is the null position in rows without an answer.
+        Raises InputError for a question that leaves no room for its context.
         """
-        lengths = self._question_lengths(questions)
-        windows = self._windows(questions, lengths)
+        windows = self._windows(questions)
         labels = self._labels(questions, windows)
         self._count(questions, windows, labels)
-        pool = self._pool(questions)
-        total = np.cumsum(self.template.special_tokens + lengths[windows.question] + windows.end - windows.begin)
-        begin = 0
-        while begin < len(total):
-            before = total[begin - 1] if begin else 0
-            end = max(begin + 1, int(np.searchsorted(total, before + TOKENS, "right")))
-            part = Windows(*(array[begin:end] for array in vars(windows).values()))
-            yield self._table(questions, lengths, part, labels[begin:end], pool)
-            begin = end
+        pool = self._token_pool(questions)
+        row_tokens = self.template.special_tokens + windows.question_tokens + windows.end - windows.begin
+        for part in slices_within(row_tokens, BATCH_TOKENS):
+            yield self._record_batch(questions, windows[part], labels[part], pool)
 
-    def _question_lengths(self, questions: Questions) -> np.ndarray:
-        lengths, longest = questions.texts.lengths, self.settings["max_question_length"]
-        if longest is None:
-            return lengths
-        self.tally.question_cut += int((lengths > longest).sum())
-        return np.minimum(lengths, longest)
-
-    def _windows(self, questions: Questions, lengths: np.ndarray) -> Windows:
+    def _windows(self, questions: EncodedQuestions) -> Windows:
+        """Cut questions and contexts: the windows of all questions."""
+        question_tokens = self._question_tokens(questions)
         windowed = self.settings["long_contexts"] == "windows"
         overlap = self.settings["overlap"] if windowed else 0
-        room = self.settings["max_length"] - self.template.special_tokens - lengths
+        room = self.settings["max_length"] - self.template.special_tokens - question_tokens
         for question in np.flatnonzero(room <= overlap)[:1]:
             raise InputError(
-                f"id {questions.ids[question].as_py()!r}: its question has {lengths[question]} tokens, which leaves "
-                f"{max(room[question], 0)} of {self.settings['max_length']} for the context, with an overlap of "
-                f"{overlap}; set windows.max_question_length, or raise windows.max_length"
+                f"id {questions.ids[question].as_py()!r}: its question has {question_tokens[question]} tokens, which "
+                f"leaves {max(room[question], 0)} of {self.settings['max_length']} for the context, with an overlap "
+                f"of {overlap}; set windows.max_question_length, or raise windows.max_length"
             )
-        tokens = questions.contexts.lengths[questions.context]
-        count = window_counts(tokens, room, overlap)
+        context_tokens = questions.contexts.lengths[questions.context]
+        count = window_counts(context_tokens, room, overlap)
         if not windowed:
-            self.tally.truncated += int((count > 1).sum())
+            self.counts.truncated += int((count > 1).sum())
             count = np.ones_like(count)
         question = np.repeat(np.arange(len(count)), count)
-        number = np.arange(len(question)) - np.repeat(np.cumsum(count) - count, count)
+        number = concatenated_ranges(np.zeros_like(count), count)
         begin = number * (room - overlap)[question]
-        return Windows(question, number, begin, np.minimum(begin + room[question], tokens[question]))
+        end = np.minimum(begin + room[question], context_tokens[question])
+        return Windows(question, question_tokens[question], number, begin, end)
 
-    def _labels(self, questions: Questions, windows: Windows) -> np.ndarray:
-        """First and last token of each window's answer within its slice of the context, NONE where it holds none."""
-        labels = np.full((len(windows), 2), NONE)
+    def _question_tokens(self, questions: EncodedQuestions) -> np.ndarray:
+        """Tokens of each question that its rows keep, int64 of shape (questions,)."""
+        tokens, longest = questions.texts.lengths, self.settings["max_question_length"]
+        if longest is None:
+            return tokens
+        self.counts.question_cut += int((tokens > longest).sum())
+        return np.minimum(tokens, longest)
+
+    def _labels(self, questions: EncodedQuestions, windows: Windows) -> np.ndarray:
+        """First and last token of the answer within each window: int64 of shape (windows, 2), NONE without one."""
         if self.settings["labels"] == "walkthrough":
-            answerable = np.flatnonzero(questions.answerable[windows.question])
-            question = windows.question[answerable]
-            answers = questions.start[question], questions.stop[question]
-            part = windows.begin[answerable], windows.end[answerable]
-            labels[answerable] = walkthrough_labels(questions.contexts, questions.context[question], part, *answers)
-            return labels
-        answerable = np.flatnonzero(questions.answerable)
-        answers = questions.start[answerable], questions.stop[answerable]
-        spans = np.full((len(questions.answerable), 2), NONE)
-        spans[answerable] = exact_labels(questions.contexts, questions.context[answerable], *answers)
-        first, last = spans[windows.question].T
-        inside = (first >= windows.begin) & (last < windows.end)
-        labels[inside] = spans[windows.question[inside]] - windows.begin[inside, None]
-        return labels
+            return _walkthrough_labels(questions, windows)
+        return _exact_labels(questions, windows)
 
-    def _count(self, questions: Questions, windows: Windows, labels: np.ndarray) -> None:
+    def _count(self, questions: EncodedQuestions, windows: Windows, labels: np.ndarray) -> None:
         labelled = labels[:, 0] != NONE
-        self.tally.questions += len(questions)
-        self.tally.windows += len(windows)
-        self.tally.labelled += int(labelled.sum())
-        lost = questions.answerable.copy()
-        lost[windows.question[labelled]] = False
-        self.tally.unlabelled += [questions.ids[question].as_py() for question in np.flatnonzero(lost)]
+        self.counts.questions += len(questions)
+        self.counts.windows += len(windows)
+        self.counts.labelled += int(labelled.sum())
+        unlabelled = questions.answerable.copy()
+        unlabelled[windows.question[labelled]] = False
+        self.counts.unlabelled += [questions.ids[question].as_py() for question in np.flatnonzero(unlabelled)]
 
-    def _pool(self, questions: Questions) -> dict[str, np.ndarray]:
-        """What the list columns' values are drawn from: special tokens, then all questions', then all contexts'."""
-        texts, contexts = questions.texts, questions.contexts
-        before, between, after = self.template.before, self.template.between, self.template.after
-        none = np.zeros(self.template.special_tokens, np.int32)
-        first, of_question, middle, of_context, last = self.template.types
-        types = (first, middle, last, of_question.repeat(len(texts.ids)), of_context.repeat(len(contexts.ids)))
+    def _token_pool(self, questions: EncodedQuestions) -> dict[str, np.ndarray]:
+        """All tokens that rows can have, by list column: the special tokens, all questions', then all contexts'.
+
+        A row is five slices of the pool, so one gather makes a whole column.
+        """
+        texts, contexts, template = questions.texts, questions.contexts, self.template
+        no_offsets = np.zeros(template.special_tokens, np.int32)
+        before, question, between, context, after = template.types
+        types = (before, between, after, question.repeat(len(texts.ids)), context.repeat(len(contexts.ids)))
         return {
-            "input_ids": np.concatenate([before, between, after, texts.ids, contexts.ids]),
+            "input_ids": np.concatenate([template.before, template.between, template.after, texts.ids, contexts.ids]),
             "token_type_ids": np.concatenate(types),
-            "offset_start": np.concatenate([none, texts.start, contexts.start]),
-            "offset_end": np.concatenate([none, texts.stop, contexts.stop]),
+            "offset_start": np.concatenate([no_offsets, texts.start, contexts.start]),
+            "offset_end": np.concatenate([no_offsets, texts.stop, contexts.stop]),
         }
 
-    def _table(
-        self, questions: Questions, lengths: np.ndarray, windows: Windows, labels: np.ndarray, pool: dict[str, Any]
+    def _row_parts(self, questions: EncodedQuestions, windows: Windows) -> tuple[np.ndarray, np.ndarray]:
+        """The five slices of `_token_pool` that make each row: begins and sizes, int64 of shape (windows, PARTS)."""
+        template = self.template
+        before, between, after = len(template.before), len(template.between), len(template.after)
+        first_question = template.special_tokens
+        first_context = first_question + len(questions.texts.ids)
+        context_begin = first_context + questions.contexts.bounds[questions.context[windows.question]]
+        begins = np.empty((len(windows), PARTS), np.int64)
+        begins[:, 0] = 0
+        begins[:, 1] = first_question + questions.texts.bounds[windows.question]
+        begins[:, 2] = before
+        begins[:, 3] = context_begin + windows.begin
+        begins[:, 4] = before + between
+        sizes = np.empty_like(begins)
+        sizes[:, 0] = before
+        sizes[:, 1] = windows.question_tokens
+        sizes[:, 2] = between
+        sizes[:, 3] = windows.end - windows.begin
+        sizes[:, 4] = after
+        return begins, sizes
+
+    def _record_batch(
+        self, questions: EncodedQuestions, windows: Windows, labels: np.ndarray, pool: dict[str, np.ndarray]
     ) -> Any:
         import pyarrow as pa
 
-        sizes, index = self._drawn(questions, lengths, windows)
-        bounds = np.concatenate([[0], np.cumsum(sizes.sum(1))]).astype(np.int32)
-        null = self.template.null_position(sizes.sum(1))
-        context_start = sizes[:, :3].sum(1)
+        begins, sizes = self._row_parts(questions, windows)
+        row_tokens = sizes.sum(axis=1)
+        context_start = sizes[:, :3].sum(axis=1)
+        null = self.template.null_positions(row_tokens)
         label = np.where(labels == NONE, null[:, None], labels + context_start[:, None])
-        columns = {
-            "id": questions.ids.take(pa.array(windows.question)),
+        numbers = {
             "record": questions.first + windows.question,
             "window": windows.number,
             "context_token": windows.begin,
@@ -196,57 +224,69 @@ class WindowBuilder:
             "start_positions": label[:, 0],
             "end_positions": label[:, 1],
         }
+        columns = {name: pa.array(values.astype(np.int32)) for name, values in numbers.items()}
+        columns["id"] = questions.ids.take(pa.array(windows.question))
+        row_bounds = bounds_of(row_tokens).astype(np.int32)
+        tokens = concatenated_ranges(begins.ravel(), sizes.ravel())
         for name in set(LIST_COLUMNS) & set(self.schema.names):
-            columns[name] = pa.ListArray.from_arrays(bounds, pool[name][index])
-        arrays = [
-            pa.array(columns[part.name].astype(np.int32)) if part.type == pa.int32() else columns[part.name]
-            for part in self.schema
-        ]
-        return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
-
-    def _drawn(self, questions: Questions, lengths: np.ndarray, windows: Windows) -> tuple[np.ndarray, np.ndarray]:
-        """Sizes of each row's five parts (windows, 5), and where in the pool the tokens of all rows are, end to end."""
-        template, texts, contexts = self.template, questions.texts, questions.contexts
-        before, between, after = len(template.before), len(template.between), len(template.after)
-        first_context = template.special_tokens + texts.bounds[-1]
-        context = contexts.bounds[questions.context[windows.question]]
-        begins = np.empty((len(windows), 5), np.int64)
-        begins[:] = 0, 0, before, 0, before + between
-        begins[:, 1] = template.special_tokens + texts.bounds[windows.question]
-        begins[:, 3] = first_context + context + windows.begin
-        sizes = np.empty_like(begins)
-        sizes[:] = before, 0, between, 0, after
-        sizes[:, 1], sizes[:, 3] = lengths[windows.question], windows.end - windows.begin
-        flat = sizes.ravel()
-        moved = begins.ravel() - (np.cumsum(flat) - flat)
-        return sizes, np.repeat(moved, flat) + np.arange(flat.sum())
+            columns[name] = pa.ListArray.from_arrays(row_bounds, pool[name][tokens])
+        return pa.RecordBatch.from_arrays([columns[name] for name in self.schema.names], schema=self.schema)
 
 
-def tokenize(records: str | Path, tokenizer: Any, settings: dict[str, Any], target: str | Path) -> Tally:
-    """Write the windows of a records file as a `datasets.Dataset` folder (memory-mapped when loaded).
+def _exact_labels(questions: EncodedQuestions, windows: Windows) -> np.ndarray:
+    """The answer's tokens in windows that hold them all."""
+    answerable = np.flatnonzero(questions.answerable)
+    spans = np.full((len(questions), 2), NONE)
+    spans[answerable] = exact_labels(
+        questions.contexts, questions.context[answerable], questions.start[answerable], questions.stop[answerable]
+    )
+    first, last = spans[windows.question].T
+    inside = (first >= windows.begin) & (last < windows.end)
+    labels = np.full((len(windows), 2), NONE)
+    labels[inside] = spans[windows.question[inside]] - windows.begin[inside, None]
+    return labels
 
-    Records are read some thousands at a time, so memory does not grow with their number; one batch is encoded while the
-    rows of the batch before are made and written. Raises InputError for a question that leaves no room for its context.
+
+def _walkthrough_labels(questions: EncodedQuestions, windows: Windows) -> np.ndarray:
+    """The walkthrough's label in each window of an answerable question."""
+    answerable = np.flatnonzero(questions.answerable[windows.question])
+    question = windows.question[answerable]
+    labels = np.full((len(windows), 2), NONE)
+    labels[answerable] = walkthrough_labels(
+        questions.contexts,
+        questions.context[question],
+        (windows.begin[answerable], windows.end[answerable]),
+        questions.start[question],
+        questions.stop[question],
+    )
+    return labels
+
+
+def tokenize(records: str | Path, tokenizer: Any, settings: dict[str, Any], target: str | Path) -> WindowCounts:
+    """Write the windows of a records file as a `datasets.Dataset` folder, which loads memory-mapped.
+
+    Records are read some thousands at a time, so memory does not grow with their number. One batch is encoded while
+    the rows of the batch before are built and written. Raises as `WindowBuilder`.
     """
     import pyarrow as pa
 
-    windower = WindowBuilder(tokenizer, settings)
+    builder = WindowBuilder(tokenizer, settings)
     progress = Progress("tokenize and label", number_of_records(records), "questions")
-    with written_aside(target, directory=True) as aside:
-        data = _empty_dataset(aside, windower.schema)
-        with pa.OSFile(str(data), "wb") as sink, pa.ipc.new_stream(sink, windower.schema) as writer:
-            for questions in windower.encoder.read(records):
-                for rows in windower.rows(questions):
+    with written_aside(target, directory=True) as folder:
+        data = _empty_dataset(folder, builder.schema)
+        with pa.OSFile(str(data), "wb") as sink, pa.ipc.new_stream(sink, builder.schema) as writer:
+            for questions in builder.encoder.read(records):
+                for rows in builder.rows(questions):
                     writer.write_batch(rows)
                 progress.reach(questions.first + len(questions))
-    tally = windower.tally
+    counts = builder.counts
     log.info(
-        f"{tally.questions:,} questions, {tally.windows:,} windows, {tally.labelled:,} with an answer; "
-        f"{tally.truncated:,} contexts truncated, {tally.question_cut:,} questions cut"
+        f"{counts.questions:,} questions, {counts.windows:,} windows, {counts.labelled:,} with an answer; "
+        f"{counts.truncated:,} contexts truncated, {counts.question_cut:,} questions cut"
     )
-    if tally.unlabelled:
-        log.warning(f"no window holds the answer of {len(tally.unlabelled):,} questions: {some(tally.unlabelled)}")
-    return tally
+    if counts.unlabelled:
+        log.warning(f"no window holds the answer of {len(counts.unlabelled):,} questions: {some(counts.unlabelled)}")
+    return counts
 
 
 def _schema(with_types: bool) -> Any:
@@ -262,9 +302,9 @@ def _schema(with_types: bool) -> Any:
 
 
 def _empty_dataset(folder: Path, schema: Any) -> Path:
-    """Save a dataset without rows to `folder`, and return its data file, an Arrow stream of `schema` to be replaced.
+    """Save a dataset without rows in `folder`. Returns its data file, to be overwritten with an Arrow stream.
 
-    `datasets` itself could only copy a stream that is written already, and needs its pages in memory for it.
+    `datasets` itself can only copy a finished stream, and needs its pages in memory to do so.
     """
     import datasets
     from datasets.fingerprint import generate_random_fingerprint

@@ -1,4 +1,4 @@
-"""Tokenizers: loading one, what it puts around a pair of texts, and the tokens of many texts as flat arrays."""
+"""Tokenizers: loading one, the special tokens that it puts around a pair of texts, and texts as arrays of tokens."""
 
 import itertools
 from collections.abc import Iterable, Iterator
@@ -11,13 +11,14 @@ import numpy as np
 
 from qa.common.errors import InputError, first_line, shortage
 from qa.common.files import read_json
+from qa.windows.ranges import bounds_of
 
-WHITE_SPACE = np.array([chr(point).isspace() for point in range(0x3002)])  # the last entry: any higher code point
+WHITE_SPACE = np.array([chr(point).isspace() for point in range(0x3002)])  # the last entry serves all higher points
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """Tokens of one text: ids and the characters [start, stop) that each covers, int32 arrays of shape (tokens,)."""
+class EncodedText:
+    """Tokens of one text: their ids, and the characters [start, stop) of each; int32 arrays of shape (tokens,)."""
 
     ids: np.ndarray
     start: np.ndarray
@@ -26,15 +27,15 @@ class Encoded:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, part: slice) -> "Encoded":
-        return Encoded(self.ids[part], self.start[part], self.stop[part])
+    def __getitem__(self, part: slice) -> "EncodedText":
+        return EncodedText(self.ids[part], self.start[part], self.stop[part])
 
 
 @dataclass(frozen=True)
-class Texts:
-    """Tokens of several texts end to end: the arrays of `Encoded`, and where each text's begin.
+class EncodedTexts:
+    """Tokens of several texts end to end: the arrays of `EncodedText`, and the bounds of each text.
 
-    Those of text i lie from bounds[i] to bounds[i+1]; `bounds` is an int64 array of shape (texts + 1,).
+    Text i has the tokens bounds[i] to bounds[i+1]; `bounds` is an int64 array of shape (texts + 1,).
     """
 
     ids: np.ndarray
@@ -43,25 +44,27 @@ class Texts:
     bounds: np.ndarray
 
     @classmethod
-    def joined(cls, texts: Iterable[Encoded]) -> "Texts":
-        """Copies of some texts' tokens, end to end."""
+    def joined(cls, texts: Iterable[EncodedText]) -> "EncodedTexts":
+        """Copies of the tokens of several texts, end to end."""
         texts = list(texts)
-        columns = [[text.ids for text in texts], [text.start for text in texts], [text.stop for text in texts]]
-        none = np.zeros(0, np.int32)
-        return cls(*(np.concatenate(column) if texts else none for column in columns), _bounds(map(len, texts)))
+        empty = np.zeros(0, np.int32)
+        ids = np.concatenate([empty, *(text.ids for text in texts)])
+        start = np.concatenate([empty, *(text.start for text in texts)])
+        stop = np.concatenate([empty, *(text.stop for text in texts)])
+        return cls(ids, start, stop, bounds_of([len(text) for text in texts]))
 
     def __len__(self) -> int:
         return len(self.bounds) - 1
 
-    def __getitem__(self, text: int) -> Encoded:
+    def __getitem__(self, text: int) -> EncodedText:
         part = slice(self.bounds[text], self.bounds[text + 1])
-        return Encoded(self.ids[part], self.start[part], self.stop[part])
+        return EncodedText(self.ids[part], self.start[part], self.stop[part])
 
-    def between(self, first: int, last: int) -> "Texts":
-        """The texts from number `first` up to, but without, number `last`."""
-        part = slice(self.bounds[first], self.bounds[last])
-        bounds = self.bounds[first : last + 1] - self.bounds[first]
-        return Texts(self.ids[part], self.start[part], self.stop[part], bounds)
+    def between(self, first: int, stop: int) -> "EncodedTexts":
+        """The texts with the numbers from `first` to `stop`, without `stop`."""
+        part = slice(self.bounds[first], self.bounds[stop])
+        bounds = self.bounds[first : stop + 1] - self.bounds[first]
+        return EncodedTexts(self.ids[part], self.start[part], self.stop[part], bounds)
 
     @property
     def lengths(self) -> np.ndarray:
@@ -71,120 +74,133 @@ class Texts:
 
 @dataclass(frozen=True)
 class RowTemplate:
-    """Special tokens before the question, between question and context, and after it.
+    """Special tokens of a row: `before` the question, `between` question and context, and `after` the context.
 
-    `types` are the token types of the special tokens, in that order, with the question's and the context's (one number
-    each) in their places.
+    The arrays are int32. `types` are the token types of a row's five parts: before, question, between, context, after;
+    question and context have one type each. `null_index` is the place of the token that stands for no answer, the
+    row's [CLS] or else its first token. A negative place counts from the row's end.
     """
 
     before: np.ndarray
     between: np.ndarray
     after: np.ndarray
     types: tuple[np.ndarray, ...]
-    null_from: tuple[str, int]
+    null_index: int
 
     @property
     def special_tokens(self) -> int:
         """Special tokens of a row."""
         return len(self.before) + len(self.between) + len(self.after)
 
-    def null_position(self, length: Any) -> Any:
-        """Where rows of `length` tokens (a number, or an array) hold the token that stands for no answer.
-
-        That is their [CLS], else the first.
-        """
-        side, place = self.null_from
-        return length * 0 + place if side == "before" else length - len(self.after) + place
+    def null_positions(self, lengths: np.ndarray) -> np.ndarray:
+        """Place of the token for no answer in rows of these lengths (tokens, int of any shape)."""
+        return self.null_index + (lengths if self.null_index < 0 else np.zeros_like(lengths))
 
 
 def load_tokenizer(path: str | Path) -> Any:
-    """The tokenizer of a model folder, local files only.
+    """Load the tokenizer of a model folder, from local files only.
 
-    Raises InputError for one that is missing, broken or slow, and what the machine lacks (`errors.shortage`) as it is.
+    Raises InputError for a tokenizer that is missing, broken or slow, or that does not belong to the folder's model.
+    An error of the machine (`errors.shortage`) is raised unchanged.
     """
     from transformers import AutoTokenizer
     from transformers.utils import logging as transformers_logging
 
-    transformers_logging.set_verbosity_error()  # lest it warn of contexts that are longer than a row: they will be cut
+    transformers_logging.set_verbosity_error()  # it would warn of contexts longer than a row, which windows cut
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # of many kinds, for files that hold anything
+    except Exception as error:  # broken files raise errors of many kinds
         if shortage(error):
             raise
         raise InputError(f"{path}: its tokenizer cannot be loaded ({first_line(error)})") from None
-    if len(tokenizer) <= len(tokenizer.all_special_ids):  # a missing vocabulary is no error to transformers
+    if len(tokenizer) <= len(tokenizer.all_special_ids):  # transformers accepts a missing vocabulary
         raise InputError(f"{path}: its tokenizer has no vocabulary; are all of the tokenizer's files there?")
     if not tokenizer.is_fast:
         raise InputError(
             f"{path}: {type(tokenizer).__name__} is a slow tokenizer without offsets; a fast one is needed"
         )
-    embedded, highest = _embeddings(Path(path, "config.json")), max(tokenizer.get_vocab().values())
-    if embedded is not None and highest >= embedded:
+    embeddings, highest = _embeddings(Path(path, "config.json")), max(tokenizer.get_vocab().values())
+    if embeddings is not None and highest >= embeddings:
         raise InputError(
-            f"{path}: its tokenizer has tokens up to number {highest:,}, its model embeddings for {embedded:,} "
-            "(vocab_size of config.json): the two are no pair"
+            f"{path}: its tokenizer has tokens up to number {highest:,}, its model embeddings for {embeddings:,} "
+            "(vocab_size of config.json); take both from the same model"
         )
     return tokenizer
 
 
 def _embeddings(config: Path) -> int | None:
-    """Tokens that a model has embeddings for, None where its configuration does not say."""
-    said = read_json(config) if config.is_file() else None
-    size = said.get("vocab_size") if isinstance(said, dict) else None
+    """Tokens that the model has embeddings for; None where its configuration does not say."""
+    values = read_json(config) if config.is_file() else None
+    size = values.get("vocab_size") if isinstance(values, dict) else None
     return size if isinstance(size, int) else None
 
 
 def row_template(tokenizer: Any) -> RowTemplate:
-    """Read off a pair of short texts which special tokens and token types the tokenizer puts around them."""
+    """Read the special tokens and token types from the tokenizer's row for a pair of short texts."""
     pair = tokenizer("a", "a")
-    ids, parts = np.array(pair["input_ids"], np.int32), pair.sequence_ids(0)
-    types = pair.get("token_type_ids") or [0] * len(ids)
-    question = [place for place, part in enumerate(parts) if part == 0]
-    context = [place for place, part in enumerate(parts) if part == 1]
+    ids, sides = np.array(pair["input_ids"], np.int32), pair.sequence_ids(0)
+    types = np.array(pair.get("token_type_ids") or [0] * len(ids), np.int32)
+    question = [place for place, side in enumerate(sides) if side == 0]
+    context = [place for place, side in enumerate(sides) if side == 1]
     assert question and context and question[-1] < context[0], "question first, then context"
     bounds = (0, question[0], question[-1] + 1, context[0], context[-1] + 1, len(ids))
-    before, _, between, _, after = (ids[a:b] for a, b in itertools.pairwise(bounds))
-    kinds = [np.array(types[a:b], np.int32) for a, b in itertools.pairwise(bounds)]
-    kinds[1], kinds[3] = kinds[1][:1], kinds[3][:1]
-    null_from = ("before", 0)
-    for side, tokens in (("after", after), ("before", before)):
-        places = np.flatnonzero(tokens == tokenizer.cls_token_id) if tokenizer.cls_token_id is not None else []
-        if len(places):
-            null_from = (side, int(places[0]))
-    return RowTemplate(before, between, after, tuple(kinds), null_from)
+    parts = [slice(begin, end) for begin, end in itertools.pairwise(bounds)]
+    before, _, between, _, after = (ids[part] for part in parts)
+    types_before, question_types, types_between, context_types, types_after = (types[part] for part in parts)
+    return RowTemplate(
+        before,
+        between,
+        after,
+        (types_before, question_types[:1], types_between, context_types[:1], types_after),
+        _null_index(tokenizer.cls_token_id, before, after),
+    )
 
 
-def encode(tokenizer: Any, texts: list[str], trim: bool = True) -> Texts:
-    """Tokens of whole texts without special tokens: `tokens_of` what `encode_only` gives."""
+def _null_index(cls_id: int | None, before: np.ndarray, after: np.ndarray) -> int:
+    """Place of the first [CLS] before the question; else of the first after the context, from the end; else 0."""
+    if len(places := np.flatnonzero(before == cls_id)):
+        return int(places[0])
+    if len(places := np.flatnonzero(after == cls_id)):
+        return int(places[0]) - len(after)
+    return 0
+
+
+def encode(tokenizer: Any, texts: list[str], trim: bool = True) -> EncodedTexts:
+    """Tokens of whole texts, without special tokens: `encode_only` and `tokens_of` in one call."""
     return tokens_of(encode_only(tokenizer, texts), texts, trim)
 
 
 def encode_only(tokenizer: Any, texts: list[str]) -> list[Any]:
-    """The tokenizers library's encodings of whole texts without special tokens; other threads run meanwhile.
+    """The tokenizers library's encodings of whole texts, without special tokens. Other threads run meanwhile.
 
-    transformers' own call gives the same tokens but takes twice as long, for the copies that it makes of each.
+    transformers' own call gives the same tokens but takes twice as long, because it copies each encoding.
     """
     with _whole_texts(tokenizer) as backend:
         return backend.encode_batch(texts, add_special_tokens=False)
 
 
-def tokens_of(encodings: list[Any], texts: list[str], trim: bool = True) -> Texts:
-    """The encodings of some texts as arrays; offsets count characters of each text.
+def tokens_of(encodings: list[Any], texts: list[str], trim: bool = True) -> EncodedTexts:
+    """The encodings of texts as arrays. Offsets count characters within each text.
 
-    `trim` leaves white space at their ends out: SentencePiece tokenizers count the space before a word as the word's,
-    RoBERTa's leave it out by themselves.
+    `trim` removes white space at both ends of each token's offsets: SentencePiece tokenizers count the space before a
+    word as part of the word; RoBERTa's tokenizer does not.
     """
     flat = itertools.chain.from_iterable
-    bounds = _bounds(map(len, encodings))
-    ids = np.fromiter(flat(text.ids for text in encodings), np.int32, bounds[-1])
-    pairs = np.fromiter(flat(flat(text.offsets for text in encodings)), np.int32, 2 * bounds[-1]).reshape(-1, 2)
-    start, stop = trimmed(texts, bounds, *pairs.T) if trim else pairs.T
-    return Texts(ids, np.ascontiguousarray(start), np.ascontiguousarray(stop), bounds)
+    bounds = bounds_of([len(encoding) for encoding in encodings])
+    ids = np.fromiter(flat(encoding.ids for encoding in encodings), np.int32, bounds[-1])
+    offsets = np.fromiter(flat(flat(encoding.offsets for encoding in encodings)), np.int32, 2 * bounds[-1])
+    start, stop = offsets.reshape(-1, 2).T
+    if trim:
+        start, stop = trimmed(texts, bounds, start, stop)
+    return EncodedTexts(ids, np.ascontiguousarray(start), np.ascontiguousarray(stop), bounds)
 
 
 @contextmanager
 def _whole_texts(tokenizer: Any) -> Iterator[Any]:
-    """The tokenizers library's tokenizer as transformers would set it, its truncation and padding off for a while."""
+    """The tokenizers library's own tokenizer, without truncation and padding inside the block.
+
+    transformers sets `encode_special_tokens` before each call of it; so does this.
+    """
     backend = tokenizer.backend_tokenizer
     truncation, padding = backend.truncation, backend.padding
     backend.no_truncation()
@@ -200,28 +216,32 @@ def _whole_texts(tokenizer: Any) -> Iterator[Any]:
 
 
 def trimmed(texts: list[str], bounds: np.ndarray, start: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Spans of characters without white space at their ends, in each of some texts; nothing but it has no width.
+    """Starts and stops of tokens without the white space at their ends: for all tokens at once, what this loop does.
 
-    `start` and `stop` are int32 of shape (tokens,), counted within the text; those of text i lie between bounds[i] and
-    bounds[i+1].
+        while start < stop and text[start].isspace():
+            start += 1
+        while start < stop and text[stop - 1].isspace():
+            stop -= 1
+
+    `start` and `stop` are int32 of shape (tokens,), counted within the token's text; text i has the tokens bounds[i]
+    to bounds[i+1].
     """
-    base = np.repeat(_bounds(map(len, texts))[:-1], np.diff(bounds))  # characters before each token's text
+    # all texts as one array of code points; only tokens with a width have white space to lose
     points = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32)
+    text_begin = np.repeat(bounds_of([len(text) for text in texts])[:-1], np.diff(bounds))
     wide = np.flatnonzero(stop > start)
-    first, last = start[wide] + base[wide], stop[wide] + base[wide]
-    if not (_is_space(points[first]) | _is_space(points[last - 1])).any():
+    begin, end = start[wide] + text_begin[wide], stop[wide] + text_begin[wide]
+    if not (_is_space(points[begin]) | _is_space(points[end - 1])).any():
         return start, stop
+    # for each place: the first letter from there on, and the end of the last letter up to there
     space, places = _is_space(points), np.arange(len(points))
-    next_letter = np.minimum.accumulate(np.where(space, len(points), places)[::-1])[::-1]
-    after_letter = np.maximum.accumulate(np.where(space, 0, places + 1))
+    next_letter = np.minimum.accumulate(np.where(space, len(space), places)[::-1])[::-1]
+    last_letter_end = np.maximum.accumulate(np.where(space, 0, places + 1))
+    begin = np.minimum(next_letter[begin], end)
+    end = np.maximum(last_letter_end[end - 1], begin)
     start, stop = start.copy(), stop.copy()
-    first = np.minimum(next_letter[first], last)
-    start[wide], stop[wide] = first - base[wide], np.maximum(after_letter[last - 1], first) - base[wide]
+    start[wide], stop[wide] = begin - text_begin[wide], end - text_begin[wide]
     return start, stop
-
-
-def _bounds(lengths: Iterable[int]) -> np.ndarray:
-    return np.fromiter(itertools.accumulate(lengths, initial=0), np.int64)
 
 
 def _is_space(points: np.ndarray) -> np.ndarray:
