@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import tiny
 from qa.common.errors import InputError
-from qa.data.hold_out_calibration import TOO_MUCH, divide, held_out
+from qa.data.hold_out_calibration import LARGE_ARTICLE, divide, held_out
 from qa.data.prepare_questions import convert
 
 # a question's title and context; a context may stand under several titles
@@ -58,7 +58,7 @@ def test_articles_that_are_not_too_large_go_as_a_whole(pairs, share):
     pairs = [(title, f"{title}, {context}") for title, context in pairs]  # no context under two titles
     held = chosen(pairs, share)
     for title, size in Counter(title for title, _ in pairs).items():
-        if title and size <= TOO_MUCH * share * len(pairs):
+        if title and size <= LARGE_ARTICLE * share * len(pairs):
             assert len({side for (each, _), side in zip(pairs, held, strict=True) if each == title}) == 1
 
 

@@ -1,4 +1,4 @@
-"""Files of questions: JSON of any shape, JSON lines, CSV and Parquet, each also gzipped, as rows of plain values."""
+"""Question files as rows of plain values: JSON of any layout, JSON lines, CSV and Parquet, each also gzipped."""
 
 import csv
 import gzip
@@ -14,20 +14,21 @@ from typing import Any
 from qa.common.errors import InputError, first_line, shortage, some
 from qa.common.progress import watched
 
-ROWS = 1_000  # of a Parquet file that are read at once
+BATCH_ROWS = 1_000  # rows of a Parquet file read at once
 CHUNK = 2**20  # bytes unpacked at once
-PLAUSIBLE, RATIO = 2**26, 100  # bytes that any file may unpack to, and bytes for each packed one; text packs 3 to 30
+MIN_UNPACKED = 2**26  # bytes that any gzipped file may unpack to
+MAX_RATIO = 100  # unpacked bytes for each packed byte of a larger file; text has 3 to 30
 ROW_KEYS = {"id", "question", "context"}
 COLUMNS = (*ROW_KEYS, "title", "answers", "answer_text", "answer_start", "is_impossible")
 FORMATS = {".json": "json", ".jsonl": "json", ".ndjson": "json", ".csv": "csv", ".parquet": "parquet"}
 
 
 def rows_of(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The questions of a file as they are, unchecked, each with its place there in words.
+    """Yield the questions of a file, unchecked, each after its place in the file, in words.
 
-    A row has some of `COLUMNS`, by name, and in JSON whatever else was there; a nested question has its paragraph's
-    `context` and its article's `title`. Memory grows with the file for JSON that is not one question a line, else with
-    its largest rows. Raises InputError for a file that cannot be read as what its name says.
+    A row has some of `COLUMNS` as keys; in JSON it has all keys of the file. A nested question gets its paragraph's
+    `context` and its article's `title`. Memory grows with the file for JSON that is not one question a line, and with
+    the largest rows for all other files. Raises InputError for a file that cannot be read as its name says.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file")
@@ -38,29 +39,29 @@ def rows_of(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         if kind == "json":
             yield from _json_rows(plain, path)
         else:
-            yield from _told(_csv_rows(plain) if kind == "csv" else _parquet_rows(plain), kind, path)
+            yield from _readable(_csv_rows(plain) if kind == "csv" else _parquet_rows(plain), kind, path)
 
 
 @contextmanager
 def _unzipped(path: Path) -> Iterator[Path]:
-    """The file itself, or what a gzipped one holds, unpacked for a while.
+    """Yield the path of a file, or of the content of a gzipped file, unpacked until the block ends.
 
-    Raises InputError for one that is cut or damaged, or that unpacks to so much that it may be meant to fill a disk.
+    Raises InputError for a gzipped file that is cut or damaged, or that unpacks to so much that it may be an attack.
     """
     if path.suffix != ".gz":
         yield path
         return
     with tempfile.TemporaryDirectory() as scratch:
         plain = Path(scratch, path.stem)
-        allowed = max(PLAUSIBLE, RATIO * path.stat().st_size)
+        allowed = max(MIN_UNPACKED, MAX_RATIO * path.stat().st_size)
         try:
             with gzip.open(path) as packed, open(plain, "wb") as stream:
                 while chunk := packed.read(CHUNK):
                     stream.write(chunk)
                     if stream.tell() > allowed:
                         raise InputError(
-                            f"{path}: unpacks to more than {allowed >> 20:,} MiB, {RATIO} times its size: a gzip bomb? "
-                            "If it is what it should be, unpack it (gunzip) and name the unpacked file instead"
+                            f"{path}: unpacks to more than {allowed >> 20:,} MiB, {MAX_RATIO} times its size: a gzip "
+                            "bomb? If you trust it, unpack it (gunzip) and name the unpacked file instead"
                         )
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise InputError(f"{path}: not a whole gzip file ({error}); fetch it again") from None
@@ -68,34 +69,39 @@ def _unzipped(path: Path) -> Iterator[Path]:
 
 
 def _json_rows(plain: Path, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Questions of a JSON file of any shape; one question a line is read line by line, all else at once.
+    """Rows of a JSON file of any layout. A file with one question a line is read line by line, any other at once.
 
-    Read by the standard library: a reader that guesses one type for a column refuses files that are right, such as
-    one whose first ten megabytes are unanswerable.
+    The standard library reads it. A reader that guesses one type for a column refuses files that are right, such as one
+    whose first ten megabytes are unanswerable.
     """
     with open(plain, encoding="utf-8-sig") as stream:
         try:
             lines = enumerate(stream, 1)
-            number, line = next(((n, text) for n, text in lines if text.strip()), (1, ""))
+            number, line = next(((number, text) for number, text in lines if text.strip()), (1, ""))
             value = _json_or_none(line)
-            in_lines = isinstance(value, dict) and not isinstance(value.get("data"), list) and value.keys() & ROW_KEYS
-            rest = "" if in_lines else stream.read()
+            rest = "" if _is_row(value) else stream.read()
         except UnicodeDecodeError as error:
             raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
-        if in_lines:
-            yield from _json_lines(itertools.chain([(number, line)], lines), _lines_in(plain) - number + 1, path)
+        if _is_row(value):
+            total = _lines_in(plain) - number + 1
+            yield from _json_lines(itertools.chain([(number, line)], lines), total, path)
             return
     if value is None or rest.strip():
-        value = _json("\n" * (number - 1) + line + rest, path)
+        value = _json("\n" * (number - 1) + line + rest, path)  # empty lines, so that errors count lines right
     if isinstance(value, dict) and isinstance(value.get("data"), list):
         yield from _nested_rows(value, path)
-    elif isinstance(value, dict) and value.keys() & ROW_KEYS:
+    elif _is_row(value):
         yield "line 1", value
     elif isinstance(value, list):
         for number, row in enumerate(watched(value, "read", "rows"), 1):
             yield f"row {number}", _object(row, path, f"row {number}")
     else:
         raise InputError(f"{path}: neither SQuAD JSON (an object with a list `data`) nor JSON lines of questions")
+
+
+def _is_row(value: Any) -> bool:
+    """Whether a JSON value looks like one question, not like a nested file."""
+    return isinstance(value, dict) and not isinstance(value.get("data"), list) and bool(value.keys() & ROW_KEYS)
 
 
 def _lines_in(plain: Path) -> int:
@@ -114,8 +120,8 @@ def _json_lines(lines: Iterable[tuple[int, str]], total: int, path: Path) -> Ite
         raise InputError(f"{path}: not UTF-8 text after line {number} ({error.reason})") from None
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object of its pairs; ValueError where a key is there twice: all but its last value would be lost."""
+def _object_of_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object from its pairs. Raises ValueError for a key that appears twice: a value would be lost."""
     value = dict(pairs)
     if len(value) != len(pairs):
         names = [name for name, _ in pairs]
@@ -124,7 +130,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-DECODER = json.JSONDecoder(object_pairs_hook=_once)
+DECODER = json.JSONDecoder(object_pairs_hook=_object_of_pairs)
 
 
 def _json_or_none(text: str) -> Any:
@@ -142,7 +148,7 @@ def _json(text: str, path: Path, where: str = "") -> Any:
         raise InputError(f"{path}: not JSON ({error.msg} at {place})") from None
     except RecursionError:
         raise InputError(f"{path}: {where or 'its JSON'} is nested too deeply to hold questions") from None
-    except ValueError as error:  # a key twice, or a number of thousands of digits
+    except ValueError as error:  # a key that appears twice, or a number with thousands of digits
         raise InputError(f"{path}: {where or 'its JSON'} cannot be read ({error})") from None
 
 
@@ -156,39 +162,36 @@ def _nested_rows(squad: dict[str, Any], path: Path) -> Iterator[tuple[str, dict[
     paragraphs = [
         (a, p, article, paragraph)
         for a, article in enumerate(squad["data"])
-        for p, paragraph in enumerate(_listed(article, "paragraphs", path, f"data[{a}]"))
+        for p, paragraph in enumerate(_list_of(article, "paragraphs", path, f"data[{a}]"))
     ]
     for a, p, article, paragraph in watched(paragraphs, "read", "paragraphs"):
         where = f"data[{a}].paragraphs[{p}]"
-        for q, question in enumerate(_listed(paragraph, "qas", path, where)):
+        for q, question in enumerate(_list_of(paragraph, "qas", path, where)):
+            place = f"{where}.qas[{q}]"
             shared = {"title": article.get("title", ""), "context": paragraph.get("context")}
-            yield f"{where}.qas[{q}]", {**_object(question, path, f"{where}.qas[{q}]"), **shared}
+            yield place, {**_object(question, path, place), **shared}
 
 
-def _listed(value: Any, key: str, path: Path, where: str) -> list[Any]:
+def _list_of(value: Any, key: str, path: Path, where: str) -> list[Any]:
     if not isinstance(value, dict) or not isinstance(value.get(key), list):
         raise InputError(f"{path}: {where} has no list `{key}`")
     return value[key]
 
 
-def _told(rows: Iterator[Any], kind: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The rows of a reader, whose faults, of many kinds, mean a file that cannot be read, unless the machine failed."""
+def _readable(rows: Iterator[Any], kind: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rows of a reader. Raises InputError where the reader fails, unless the machine failed."""
     import pyarrow as pa
 
-    while True:
-        try:
-            place, row = next(rows)
-        except StopIteration:
-            return
-        except (OSError, ValueError, KeyError, csv.Error, pa.ArrowException) as error:
-            if isinstance(error, OSError) and shortage(error):
-                raise
-            raise InputError(f"{path}: cannot be read as {kind} ({first_line(error)})") from None
-        yield place, row
+    try:
+        yield from rows
+    except (OSError, ValueError, KeyError, csv.Error, pa.ArrowException) as error:
+        if isinstance(error, OSError) and shortage(error):
+            raise
+        raise InputError(f"{path}: cannot be read as {kind} ({first_line(error)})") from None
 
 
 def _csv_rows(table: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every cell as text: ids like 007 and answers like NA stay what they are."""
+    """Rows of a CSV file. Every cell stays text, so ids like 007 and answers like NA stay as they are."""
     csv.field_size_limit(2**31 - 1)
     with open(table, newline="", encoding="utf-8-sig") as stream:
         reader = csv.DictReader(stream, strict=True)
@@ -196,37 +199,36 @@ def _csv_rows(table: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         for row in watched(reader, "read", "rows", total=0):
             if None in row:
                 raise ValueError(f"line {reader.line_num} has more cells than the first line has names")
-            if None in row.values():  # a file cut inside a row: without its answer it would count as unanswerable
+            if None in row.values():  # the file is cut inside a row, which would count as unanswerable
                 raise ValueError(f"line {reader.line_num} has fewer cells than the first line has names")
             yield f"line {reader.line_num}", row
 
 
 def _parquet_rows(table: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """A context that many rows share is in memory once, however often a packed column repeats it."""
+    """Rows of a Parquet file. A context that many rows share is in memory once, and so it cannot fill the memory."""
     import pyarrow as pa
     import pyarrow.parquet as parquet
 
     with parquet.ParquetFile(table, read_dictionary=["context"]) as file:
-        names = file.schema_arrow.names
-        _check_columns(names)
+        _check_columns(file.schema_arrow.names)
+        names = [name for name in file.schema_arrow.names if name in COLUMNS]
         number = 0
-        wanted = [name for name in names if name in COLUMNS]
-        for batch in file.iter_batches(ROWS, columns=wanted):
+        for batch in file.iter_batches(BATCH_ROWS, columns=names):
             columns = {}
-            for name in wanted:
+            for name in names:
                 column = batch.column(name)
                 if pa.types.is_dictionary(column.type):
                     distinct = column.dictionary.to_pylist()
-                    columns[name] = [None if place is None else distinct[place] for place in column.indices.to_pylist()]
+                    columns[name] = [None if index is None else distinct[index] for index in column.indices.to_pylist()]
                 else:
                     columns[name] = column.to_pylist()
             for place in range(len(batch)):
                 number += 1
-                yield f"row {number}", {name: columns[name][place] for name in wanted}
+                yield f"row {number}", {name: columns[name][place] for name in names}
 
 
 def _check_columns(names: Sequence[str]) -> None:
     if not names:
         raise ValueError("it names no columns")
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise ValueError(f"two columns have the name {some(sorted(twice))}")
+    if doubled := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"two columns have the name {some(sorted(doubled))}")

@@ -1,4 +1,4 @@
-"""Records: SQuAD-shaped questions in any of the usual files, read, checked and converted to one schema."""
+"""Prepare questions: SQuAD-shaped question files, checked and converted to records of one schema."""
 
 import json
 import logging
@@ -11,120 +11,148 @@ from qa.common.errors import InputError, some
 from qa.common.files import read_json, written_aside
 from qa.data.file_formats import rows_of
 
-BATCH = 10_000  # records held in memory at once
-CHARACTERS = 2**26  # of their contexts: more, and they are written sooner
-LONGEST_SHOWN = 80  # characters of an id that an error shows
-TOLD = 3  # misaligned answers that an error shows
+BATCH_RECORDS = 10_000  # records in memory at once
+BATCH_CHARACTERS = 2**26  # of their contexts; a batch with more is written sooner
+ID_SHOWN = 80  # characters of an id that a message shows
+MISALIGNED_SHOWN = 3  # misaligned answers that a message shows
 SOURCE = "source.json"
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Answer:
+class GoldAnswer:
     """An answer's text and the character of the context where it starts."""
 
     text: str
     start: int
 
     def stands_in(self, context: str) -> bool:
-        """Whether a non-empty text stands at its place in the context."""
+        """Whether the text is not empty and stands at its place in the context."""
         return bool(self.text) and self.start >= 0 and context.startswith(self.text, self.start)
 
 
 @dataclass(frozen=True)
-class Record:
-    """One question about one context; no answers means that it is unanswerable."""
+class QuestionRecord:
+    """One question about one context; a question without answers is unanswerable."""
 
     id: str
     title: str
     context: str
     question: str
-    answers: tuple[Answer, ...]
+    answers: tuple[GoldAnswer, ...]
 
 
 @dataclass
-class Tally:
-    """What `convert` read and mended."""
+class QuestionCounts:
+    """What `convert` counted."""
 
     questions: int = 0
     unanswerable: int = 0
-    realigned: int = 0
+    realigned: int = 0  # answers
     dropped_answers: int = 0
     dropped_questions: int = 0
 
 
-def convert(paths: Iterable[str | Path], target: str | Path, misaligned: str = "error") -> Tally:
-    """Check the questions of some files and write them, in order, as one Parquet file of the records' schema.
+def convert(paths: Iterable[str | Path], target: str | Path, misaligned: str = "error") -> QuestionCounts:
+    """Check the questions of several files and write them, in order, as one Parquet file of the records' schema.
 
     Columns: id, title, context, question (text) and answers, a struct of the lists text and answer_start (characters,
-    int32). `misaligned` says what becomes of an answer that does not stand at its place: `error`, `realign` to the
-    nearest place where the text stands, or `drop` it, and its question when no answer is left. Raises InputError that
-    names file, id and fault: field missing or of the wrong type, id twice, answer misaligned.
+    int32). `misaligned` says what to do with an answer that does not stand at its place: `error`; `realign` it to the
+    nearest place where its text stands; or `drop` it, and its question when no answer is left. Raises InputError that
+    names file, id and fault: a field is missing or of the wrong type, an id appears twice, an answer is misaligned.
     """
     import pyarrow.parquet as parquet
 
-    tally, seen, faults = Tally(), {}, []
-    with written_aside(target) as aside, parquet.ParquetWriter(aside, _schema(), compression="zstd") as writer:
-        batch: list[Record] = []
-        characters = 0
-        for path in paths:
-            for record in read(path):
-                if record.id in seen:
-                    raise InputError(
-                        f"{path}: id {_short(record.id)} is in {seen[record.id]} already; ids must be unique"
-                    )
-                seen[record.id] = path
-                mended = _mended(record, misaligned, path, tally, faults)
-                if mended is not None:
-                    batch.append(mended)
-                    characters += len(mended.context)
-                if len(batch) == BATCH or characters > CHARACTERS:
-                    writer.write_table(_table(batch))
-                    batch, characters = [], 0
-        if faults:
+    aligner = AnswerAligner(misaligned)
+    with written_aside(target) as partial, parquet.ParquetWriter(partial, _schema(), compression="zstd") as writer:
+        records = (aligner.aligned(record, path) for path, record in _read_all(paths))
+        for batch in _batches(record for record in records if record is not None):
+            writer.write_table(_table(batch))
+        if aligner.faults:
             raise InputError(
-                f"{len(faults):,} answers do not stand at their place: {some(faults, TOLD)}. Correct answer_start, or "
-                "set the dataset's `misaligned` to `realign` or `drop`"
+                f"{len(aligner.faults):,} answers do not stand at their place: "
+                f"{some(aligner.faults, MISALIGNED_SHOWN)}. Correct answer_start, or set the dataset's `misaligned` to "
+                "`realign` or `drop`"
             )
-        writer.write_table(_table(batch))
-        if not tally.questions:
+        if not aligner.counts.questions:
             raise InputError(f"{some(paths)}: no questions in there")
+    counts = aligner.counts
     log.info(
-        f"{tally.questions:,} questions, {tally.unanswerable:,} unanswerable; misaligned answers: {tally.realigned:,} "
-        f"realigned, {tally.dropped_answers:,} dropped, and with them {tally.dropped_questions:,} questions"
+        f"{counts.questions:,} questions, {counts.unanswerable:,} unanswerable; misaligned answers: "
+        f"{counts.realigned:,} realigned, {counts.dropped_answers:,} dropped, and with them "
+        f"{counts.dropped_questions:,} questions"
     )
-    return tally
+    return counts
 
 
 def split_files(dataset: str | Path, split: str) -> list[Path]:
-    """The files of a split of a downloaded dataset, in order, after its source.json."""
+    """The files of a downloaded dataset's split, in the order of its source.json."""
     return [Path(dataset) / name for name in read_json(Path(dataset) / SOURCE)["splits"][split]]
 
 
-def _mended(record: Record, misaligned: str, path: Any, tally: Tally, faults: list[str]) -> Record | None:
-    answers = []
-    for answer in record.answers:
-        if answer.stands_in(record.context):
-            answers.append(answer)
-        elif misaligned == "drop":
-            tally.dropped_answers += 1
-        elif misaligned == "realign" and (place := _nearest(record.context, answer)) is not None:
-            tally.realigned += 1
-            answers.append(replace(answer, start=place))
-        else:
-            there = record.context[max(answer.start, 0) :][:40]
-            fault = f"{path}: id {_short(record.id)}: {answer.text[:40]!r} at {answer.start}, where {there!r} stands"
-            faults.append(fault if len(faults) < TOLD else "")
-    if record.answers and not answers:
-        tally.dropped_questions += 1
-        return None
-    tally.questions += 1
-    tally.unanswerable += not answers
-    return replace(record, answers=tuple(answers))
+class AnswerAligner:
+    """Finds misaligned answers and treats them as `misaligned` says (see `convert`).
+
+    `counts` counts the questions that remain; `faults` describes each answer that cannot stay.
+    """
+
+    def __init__(self, misaligned: str):
+        self.misaligned = misaligned
+        self.counts = QuestionCounts()
+        self.faults: list[str] = []
+
+    def aligned(self, record: QuestionRecord, path: str | Path) -> QuestionRecord | None:
+        """The record with the answers that remain; None where a question had answers and none remains."""
+        answers = []
+        for answer in record.answers:
+            if answer.stands_in(record.context):
+                answers.append(answer)
+            elif self.misaligned == "drop":
+                self.counts.dropped_answers += 1
+            elif self.misaligned == "realign" and (place := _nearest(record.context, answer)) is not None:
+                self.counts.realigned += 1
+                answers.append(replace(answer, start=place))
+            else:
+                at_place = record.context[max(answer.start, 0) :][:40]
+                self.faults.append(
+                    f"{path}: id {_short(record.id)}: {answer.text[:40]!r} at {answer.start}, where {at_place!r} stands"
+                )
+        if record.answers and not answers:
+            self.counts.dropped_questions += 1
+            return None
+        self.counts.questions += 1
+        self.counts.unanswerable += not answers
+        return replace(record, answers=tuple(answers))
 
 
-def _nearest(context: str, answer: Answer) -> int | None:
+def _read_all(paths: Iterable[str | Path]) -> Iterator[tuple[str | Path, QuestionRecord]]:
+    """Each file's questions with the file's path. Raises InputError for an id that appears twice."""
+    path_of: dict[str, str | Path] = {}
+    for path in paths:
+        for record in read(path):
+            if record.id in path_of:
+                raise InputError(
+                    f"{path}: id {_short(record.id)} is in {path_of[record.id]} already; ids must be unique"
+                )
+            path_of[record.id] = path
+            yield path, record
+
+
+def _batches(records: Iterable[QuestionRecord]) -> Iterator[list[QuestionRecord]]:
+    batch: list[QuestionRecord] = []
+    characters = 0
+    for record in records:
+        batch.append(record)
+        characters += len(record.context)
+        if len(batch) == BATCH_RECORDS or characters > BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    yield batch
+
+
+def _nearest(context: str, answer: GoldAnswer) -> int | None:
+    """The place of an answer's text that is nearest to its start, the earlier of two; None where it stands nowhere."""
     if not answer.text:
         return None
     before = context.rfind(answer.text, 0, max(answer.start, 0) + len(answer.text))
@@ -143,7 +171,7 @@ def _schema() -> Any:
     )
 
 
-def _table(records: list[Record]) -> Any:
+def _table(records: list[QuestionRecord]) -> Any:
     import pyarrow as pa
 
     columns: dict[str, list[Any]] = {
@@ -156,21 +184,21 @@ def _table(records: list[Record]) -> Any:
     return pa.Table.from_pydict(columns, schema=_schema())
 
 
-def read(path: str | Path) -> Iterator[Record]:
-    """Read questions from SQuAD v1.1 or v2.0 JSON, JSON lines, CSV or Parquet, each also gzipped, by the file's name.
+def read(path: str | Path) -> Iterator[QuestionRecord]:
+    """Read the questions of a file: SQuAD v1.1 or v2.0 JSON, JSON lines, CSV or Parquet, each also gzipped.
 
-    A JSON object with a list `data` is SQuAD's own nesting; anything else is rows, one a line or all in a list. In a
-    row `answers` is the hub's {"text": [...], "answer_start": [...]} or a list of {"text", "answer_start"}; in CSV it
-    is either of them as JSON, or two plain columns `answer_text` and `answer_start` (empty: unanswerable). `title` may
-    be missing. An id or a title may be a whole number.
+    The file's name says which. A JSON object with a list `data` is SQuAD's own nesting; any other JSON is rows, one a
+    line or all in a list. A row's `answers` is the hub's {"text": [...], "answer_start": [...]} or a list of
+    {"text", "answer_start"}. In CSV it is either of these as JSON, or two plain columns `answer_text` and
+    `answer_start`, empty for an unanswerable question. `title` may be missing. An id or a title may be a whole number.
     Raises InputError for a file or a question that cannot be read.
     """
     for where, row in rows_of(Path(path)):
         yield _record(row, Path(path), where)
 
 
-def _record(row: dict[str, Any], path: Path, where: str) -> Record:
-    identity, title = _named(row.get("id")), _named(row.get("title"))
+def _record(row: dict[str, Any], path: Path, where: str) -> QuestionRecord:
+    identity, title = _text_of_number(row.get("id")), _text_of_number(row.get("title"))
     if not isinstance(identity, str) or not identity or not _encodes(identity):
         raise InputError(f"{path}: {where} has no `id` (a text that is not empty)")
     where = f"{path}: id {_short(identity)}"
@@ -181,21 +209,21 @@ def _record(row: dict[str, Any], path: Path, where: str) -> Record:
             raise InputError(f"{where}: `{key}` {fault}")
         if not _encodes(text):
             raise InputError(f"{where}: `{key}` holds half a surrogate pair, which is no character")
-    if not row["question"].strip():
+    if not texts["question"].strip():
         raise InputError(f"{where}: `question` is empty")
     answers = tuple(_answers(row, where))
-    if str(row.get("is_impossible")).lower() == "true" and answers:  # text in CSV
+    if answers and str(row.get("is_impossible")).lower() == "true":  # CSV gives it as text
         raise InputError(f"{where}: `is_impossible` is true, yet there are answers")
-    return Record(identity, texts["title"], texts["context"], texts["question"], answers)
+    return QuestionRecord(identity, texts["title"], texts["context"], texts["question"], answers)
 
 
-def _named(value: Any) -> Any:
-    """An id or a title as it is, a whole number as its text."""
+def _text_of_number(value: Any) -> Any:
+    """A whole number as its text, any other value as it is."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _short(identity: str) -> str:
-    return repr(identity if len(identity) <= LONGEST_SHOWN else f"{identity[:LONGEST_SHOWN]}…")
+    return repr(identity if len(identity) <= ID_SHOWN else f"{identity[:ID_SHOWN]}…")
 
 
 def _encodes(text: str) -> bool:
@@ -206,7 +234,8 @@ def _encodes(text: str) -> bool:
     return True
 
 
-def _answers(row: dict[str, Any], where: str) -> Iterator[Answer]:
+def _answers(row: dict[str, Any], where: str) -> Iterator[GoldAnswer]:
+    """The answers of a row in any of the forms that `read` lists."""
     answers = row.get("answers")
     if answers is None and "answer_text" in row:
         texts = [] if row["answer_text"] in (None, "") else [row["answer_text"]]
@@ -227,11 +256,11 @@ def _answers(row: dict[str, Any], where: str) -> Iterator[Answer]:
         text, start = (answer.get("text"), answer.get("answer_start")) if isinstance(answer, dict) else (None, None)
         if not isinstance(text, str) or not isinstance(start, int) or isinstance(start, bool):
             raise InputError(f"{where}: an answer needs a text `text` and a whole number `answer_start`")
-        yield Answer(text, start)
+        yield GoldAnswer(text, start)
 
 
 def _number(value: Any, where: str) -> int:
-    """A cell's whole number: also one written as text, or as 5.0 for a column that has gaps."""
+    """The whole number of a cell, which may be text, or 5.0 in a column with gaps."""
     try:
         number = int(value)
         if isinstance(value, bool) or not (isinstance(value, str) or number == value):

@@ -1,4 +1,4 @@
-"""Columns of a records file: what later stages read of the questions of a split."""
+"""Columns of a records file, for the stages after `prepare_questions`. Each function raises as `parquet.opened`."""
 
 from pathlib import Path
 from typing import Any
@@ -7,25 +7,24 @@ from qa.common.parquet import opened
 
 
 def titles_and_golds(records_file: str | Path) -> tuple[list[str], dict[str, list[str]]]:
-    """Each question's title, and its gold answers by id."""
-
+    """The title of each question, in order, and the texts of its gold answers by its id."""
     titles: list[str] = []
     golds: dict[str, list[str]] = {}
     with opened(records_file) as file:
         for batch in file.iter_batches(columns=["id", "title", "answers"]):
-            columns = (batch.column("id"), batch.column("answers").field("text"))
-            golds.update(zip(*(column.to_pylist() for column in columns), strict=True))
+            ids, texts = batch.column("id"), batch.column("answers").field("text")
+            golds.update(zip(ids.to_pylist(), texts.to_pylist(), strict=True))
             titles += batch.column("title").to_pylist()
     return titles, golds
 
 
 def column(path: str | Path, name: str) -> list[Any]:
-    """All values of a column of a records file. Raises as `opened`."""
+    """All values of one column."""
     with opened(path) as file:
         return file.read([name]).column(0).to_pylist()
 
 
 def number_of_records(path: str | Path) -> int:
-    """Questions in a records file, read from its footer. Raises as `opened`."""
+    """The number of questions, read from the file's footer."""
     with opened(path) as file:
         return file.metadata.num_rows
