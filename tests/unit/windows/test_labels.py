@@ -6,27 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qa.windows.labels import NONE, exact_labels, walkthrough_labels
+from plain_windows import exact_label, walkthrough_label
+from qa.windows.labels import exact_labels, walkthrough_labels
 from qa.windows.tokenizer import EncodedText, EncodedTexts
-
-
-def plain_exact(offsets, start, stop):
-    """First and last of the tokens that hold a character of [start, stop)."""
-    holding = [n for n, (a, b) in enumerate(offsets) if a < b and a < stop and b > start]
-    return (holding[0], holding[-1]) if holding else (NONE, NONE)
-
-
-def plain_walkthrough(offsets, start, stop):
-    """Where the walkthrough's scans from both ends of a context stop."""
-    if not offsets or offsets[0][0] > stop or offsets[-1][1] < start:
-        return NONE, NONE
-    first = 0
-    while first < len(offsets) and offsets[first][0] <= start:
-        first += 1
-    last = len(offsets) - 1
-    while last >= 0 and offsets[last][1] >= stop:
-        last -= 1
-    return first - 1, last + 1
 
 
 def spans(in_order):
@@ -54,7 +36,7 @@ def columns(rows, width):
 def test_exact_labels_are_those_of_a_scan_whether_offsets_are_in_order_or_not(contexts, asked):
     asked = [(context % len(contexts), start, start + width) for context, start, width in asked]
     found = exact_labels(texts_of(contexts), *columns(asked, 3))
-    assert found.tolist() == [list(plain_exact(contexts[context], start, stop)) for context, start, stop in asked]
+    assert found.tolist() == [list(exact_label(contexts[context], start, stop)) for context, start, stop in asked]
 
 
 @given(contexts=contexts_of_spans, asked=answers, data=st.data())
@@ -67,7 +49,7 @@ def test_the_walkthroughs_labels_are_those_of_its_scans_in_any_part_of_a_context
     context, start, stop = columns(asked, 3)
     found = walkthrough_labels(texts_of(contexts), context, tuple(columns(parts, 2)), start, stop)
     expected = [
-        list(plain_walkthrough(contexts[context][slice(*part)], start, stop))
+        list(walkthrough_label(contexts[context][slice(*part)], start, stop))
         for (context, start, stop), part in zip(asked, parts, strict=True)
     ]
     assert found.tolist() == expected

@@ -10,35 +10,13 @@ from hypothesis import strategies as st
 from tokenizers import processors
 
 import tiny
+from plain_windows import SETTINGS, TOKENIZERS, families, plain_tokens, texts, without_space
 from qa.common.errors import InputError
 from qa.data.prepare_questions import convert
 from qa.windows.tokenize_and_label import WindowBuilder, load_windows, tokenize, window_counts
 from qa.windows.tokenizer import encode
 
-TOKENIZERS = {name: make() for name, make in tiny.FAMILIES.items()}
-families = pytest.mark.parametrize("family", TOKENIZERS)
 quickly = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
-WORDS = [
-    "the",
-    "bridge",
-    "Söhl",
-    "1412",
-    "€40",
-    "naïve",
-    "東京",
-    "a",
-    "Venn-Mor,",
-    "ﬁne",
-    "e\u0301t\u00e9",
-    "x" * 30,
-    "…",
-]
-GAPS = [" ", " ", " ", "  ", "\n", " \u00a0", "\u3000", "", "-"]
-texts = st.lists(st.tuples(st.sampled_from(WORDS), st.sampled_from(GAPS)), min_size=1, max_size=40).map(
-    lambda parts: "".join(word + gap for word, gap in parts)
-)
-PLAIN = {"max_length": 40, "overlap": 6, "max_question_length": 12, "long_contexts": "windows", "labels": "exact"}
 
 
 def record(context: str, start: int | None = None, stop: int | None = None, question: str = "When?") -> dict[str, Any]:
@@ -48,21 +26,8 @@ def record(context: str, start: int | None = None, stop: int | None = None, ques
     return {"id": "q", "question": question, "context": context, "answers": answers}
 
 
-def rows_of(family: str, one: dict[str, Any], **changes: Any) -> list[dict[str, Any]]:
-    return list(tiny.rows(WindowBuilder(TOKENIZERS[family], {**PLAIN, **changes}), [one]))
-
-
-def context_offsets(row: dict[str, Any]) -> list[tuple[int, int]]:
-    part = slice(row["context_start"], row["context_stop"])
-    return list(zip(row["offset_start"][part].tolist(), row["offset_end"][part].tolist(), strict=True))
-
-
-def without_space(text: str, start: int, stop: int) -> tuple[int, int]:
-    while start < stop and text[start].isspace():
-        start += 1
-    while stop > start and text[stop - 1].isspace():
-        stop -= 1
-    return start, stop
+def rows_of(family: str, record: dict[str, Any], **changes: Any) -> list[dict[str, Any]]:
+    return list(tiny.rows(WindowBuilder(TOKENIZERS[family], {**SETTINGS, **changes}), [record]))
 
 
 def decoded(row: dict[str, Any], context: str) -> str | None:
@@ -73,7 +38,7 @@ def decoded(row: dict[str, Any], context: str) -> str | None:
 
 @families
 @quickly
-@given(context=texts, question=texts, overlap=st.integers(0, 8), data=st.data())
+@given(context=texts(40), question=texts(40), overlap=st.integers(0, 8), data=st.data())
 def test_windows_equal_the_tokenizers_own_overflow(family: str, context: str, question: str, overlap: int, data: Any):
     tokenizer, question = TOKENIZERS[family], question.strip()
     longest = len(tokenizer(question, add_special_tokens=False)["input_ids"]) + 4 + overlap + 1
@@ -107,7 +72,7 @@ def test_windows_equal_the_tokenizers_own_overflow(family: str, context: str, qu
 
 @families
 @quickly
-@given(context=texts, overlap=st.integers(0, 8))
+@given(context=texts(40), overlap=st.integers(0, 8))
 def test_windows_together_cover_every_token_of_the_context(family: str, context: str, overlap: int):
     whole = encode(TOKENIZERS[family], [context])[0]
     covered: set[int] = set()
@@ -120,13 +85,11 @@ def test_windows_together_cover_every_token_of_the_context(family: str, context:
 
 @families
 @quickly
-@given(context=texts, data=st.data())
+@given(context=texts(40), data=st.data())
 def test_a_label_is_the_smallest_token_span_that_contains_the_answer(family: str, context: str, data: Any):
     start = data.draw(st.integers(0, len(context) - 1))
     stop = data.draw(st.integers(start + 1, min(len(context), start + 30)))
-    all_offsets = [
-        (a, b) for a, b in zip(*(x.tolist() for x in whole_offsets(TOKENIZERS[family], context)), strict=True)
-    ]
+    all_offsets = [(a, b) for _, a, b in plain_tokens(TOKENIZERS[family], context, trim=True)]
     touching = [number for number, (a, b) in enumerate(all_offsets) if a < b and a < stop and b > start]
     for row in rows_of(family, record(context, start, stop), overlap=4):
         first = row["context_token"]
@@ -143,12 +106,6 @@ def test_a_label_is_the_smallest_token_span_that_contains_the_answer(family: str
             assert text == context[start:stop]
         letters = [place for place in range(start, stop) if any(a <= place < b for a, b in all_offsets)]
         assert begins <= letters[0] and letters[-1] < ends
-
-
-def whole_offsets(tokenizer: Any, context: str) -> tuple[np.ndarray, np.ndarray]:
-    theirs = tokenizer(context, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-    spans = [without_space(context, a, b) for a, b in theirs]
-    return np.array([a for a, _ in spans]), np.array([b for _, b in spans])
 
 
 @families
@@ -185,7 +142,7 @@ def test_bytes_that_share_a_character_all_belong_to_the_answer():
     encoded = encode(tokenizer, [context])[0]
     bytes_of_euro = [place for place in range(len(encoded)) if encoded.start[place] == 8 and encoded.stop[place] == 9]
     assert len(bytes_of_euro) == 3
-    row = next(tiny.rows(WindowBuilder(tokenizer, {**PLAIN, "max_length": 60}), [record(context, 8, 9)]))
+    row = next(tiny.rows(WindowBuilder(tokenizer, {**SETTINGS, "max_length": 60}), [record(context, 8, 9)]))
     label = [row["start_positions"] - row["context_start"], row["end_positions"] - row["context_start"]]
     assert label == [bytes_of_euro[0], bytes_of_euro[-1]]
 
@@ -219,7 +176,7 @@ def test_truncation_keeps_the_first_window_only(family: str):
 def test_long_questions_are_cut_by_tokens(family: str):
     question = " ".join(["bridge"] * 100)
     rows = rows_of(family, record("the bridge", question=question), max_question_length=5)
-    specials = WindowBuilder(TOKENIZERS[family], PLAIN).template.special_tokens
+    specials = WindowBuilder(TOKENIZERS[family], SETTINGS).template.special_tokens
     context = len(encode(TOKENIZERS[family], ["the bridge"])[0])
     assert [len(row["input_ids"]) for row in rows] == [5 + specials + context]
 
@@ -231,7 +188,7 @@ def test_a_question_that_leaves_no_room_is_named():
 
 def test_rows_longer_than_the_model_takes_are_refused():
     with pytest.raises(InputError, match="max_length: 600 tokens are more than the 512"):
-        WindowBuilder(TOKENIZERS["WordPiece"], {**PLAIN, "max_length": 600})
+        WindowBuilder(TOKENIZERS["WordPiece"], {**SETTINGS, "max_length": 600})
 
 
 def test_an_empty_context_makes_one_window_without_context():
@@ -254,7 +211,7 @@ def test_the_null_position_of_a_row_is_its_cls_token_wherever_that_stands():
         pair="$A [SEP] $B:1 [SEP]:1 [CLS]:2",
         special_tokens=[(name, tokenizer.convert_tokens_to_ids(name)) for name in ("[CLS]", "[SEP]")],
     )
-    for row in tiny.rows(WindowBuilder(tokenizer, PLAIN), [record("the bridge " * 40)]):
+    for row in tiny.rows(WindowBuilder(tokenizer, SETTINGS), [record("the bridge " * 40)]):
         assert row["input_ids"][row["null_position"]] == tokenizer.cls_token_id
         assert row["start_positions"] == row["null_position"] == len(row["input_ids"]) - 1
         assert row["token_type_ids"][-1] == 2
@@ -264,7 +221,7 @@ def test_windows_are_stored_as_a_dataset_in_record_order(tmp_path):
     source = tmp_path / "questions.json"
     source.write_text(json.dumps(tiny.squad(30)))
     convert([source], tmp_path / "records.parquet")
-    counts = tokenize(tmp_path / "records.parquet", TOKENIZERS["WordPiece"], PLAIN, tmp_path / "windows")
+    counts = tokenize(tmp_path / "records.parquet", TOKENIZERS["WordPiece"], SETTINGS, tmp_path / "windows")
     windows = load_windows(tmp_path / "windows")
     assert len(windows) == counts.windows > counts.questions == 30
     assert windows["record"][:] == sorted(windows["record"][:]) and set(windows["record"][:]) == set(range(30))

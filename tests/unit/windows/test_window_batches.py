@@ -12,27 +12,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import tiny
+from plain_windows import SETTINGS, TOKENIZERS, as_lists, families, plain_rows, texts
 from qa.common.errors import InputError
 from qa.data.prepare_questions import convert
 from qa.windows import encoder
 from qa.windows import tokenizer as encoding
 from qa.windows.tokenize_and_label import WindowBuilder, load_windows, tokenize
 
-TOKENIZERS = {name: make() for name, make in tiny.FAMILIES.items()}
-families = pytest.mark.parametrize("family", TOKENIZERS)
-PLAIN = {"max_length": 40, "overlap": 6, "max_question_length": 12, "long_contexts": "windows", "labels": "exact"}
-WORDS = ["the", "bridge", "Söhl", "1412", "€40", "naïve", "東京", "a", "Venn-Mor,", "ﬁne", "e\u0301t\u00e9", "x" * 30]
-GAPS = [" ", " ", "  ", "\n", " \u00a0", "\u3000", "", "-"]
-
-
-def texts(longest: int, least: int = 1) -> st.SearchStrategy[str]:
-    parts = st.lists(st.tuples(st.sampled_from(WORDS), st.sampled_from(GAPS)), min_size=least, max_size=longest)
-    return parts.map(lambda pairs: "".join(word + gap for word, gap in pairs))
-
 
 @st.composite
 def record_lists(draw: Any) -> list[dict[str, Any]]:
-    contexts = draw(st.lists(texts(60, least=0), min_size=1, max_size=4))
+    contexts = draw(st.lists(texts(60, shortest=0), min_size=1, max_size=4))
     records = []
     for number in range(draw(st.integers(1, 9))):
         context, spans = draw(st.sampled_from(contexts)), []
@@ -45,81 +35,6 @@ def record_lists(draw: Any) -> list[dict[str, Any]]:
     return records
 
 
-def plain_tokens(tokenizer: Any, text: str, trim: bool) -> list[tuple[int, int, int]]:
-    """Id, start and stop of each token of a text, white space at the ends left out."""
-    found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    tokens = []
-    for token, (start, stop) in zip(found["input_ids"], found["offset_mapping"], strict=True):
-        while trim and start < stop and text[start].isspace():
-            start += 1
-        while trim and start < stop and text[stop - 1].isspace():
-            stop -= 1
-        tokens.append((token, start, stop))
-    return tokens
-
-
-def plain_label(tokens: list[tuple[int, int, int]], begin: int, end: int, answer: Any, how: str) -> Any:
-    """First and last token of the answer, counted in the window's context; None where the window does not hold it."""
-    start, stop = answer
-    if how == "exact":
-        holding = [n for n, (_, a, b) in enumerate(tokens) if a < b and a < stop and b > start]
-        inside = holding and holding[0] >= begin and holding[-1] < end
-        return (holding[0] - begin, holding[-1] - begin) if inside else None
-    part = tokens[begin:end]
-    if not part or part[0][1] > stop or part[-1][2] < start:
-        return None
-    first = next((n for n, token in enumerate(part) if token[1] > start), len(part)) - 1
-    last = next((n for n in reversed(range(len(part))) if part[n][2] < stop), -1) + 1
-    return first, last
-
-
-def plain_rows(tokenizer: Any, chosen: dict[str, Any], records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    cls, sep = (tokenizer.cls_token_id, 0, 0), (tokenizer.sep_token_id, 0, 0)
-    between = [sep] if "token_type_ids" in tokenizer.model_input_names else [sep, sep]
-    rows, trim = [], chosen["labels"] == "exact"
-    for number, record in enumerate(records):
-        question = plain_tokens(tokenizer, record["question"].strip(), trim)[: chosen["max_question_length"]]
-        context = plain_tokens(tokenizer, record["context"], trim)
-        room = chosen["max_length"] - 2 - len(between) - len(question)
-        begin = window = 0
-        while True:
-            end = min(begin + room, len(context))
-            head = [cls, *question, *between]
-            tokens = [*head, *context[begin:end], sep]
-            label = None
-            if record["answers"]["text"]:
-                start = record["answers"]["answer_start"][0]
-                answer = (start, start + len(record["answers"]["text"][0]))
-                label = plain_label(context, begin, end, answer, chosen["labels"])
-            first, last = (0, 0) if label is None else (len(head) + label[0], len(head) + label[1])
-            rows.append(
-                {
-                    "id": record["id"],
-                    "record": number,
-                    "window": window,
-                    "input_ids": [token for token, _, _ in tokens],
-                    "offset_start": [start for _, start, _ in tokens],
-                    "offset_end": [stop for _, _, stop in tokens],
-                    "context_token": begin,
-                    "context_start": len(head),
-                    "context_stop": len(head) + end - begin,
-                    "null_position": 0,
-                    "start_positions": first,
-                    "end_positions": last,
-                }
-            )
-            if "token_type_ids" in tokenizer.model_input_names:
-                rows[-1]["token_type_ids"] = [0] * len(head) + [1] * (len(tokens) - len(head))
-            if end == len(context) or chosen["long_contexts"] == "truncate":
-                break
-            begin, window = begin + room - chosen["overlap"], window + 1
-    return rows
-
-
-def as_lists(rows: Any) -> list[dict[str, Any]]:
-    return [{name: x.tolist() if isinstance(x, np.ndarray) else x for name, x in row.items()} for row in rows]
-
-
 @families
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
@@ -130,25 +45,25 @@ def as_lists(rows: Any) -> list[dict[str, Any]]:
     long_contexts=st.sampled_from(["windows", "truncate"]),
     labels=st.sampled_from(["exact", "walkthrough"]),
     at_once=st.integers(1, 9),
-    remembered=st.sampled_from([0, 100, 10_000]),
+    cached=st.sampled_from([0, 100, 10_000]),
     tokens=st.sampled_from([1, 100, 10_000]),
 )
 def test_rows_made_at_once_are_those_made_one_by_one(
-    family, records, width, overlap, longest, long_contexts, labels, at_once, remembered, tokens
+    family, records, width, overlap, longest, long_contexts, labels, at_once, cached, tokens
 ):
     chosen = {"max_length": width, "overlap": overlap, "max_question_length": longest}
     chosen |= {"long_contexts": long_contexts, "labels": labels}
-    windower = WindowBuilder(TOKENIZERS[family], chosen)
-    windower.encoder = encoder.Encoder(TOKENIZERS[family], windower.encoder.trim, remembered)
+    builder = WindowBuilder(TOKENIZERS[family], chosen)
+    builder.encoder = encoder.Encoder(TOKENIZERS[family], builder.encoder.trim, cached)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("qa.windows.tokenize_and_label.BATCH_TOKENS", tokens)
-        found = as_lists(tiny.rows(windower, records, at_once))
+        found = as_lists(tiny.rows(builder, records, at_once))
     expected = plain_rows(TOKENIZERS[family], chosen, records)
     assert found == expected
     labelled = {row["id"] for row in expected if row["start_positions"] or row["end_positions"]}
     answerable = [record["id"] for record in records if record["answers"]["text"]]
-    assert windower.counts.unlabelled == [name for name in answerable if name not in labelled]
-    assert (windower.counts.questions, windower.counts.windows) == (len(records), len(expected))
+    assert builder.counts.unlabelled == [name for name in answerable if name not in labelled]
+    assert (builder.counts.questions, builder.counts.windows) == (len(records), len(expected))
 
 
 def shuffled_records(folder, number: int = 60) -> tuple[Any, list[dict[str, Any]]]:
@@ -171,23 +86,23 @@ def test_the_stored_windows_are_the_plain_ones_whatever_the_batches(family, tmp_
     path, records = shuffled_records(tmp_path)
     for batch in (7, 1000):
         monkeypatch.setattr(encoder, "BATCH_RECORDS", batch)
-        tokenize(path, TOKENIZERS[family], PLAIN, tmp_path / "windows")
+        tokenize(path, TOKENIZERS[family], SETTINGS, tmp_path / "windows")
         stored = load_windows(tmp_path / "windows")
         assert isinstance(stored, datasets.Dataset) and stored.cache_files
-        assert stored.to_list() == plain_rows(TOKENIZERS[family], PLAIN, records)
+        assert stored.to_list() == plain_rows(TOKENIZERS[family], SETTINGS, records)
 
 
 def test_each_distinct_context_is_encoded_once(tmp_path, monkeypatch):
     path, records = shuffled_records(tmp_path)
     seen: list[str] = []
 
-    def noting(tokenizer, texts):
+    def noted(tokenizer, texts):
         seen.extend(texts)
         return encoding.encode_only(tokenizer, texts)
 
-    monkeypatch.setattr(encoder, "encode_only", noting)
+    monkeypatch.setattr(encoder, "encode_only", noted)
     monkeypatch.setattr(encoder, "BATCH_RECORDS", 7)
-    tokenize(path, TOKENIZERS["WordPiece"], PLAIN, tmp_path / "windows")
+    tokenize(path, TOKENIZERS["WordPiece"], SETTINGS, tmp_path / "windows")
     contexts = [text for text in seen if not text.endswith("?")]
     assert sorted(contexts) == sorted({record["context"] for record in records})
     assert len(seen) == len(contexts) + len(records)
@@ -195,24 +110,24 @@ def test_each_distinct_context_is_encoded_once(tmp_path, monkeypatch):
 
 def test_two_folders_of_windows_are_never_taken_for_one_by_their_fingerprints(tmp_path):
     path, _ = shuffled_records(tmp_path, 6)
-    for name in ("one", "two"):
-        tokenize(path, TOKENIZERS["WordPiece"], {**PLAIN, "overlap": len(name)}, tmp_path / name)
-    one, two = (load_windows(tmp_path / name)._fingerprint for name in ("one", "two"))
-    assert one != two
+    for overlap in (3, 6):
+        tokenize(path, TOKENIZERS["WordPiece"], {**SETTINGS, "overlap": overlap}, tmp_path / str(overlap))
+    first, second = (load_windows(tmp_path / name)._fingerprint for name in ("3", "6"))
+    assert first != second
 
 
 def test_a_question_without_room_leaves_no_files_behind(tmp_path):
     path, _ = shuffled_records(tmp_path)
     before = set(tmp_path.iterdir())
     with pytest.raises(InputError, match=r"id 'q-\d+-\d'.*leaves \d of 16"):
-        tokenize(path, TOKENIZERS["WordPiece"], {**PLAIN, "max_length": 16}, tmp_path / "windows")
+        tokenize(path, TOKENIZERS["WordPiece"], {**SETTINGS, "max_length": 16}, tmp_path / "windows")
     assert set(tmp_path.iterdir()) == before
 
 
 @pytest.mark.parametrize("labels", ["exact", "walkthrough"])
 def test_a_question_that_leaves_just_the_overlap_is_refused_and_one_token_more_is_enough(labels):
     record = {"id": "q", "question": "a " * 9, "context": "a " * 20, "answers": {"text": [], "answer_start": []}}
-    chosen = {**PLAIN, "labels": labels, "max_length": 12 + 7}
+    chosen = {**SETTINGS, "labels": labels, "max_length": 12 + 7}
     assert as_lists(tiny.rows(WindowBuilder(TOKENIZERS["WordPiece"], chosen), [record])) == plain_rows(
         TOKENIZERS["WordPiece"], chosen, [record]
     )

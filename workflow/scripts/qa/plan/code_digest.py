@@ -1,4 +1,4 @@
-"""A digest of the code behind a stage, for its params: Snakemake does not see the modules that a script imports."""
+"""A digest of a stage's code, for its params: Snakemake does not see the modules that a script imports."""
 
 import ast
 import hashlib
@@ -12,20 +12,21 @@ MESSAGES = frozenset({"common.progress", "common.text"})  # modules for messages
 
 @cache
 def code_digest(script: str | Path, library: str | Path = LIBRARY) -> str:
-    """Twelve hexadecimal digits over the syntax trees of a script and the `qa` modules that it reaches by imports.
+    """Twelve hexadecimal digits from the syntax trees of a script and of the `qa` modules that it imports.
 
-    Comments, docstrings, formatting, time stamps and MESSAGES change nothing. Imports inside functions count.
+    Imports of imports count, and imports inside functions. Comments, docstrings, formatting, time stamps and modules of
+    MESSAGES do not change the digest.
     """
-    library = Path(library)
+    script, library = Path(script), Path(library)
+    names = {script: script.name} | {path: path.relative_to(library).as_posix() for path in _reached(script, library)}
     digest = hashlib.sha256()
-    named = {path: path.relative_to(library).as_posix() for path in _reached(Path(script), library)}
-    for path, name in sorted({Path(script): Path(script).name, **named}.items(), key=lambda item: item[1]):
+    for path, name in sorted(names.items(), key=lambda item: item[1]):
         digest.update(f"{name}\n{_essence(path)}\n".encode())
     return digest.hexdigest()[:12]
 
 
 def modules_behind(script: str | Path, library: str | Path = LIBRARY) -> set[str]:
-    """The modules that a script reaches by imports: their paths below the library, such as `report/page.py`."""
+    """The modules that a script imports, directly or not: their paths below the library, such as `report/page.py`."""
     return {path.relative_to(library).as_posix() for path in _reached(Path(script), Path(library))}
 
 
@@ -51,7 +52,7 @@ def _imports(path: Path) -> frozenset[str]:
     names: set[str] = set()
     for node in _statements(_tree(path)):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "qa":
-            # what is imported may be a module itself, or something of the module that it is imported from
+            # `from qa.x import y`: y is a module, or a name in the module x
             names.update([node.module, *(f"{node.module}.{alias.name}" for alias in node.names)])
         elif isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names if alias.name.startswith("qa."))
@@ -60,16 +61,17 @@ def _imports(path: Path) -> frozenset[str]:
 
 @cache
 def _essence(path: Path) -> str:
+    """A module's syntax tree as text, without docstrings."""
     tree = _tree(path)
     for node in (tree, *_statements(tree)):
-        bodied = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-        if bodied and ast.get_docstring(node, clean=False) is not None:
+        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        if documented and ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:] or [ast.Pass()]
     return _as_text(tree)
 
 
 def _statements(node: ast.AST) -> Iterator[ast.AST]:
-    """Every statement below a node: only these import or have docstrings, and there are ten times as many nodes."""
+    """Every statement below a node. Only statements import or have docstrings, and they are a tenth of all nodes."""
     for name in ("body", "orelse", "finalbody", "handlers", "cases"):
         for child in getattr(node, name, ()):
             yield child
@@ -77,7 +79,7 @@ def _statements(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _as_text(node: object) -> str:
-    """A syntax tree as text. Empty fields are left out: Python versions differ in those, and `ast.dump` shows them."""
+    """A syntax tree as text, without empty fields: `ast.dump` shows these, and Python versions differ in them."""
     if isinstance(node, list):
         return f"[{','.join([_as_text(value) for value in node])}]"
     if isinstance(node, ast.Constant):

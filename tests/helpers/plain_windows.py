@@ -1,0 +1,129 @@
+"""Rows of windows made one by one in plain Python, to compare with; and what tests of windows are made of."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+import tiny
+from qa.windows.labels import NONE
+
+TOKENIZERS = {name: make() for name, make in tiny.FAMILIES.items()}
+families = pytest.mark.parametrize("family", TOKENIZERS)
+SETTINGS = {"max_length": 40, "overlap": 6, "max_question_length": 12, "long_contexts": "windows", "labels": "exact"}
+WORDS = [
+    "the",
+    "bridge",
+    "Söhl",
+    "1412",
+    "€40",
+    "naïve",
+    "東京",
+    "a",
+    "Venn-Mor,",
+    "ﬁne",
+    "e\u0301t\u00e9",
+    "x" * 30,
+    "…",
+]
+GAPS = [" ", " ", "  ", "\n", " \u00a0", "\u3000", "", "-"]
+
+
+def texts(longest: int, shortest: int = 1) -> st.SearchStrategy[str]:
+    """Texts of so many words, in several scripts, with unusual white space."""
+    parts = st.lists(st.tuples(st.sampled_from(WORDS), st.sampled_from(GAPS)), min_size=shortest, max_size=longest)
+    return parts.map(lambda pairs: "".join(word + gap for word, gap in pairs))
+
+
+def without_space(text: str, start: int, stop: int) -> tuple[int, int]:
+    """The span [start, stop) without the white space at its ends."""
+    while start < stop and text[start].isspace():
+        start += 1
+    while stop > start and text[stop - 1].isspace():
+        stop -= 1
+    return start, stop
+
+
+def plain_tokens(tokenizer: Any, text: str, trim: bool) -> list[tuple[int, int, int]]:
+    """Id, start and stop of each token of a text."""
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    offsets = [without_space(text, *span) if trim else span for span in encoded["offset_mapping"]]
+    return [(token, *span) for token, span in zip(encoded["input_ids"], offsets, strict=True)]
+
+
+def exact_label(offsets: list[tuple[int, int]], start: int, stop: int) -> tuple[int, int]:
+    """First and last of the tokens that hold a character of [start, stop)."""
+    holding = [n for n, (a, b) in enumerate(offsets) if a < b and a < stop and b > start]
+    return (holding[0], holding[-1]) if holding else (NONE, NONE)
+
+
+def walkthrough_label(offsets: list[tuple[int, int]], start: int, stop: int) -> tuple[int, int]:
+    """Where the walkthrough's scans from both ends of a context stop."""
+    if not offsets or offsets[0][0] > stop or offsets[-1][1] < start:
+        return NONE, NONE
+    first = 0
+    while first < len(offsets) and offsets[first][0] <= start:
+        first += 1
+    last = len(offsets) - 1
+    while last >= 0 and offsets[last][1] >= stop:
+        last -= 1
+    return first - 1, last + 1
+
+
+def plain_label(context: list[tuple[int, int, int]], begin: int, end: int, answer: Any, rule: str) -> tuple[int, int]:
+    """The answer's label by a rule, counted in the window [begin, end) of the context."""
+    offsets = [(start, stop) for _, start, stop in context]
+    if rule == "walkthrough":
+        return walkthrough_label(offsets[begin:end], *answer)
+    first, last = exact_label(offsets, *answer)
+    return (first - begin, last - begin) if begin <= first and last < end else (NONE, NONE)
+
+
+def plain_rows(tokenizer: Any, settings: dict[str, Any], records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of records, for a tokenizer with the special tokens of BERT (token types) or RoBERTa (none)."""
+    cls, sep = (tokenizer.cls_token_id, 0, 0), (tokenizer.sep_token_id, 0, 0)
+    with_types = "token_type_ids" in tokenizer.model_input_names
+    between = [sep] if with_types else [sep, sep]
+    rows, trim = [], settings["labels"] == "exact"
+    for number, record in enumerate(records):
+        question = plain_tokens(tokenizer, record["question"].strip(), trim)[: settings["max_question_length"]]
+        context = plain_tokens(tokenizer, record["context"], trim)
+        room = settings["max_length"] - 2 - len(between) - len(question)
+        head = [cls, *question, *between]
+        begin = window = 0
+        while True:
+            end = min(begin + room, len(context))
+            tokens = [*head, *context[begin:end], sep]
+            first, last = NONE, NONE
+            if record["answers"]["text"]:
+                start = record["answers"]["answer_start"][0]
+                answer = (start, start + len(record["answers"]["text"][0]))
+                first, last = plain_label(context, begin, end, answer, settings["labels"])
+            rows.append(
+                {
+                    "id": record["id"],
+                    "record": number,
+                    "window": window,
+                    "input_ids": [token for token, _, _ in tokens],
+                    "offset_start": [start for _, start, _ in tokens],
+                    "offset_end": [stop for _, _, stop in tokens],
+                    "context_token": begin,
+                    "context_start": len(head),
+                    "context_stop": len(head) + end - begin,
+                    "null_position": 0,
+                    "start_positions": 0 if first == NONE else len(head) + first,
+                    "end_positions": 0 if last == NONE else len(head) + last,
+                }
+            )
+            if with_types:
+                rows[-1]["token_type_ids"] = [0] * len(head) + [1] * (len(tokens) - len(head))
+            if end == len(context) or settings["long_contexts"] == "truncate":
+                break
+            begin, window = begin + room - settings["overlap"], window + 1
+    return rows
+
+
+def as_lists(rows: Any) -> list[dict[str, Any]]:
+    """Rows with lists instead of arrays."""
+    return [{name: x.tolist() if isinstance(x, np.ndarray) else x for name, x in row.items()} for row in rows]
