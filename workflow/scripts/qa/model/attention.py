@@ -1,4 +1,4 @@
-"""Attention over packed rows: windows laid end to end, none of which sees another."""
+"""Attention over packed rows: windows that lie end to end and do not see each other."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 NAME = "packed_windows"
 HALF = (torch.bfloat16, torch.float16)
-varlen_works = False  # until it was tried on this machine's GPU
+varlen_works = False  # until `try_varlen` has tried it on this machine's GPU
 
 try:
     from torch.nn.attention.varlen import varlen_attn
@@ -16,12 +16,12 @@ except ImportError:  # torch before 2.10
 
 
 def kernel(device: torch.device, half: bool, dropout: float) -> str:
-    """Which way of computing is taken: `varlen`, `padded` or `by turns`.
+    """The way to compute attention: `varlen`, `padded` or `by turns`.
 
-    `varlen`: one flash attention kernel over all windows, on a GPU, in half precision, without attention dropout.
-    `padded`: windows side by side, padded for the attention alone, on a GPU where the first cannot be. Its memory and
-    work grow with the windows' longest, not with the square of the whole row as a block mask's would.
-    `by turns`: one window after the other, without any padding, on a CPU, where a call costs little.
+    `varlen`: one flash attention kernel over all windows; on a GPU, in half precision, without attention dropout.
+    `padded`: windows side by side, padded for the attention only; on a GPU without the first way. Memory and work grow
+    with the longest window; with a block mask they would grow with the square of the whole row.
+    `by turns`: one window after the other, without padding; on a CPU, where a call costs little.
     """
     if device.type == "cpu":
         return "by turns"
@@ -29,10 +29,10 @@ def kernel(device: torch.device, half: bool, dropout: float) -> str:
 
 
 def try_varlen(device: torch.device, dtype: torch.dtype = torch.bfloat16) -> bool:
-    """Find out, before anything is compiled, whether the varlen kernel works here: not on every GPU, nor every torch.
+    """Try the varlen kernel before anything is compiled: it does not work on every GPU, nor with every torch.
 
-    Its results and gradients for two short windows and an empty one, with and without a sliding window, must be those
-    of the padded way.
+    It must give the results and gradients of the padded way, for two short windows and an empty one, with and without
+    a sliding window.
     """
     global varlen_works
     varlen_works = False
@@ -46,21 +46,22 @@ def try_varlen(device: torch.device, dtype: torch.dtype = torch.bfloat16) -> boo
 
 
 def _agree(device: torch.device, dtype: torch.dtype, sliding_window: int | None) -> bool:
+    """Whether both ways agree on windows of 3, 0 and 70 tokens."""
     lengths = torch.tensor([3, 0, 70])
     bounds = torch.tensor([0, 3, 3, 73], dtype=torch.int32)
     tokens = torch.arange(70) < lengths[:, None]
     places = torch.minimum(bounds[:-1, None] + torch.arange(70), torch.tensor(72))
     bounds, tokens, places = (values.to(device) for values in (bounds, tokens.long(), places))
     results = []
-    for packed in (True, False):
-        draw = torch.Generator().manual_seed(0)
-        parts = [torch.randn(73, 2, 64, generator=draw).to(device, dtype).requires_grad_() for _ in range(3)]
-        if packed:
-            found = _varlen(*parts, bounds, 70, 0.125, sliding_window)
+    for way in ("varlen", "padded"):
+        generator = torch.Generator().manual_seed(0)
+        inputs = [torch.randn(73, 2, 64, generator=generator).to(device, dtype).requires_grad_() for _ in range(3)]
+        if way == "varlen":
+            output = _varlen(*inputs, bounds, 70, 0.125, sliding_window)
         else:
-            found = _padded(*parts, places, tokens, 0.125, 0.0, sliding_window)
-        found.float().square().sum().backward()
-        results.append(torch.stack([found.detach(), *(part.grad for part in parts)]).float())
+            output = _padded(*inputs, places, tokens, 0.125, 0.0, sliding_window)
+        output.float().square().sum().backward()
+        results.append(torch.stack([output.detach(), *(tensor.grad for tensor in inputs)]).float())
     return torch.allclose(*results, rtol=0.05, atol=0.05)
 
 
@@ -80,20 +81,20 @@ def packed_attention(
     sliding_window: int | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """An attention function for transformers' AttentionInterface; for the batch see `collators.PackingCollator`.
+    """An attention function for transformers' AttentionInterface; `collators.PackingCollator` describes the window arguments.
 
-    `query`, `key` and `value` have the shape (1, heads, tokens, size), any float type; so many keys and values as
-    queries. `sliding_window` lets a token see those less than so many places away. Returns (1, tokens, heads, size).
+    `query`, `key` and `value` have the shape (1, heads, tokens, size) and any float type. With `sliding_window`, a
+    token sees only tokens that are fewer places away. Returns attention of the shape (1, tokens, heads, size).
     """
-    parts = [part[0].transpose(0, 1).to(value.dtype) for part in (query, key, value)]  # (tokens, heads, size)
+    inputs = [tensor[0].transpose(0, 1).to(value.dtype) for tensor in (query, key, value)]  # (tokens, heads, size)
     way = kernel(value.device, value.dtype in HALF, dropout)
     if way == "by turns":
-        found = _by_turns(*parts, window_bounds, scaling, dropout, sliding_window)
+        output = _by_turns(*inputs, window_bounds, scaling, dropout, sliding_window)
     elif way == "padded":
-        found = _padded(*parts, window_places, window_tokens, scaling, dropout, sliding_window)
+        output = _padded(*inputs, window_places, window_tokens, scaling, dropout, sliding_window)
     else:
-        found = _varlen(*parts, window_bounds, longest_window, scaling, sliding_window)
-    return found[None], None
+        output = _varlen(*inputs, window_bounds, longest_window, scaling, sliding_window)
+    return output[None], None
 
 
 def _varlen(
@@ -119,19 +120,19 @@ def _by_turns(
     dropout: float,
     sliding_window: int | None,
 ) -> torch.Tensor:
-    """Each window by itself. In fp32: the CPU's half precision kernels are the slower ones backwards."""
+    """Attention window by window. Training uses fp32: on a CPU, half precision is slower in the backward pass."""
     dtype, lengths = value.dtype, bounds.diff().tolist()
     if torch.is_grad_enabled():
         query, key, value = query.float(), key.float(), value.float()
-    found = []
-    for parts in zip(query.split(lengths), key.split(lengths), value.split(lengths), strict=True):
-        near = None
-        if sliding_window is not None and len(parts[0]) > sliding_window:
-            near = _near(len(parts[0]), sliding_window, value.device)
-        parts = (part.transpose(0, 1)[None] for part in parts)
-        seen = scaled_dot_product_attention(*parts, attn_mask=near, dropout_p=dropout, scale=scaling)
-        found.append(seen[0].transpose(0, 1))
-    return torch.cat(found).to(dtype)
+    outputs = []
+    for window in zip(query.split(lengths), key.split(lengths), value.split(lengths), strict=True):
+        tokens, mask = len(window[0]), None
+        if sliding_window is not None and tokens > sliding_window:
+            mask = _near(tokens, sliding_window, value.device)
+        inputs = (tensor.transpose(0, 1)[None] for tensor in window)
+        output = scaled_dot_product_attention(*inputs, attn_mask=mask, dropout_p=dropout, scale=scaling)
+        outputs.append(output[0].transpose(0, 1))
+    return torch.cat(outputs).to(dtype)
 
 
 def _padded(
@@ -144,19 +145,23 @@ def _padded(
     dropout: float,
     sliding_window: int | None,
 ) -> torch.Tensor:
-    """Windows side by side; `places` and `tokens` of shape (windows, longest) say where and which its tokens are."""
+    """Attention over windows side by side, padded to the longest.
+
+    Of shape (windows, longest): `places`, each token's place in the packed row, and `tokens`, 0 for padding.
+    """
     real = tokens.bool()
     mask = real[:, None, None, :]
     if sliding_window is not None:
         mask = mask & _near(tokens.shape[1], sliding_window, tokens.device)
     mask = mask | torch.eye(tokens.shape[1], dtype=torch.bool, device=tokens.device)  # padding sees itself: no NaN
-    parts = (part[places].transpose(1, 2) for part in (query, key, value))
-    seen = scaled_dot_product_attention(*parts, attn_mask=mask, dropout_p=dropout, scale=scaling).transpose(1, 2)
-    # Back by adding at each token's place: padding adds nothing, wherever its place points.
-    seen = seen.masked_fill(~real[:, :, None, None], 0.0)
-    return torch.zeros_like(query).index_add(0, places.flatten(), seen.flatten(0, 1).to(query.dtype))
+    inputs = (tensor[places].transpose(1, 2) for tensor in (query, key, value))
+    output = scaled_dot_product_attention(*inputs, attn_mask=mask, dropout_p=dropout, scale=scaling).transpose(1, 2)
+    # add each token's output at its place; padding adds 0, wherever its place is
+    output = output.masked_fill(~real[:, :, None, None], 0.0)
+    return torch.zeros_like(query).index_add(0, places.flatten(), output.flatten(0, 1).to(query.dtype))
 
 
 def _near(length: int, sliding_window: int, device: torch.device) -> torch.Tensor:
+    """Which tokens see each other through a sliding window: bool of shape (length, length)."""
     places = torch.arange(length, device=device)
     return (places[:, None] - places).abs() < sliding_window

@@ -1,4 +1,4 @@
-"""Where the model runs and in which arithmetic."""
+"""The device and the precision that a model computes with."""
 
 import contextlib
 import logging
@@ -14,10 +14,10 @@ log = logging.getLogger(__name__)
 
 
 def device() -> Any:
-    """The first GPU, else the CPU; in one of several processes that torchrun started, the GPU of its rank.
+    """The first GPU, or the CPU where there is none. A process that torchrun started gets the GPU of its rank.
 
-    Other GPUs are hidden from a single process, lest the Trainer spread the batch over them and make it larger than
-    configured. Call it before anything else touches CUDA. Raises InputError where processes outnumber the GPUs.
+    A single process does not see the other GPUs: the Trainer would spread the batch over them and so make it larger
+    than configured. Call it before anything else uses CUDA. Raises InputError where processes outnumber the GPUs.
     """
     rank = os.environ.get("LOCAL_RANK")
     if rank is None:
@@ -35,7 +35,7 @@ def device() -> Any:
 
 
 def check_precision(precision: str) -> None:
-    """Raise InputError where this machine cannot compute in `precision`, naming what it can."""
+    """Raise InputError where this machine cannot compute in `precision`; the message names what it can."""
     import torch
 
     if precision in ("tf32", "fp16") and not torch.cuda.is_available():
@@ -54,11 +54,11 @@ def check_precision(precision: str) -> None:
 
 @contextlib.contextmanager
 def precision_context(precision: str) -> Any:
-    """Compute in `precision` within the block: mixed precision by autocast, TF32 only where it is asked for."""
+    """Compute in `precision` inside the block: bf16 and fp16 as mixed precision by autocast, TF32 only for tf32."""
     import torch
 
     check_precision(precision)
-    before = torch.backends.fp32_precision  # allow_tf32 is the older interface: torch refuses a mix of the two
+    before = torch.backends.fp32_precision  # not allow_tf32, the older interface: torch refuses a mix of both
     torch.backends.fp32_precision = "tf32" if precision == "tf32" else "ieee"
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
     try:
@@ -69,21 +69,21 @@ def precision_context(precision: str) -> Any:
 
 
 @contextlib.contextmanager
-def repeatable(wanted: bool) -> Iterator[None]:
-    """Within the block compute with algorithms only that give the same bits every time, if that is `wanted`.
+def repeatable(deterministic: bool) -> Iterator[None]:
+    """If `deterministic`, use only algorithms inside the block that give the same bits every time.
 
-    On a GPU they are slower. Attention needs no choice of ours: backwards, torch's flash kernel (`varlen` too) and the
-    memory-efficient one keep to this setting, and SDPA leaves out cuDNN's, which cannot. Call it before anything else
-    uses cuBLAS. Raises InputError where an operation has no such algorithm.
+    They are slower on a GPU. Attention needs no choice here: the backward passes of torch's flash kernel (`varlen`
+    too) and of its memory-efficient kernel follow this setting, and SDPA skips cuDNN's kernel, which cannot. Call it
+    before anything else uses cuBLAS. Raises InputError where an operation has no such algorithm.
     """
-    if not wanted:
+    if not deterministic:
         yield
         return
     import torch
 
     before = (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled())
     cudnn = (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark)
-    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # else sums of matrix products depend on the order of streams
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # else sums in matrix products depend on the order of streams
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     try:
@@ -100,20 +100,20 @@ def repeatable(wanted: bool) -> Iterator[None]:
 
 
 def set_threads(threads: int) -> None:
-    """Use as many CPU threads as the job was given, and no more than there are cores: those would wait in turns."""
+    """Use the job's number of CPU threads, but no more than the process has cores: more would wait for each other."""
     import torch
 
     torch.set_num_threads(max(1, min(threads, len(os.sched_getaffinity(0)))))
 
 
 def can_compile() -> bool:
-    """Whether torch.compile works on this machine's GPU: it needs Triton and a C compiler, which a node may lack."""
+    """Whether torch.compile works on this machine's GPU. It needs Triton and a C compiler, which a node can lack."""
     import torch
 
     try:
         values = torch.ones(64, 64, device="cuda", requires_grad=True)
-        torch.compile(lambda one: (one @ one).relu().sum())(values).backward()
+        torch.compile(lambda matrix: (matrix @ matrix).relu().sum())(values).backward()
         return bool((values.grad == 128).all())
-    except Exception as error:  # of many kinds, none of them public
+    except Exception as error:  # the compiler's errors have no public base class
         log.warning(f"torch.compile does not work here, so training is slower ({first_line(error)})")
         return False

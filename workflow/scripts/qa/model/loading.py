@@ -13,17 +13,17 @@ ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")  # as 
 def load_model(path: str | Path, overrides: dict[str, Any] | None = None, trained: bool = False) -> Any:
     """Load a folder's model with AutoModelForQuestionAnswering, fp32, from safetensors, without remote code.
 
-    `overrides` replace values of its configuration. The head is drawn from torch's random state where the folder has
-    none, unless the model must be `trained`. Raises InputError when the architecture has no such head, a file is
-    missing or broken, the configuration has no such key, weights are no finite numbers, those of the encoder itself are
-    missing or of another shape, or those of the head are missing and must not be; a shortage is raised as it is.
+    `overrides` replace values of its configuration. A missing head is drawn from torch's random state, unless the model
+    must be `trained`. Raises InputError where the architecture has no such head; a file is missing or broken; the
+    configuration lacks a key of `overrides`; weights are not finite; weights of the encoder are missing or have other
+    shapes; or the head of a `trained` model is missing. A machine's error (`errors.shortage`) is raised unchanged.
     """
     import torch
     from transformers import AutoConfig, AutoModelForQuestionAnswering
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()  # lest it warn of a new head, or of the pooler that is not needed
+    transformers_logging.set_verbosity_error()  # it would warn of a new head, and of the pooler, which is not needed
     overrides = overrides or {}
     try:
         config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
@@ -46,19 +46,19 @@ def load_model(path: str | Path, overrides: dict[str, Any] | None = None, traine
             trust_remote_code=False,
             output_loading_info=True,
         )
-    except Exception as error:  # of many kinds, for weights and a configuration that are no pair
+    except Exception as error:  # weights that do not fit the configuration raise errors of many kinds
         if shortage(error):
             raise
         fault = f"cannot be loaded for question answering ({first_line(error)})"
-        if type(error).__name__ == "SafetensorError":  # not exported where a base class could name it
+        if type(error).__name__ == "SafetensorError":  # the class is not public
             fault = f"its safetensors file is broken ({error}); remove the folder and download again"
         raise InputError(f"{path}: {fault}") from None
-    # Weights are saved under the names that the modules have: transformers 5.5 saves BERT's norms under their historic
-    # names, and its Trainer then leaves them out, in silence, when it resumes from such a checkpoint.
+    # Save weights under the modules' names. transformers 5.5 would save BERT's norms under their historic names, which
+    # its Trainer then silently skips when it resumes from the checkpoint.
     model._weight_conversions = []
     if broken := [name for name, weights in model.named_parameters() if not weights.isfinite().all()]:
         raise InputError(
-            f"{path}: weights that are no finite numbers: {some(broken)}; the training that made them diverged, take "
+            f"{path}: weights that are no finite numbers: {some(broken)}; the training that made them diverged, use "
             "another model"
         )
     missing = sorted(key for key in info["missing_keys"] if key.startswith(f"{model.base_model_prefix}."))
@@ -73,9 +73,9 @@ def load_model(path: str | Path, overrides: dict[str, Any] | None = None, traine
 
 
 def with_attention_dropout(path: str | Path, overrides: dict[str, Any], dropout: float | None) -> dict[str, Any]:
-    """`overrides` for `load_model` with the attention's dropout, a share; None leaves the model's own.
+    """`overrides` for `load_model`, with the attention's dropout (0 to 1) added. None keeps the model's own.
 
-    Raises InputError where the model's configuration has no such value under any known name.
+    Raises InputError where the model's configuration has no attention dropout under a known name.
     """
     from transformers import AutoConfig
 
@@ -91,7 +91,7 @@ def with_attention_dropout(path: str | Path, overrides: dict[str, Any], dropout:
 
 
 def export(checkpoint: str | Path, pretrained: str | Path, folder: str | Path) -> None:
-    """Write a training checkpoint's model, with the tokenizer of its pretrained one, as a folder for from_pretrained.
+    """Write a checkpoint's model and the pretrained model's tokenizer as a folder for from_pretrained.
 
     Raises InputError where the checkpoint cannot be loaded.
     """
@@ -99,15 +99,15 @@ def export(checkpoint: str | Path, pretrained: str | Path, folder: str | Path) -
 
 
 def save_model(model: Any, pretrained: str | Path, folder: str | Path) -> None:
-    """Write a model and the tokenizer of the pretrained one as a folder for from_pretrained."""
+    """Write a model and the pretrained model's tokenizer as a folder for from_pretrained."""
     from qa.windows.tokenizer import load_tokenizer
 
-    with written_aside(folder, directory=True) as aside:
-        model.save_pretrained(aside)
-        load_tokenizer(pretrained).save_pretrained(aside)
+    with written_aside(folder, directory=True) as partial:
+        model.save_pretrained(partial)
+        load_tokenizer(pretrained).save_pretrained(partial)
 
 
 def inputs_of(model: Any, names: list[str]) -> list[str]:
-    """Those of `names` that the model's forward takes: DistilBERT and ModernBERT have no token types, say."""
-    taken = inspect.signature(model.forward).parameters
-    return [name for name in names if name in taken]
+    """Those of `names` that the model's forward takes. DistilBERT and ModernBERT, for example, take no token types."""
+    parameters = inspect.signature(model.forward).parameters
+    return [name for name in names if name in parameters]

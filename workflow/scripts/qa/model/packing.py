@@ -1,4 +1,4 @@
-"""Packed rows: a model computes windows laid end to end, with positions of their own and attention within each."""
+"""Packed rows: windows end to end in one row, each with its own positions and attention within itself."""
 
 import logging
 from typing import Any
@@ -13,18 +13,19 @@ from qa.model.collators import PackingCollator, PaddingCollator
 from qa.model.loading import ATTENTION_DROPOUT, inputs_of
 from qa.model.window_dataset import POSITIONS, SOFT_TARGETS, TokenRows
 
-PROBED = (3, 160, 5)  # tokens of the windows that a model is tried with; the long one passes any sliding window
-TOLERANCE = 1e-4  # of the greatest logit; in fp32 other orders of summing stay far below
+PROBED = (3, 160, 5)  # tokens of the windows that a model is tried with; 160 exceed any sliding window
+TOLERANCE = 1e-4  # of the greatest logit; in fp32, other orders of summing differ far less
 
 log = logging.getLogger(__name__)
 AttentionInterface.register(attention.NAME, attention.packed_attention)
 
 
 def prepare(model: Any) -> str:
-    """Let a model compute packed rows from now on. Returns "" or, where it cannot and stays as it is, why not.
+    """Let a model compute packed rows from now on. Returns "", or the reason why it cannot; it is then unchanged.
 
-    It is tried: three windows packed must give the logits that they give padded. So no list of architectures is
-    needed: an encoder with relative positions or convolutions, say, is found out. In fp32 on the device it is on.
+    A trial decides: three windows must give the same logits packed as padded. So there is no list of architectures;
+    the trial finds encoders with relative positions or convolutions, for example. It runs in fp32 on the model's
+    device.
     """
     name = type(model).__name__
     if not getattr(model, "_supports_attention_backend", False):
@@ -43,10 +44,10 @@ def prepare(model: Any) -> str:
     finally:
         model.train(training)
     real = torch.arange(padded.shape[2]) < torch.from_numpy(rows.lengths)[:, None]
-    apart = ((padded - packed).abs() * real).max().item() / (padded.abs() * real).max().item()
-    if not apart < TOLERANCE:
+    difference = ((padded - packed).abs() * real).max().item() / (padded.abs() * real).max().item()
+    if not difference < TOLERANCE:
         model.config._attn_implementation = before
-        return f"packed rows give other logits with {name} (by {apart:.1%})"
+        return f"packed rows give other logits with {name} (by {difference:.1%})"
     return ""
 
 
@@ -67,7 +68,7 @@ def collator(
 
 
 def attention_of(model: Any, device: torch.device, precision: str) -> str:
-    """Which attention is computed, with how much dropout in training, in words."""
+    """The way attention is computed and its dropout in training, in words."""
     dropout = next((getattr(model.config, name) for name in ATTENTION_DROPOUT if hasattr(model.config, name)), 0.0)
     way = model.config._attn_implementation
     if way == attention.NAME:
@@ -77,7 +78,7 @@ def attention_of(model: Any, device: torch.device, precision: str) -> str:
 
 
 def first_position(model: Any) -> int:
-    """The number that a model's position embeddings give to a row's first token: 2 in RoBERTa's family, else 0."""
+    """The position of a row's first token in the model's position embeddings: 2 in RoBERTa's family, else 0."""
     for module in model.modules():
         table = getattr(module, "position_embeddings", None)
         if isinstance(table, torch.nn.Embedding):
@@ -86,12 +87,12 @@ def first_position(model: Any) -> int:
 
 
 def model_inputs(batch: dict[str, Any]) -> dict[str, Any]:
-    """What the model's forward is given of a batch: all but the labels, so that the loss is ours."""
+    """The model's inputs in a batch: all but the labels and soft targets, which our own loss takes."""
     return {name: values for name, values in batch.items() if name not in (*POSITIONS, *SOFT_TARGETS)}
 
 
 def window_logits(output: Any, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Start and end logits, a row a window, and which of them are tokens' (bool), each of shape (windows, tokens)."""
+    """Start logits, end logits and which places are tokens (bool), each of shape (windows, longest window)."""
     if "window_places" not in batch:
         return output.start_logits, output.end_logits, batch["attention_mask"].bool()
     places = batch["window_places"]
@@ -99,15 +100,16 @@ def window_logits(output: Any, batch: dict[str, Any]) -> tuple[torch.Tensor, tor
 
 
 def budgets(training: int, validation: int, step: int = 128) -> tuple[int, ...]:
-    """The sizes of row, in tokens and multiples of `step`, that hold the largest batches of training and validation.
+    """Row sizes in tokens, multiples of `step`, that hold the largest batch of training and that of validation.
 
-    Code is compiled once for each. One of training's serves validation where it is large enough.
+    Code is compiled once for each size. Validation shares training's size where that is large enough.
     """
     sizes = [-(-tokens // step) * step for tokens in (training, max(training, validation))]
     return tuple(sorted(set(sizes)))
 
 
 def _probe(model: Any) -> TokenRows:
+    """Windows of PROBED tokens, shorter where the model's positions end, without padding tokens."""
     longest = min(max(PROBED), getattr(model.config, "max_position_embeddings", max(PROBED)) - first_position(model))
     lengths = np.minimum(PROBED, longest)
     ids = 3 + np.arange(lengths.sum()) % max(1, min(model.config.vocab_size, 1_000) - 3)
