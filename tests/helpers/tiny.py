@@ -9,6 +9,8 @@ import pyarrow as pa
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import BertConfig, BertForQuestionAnswering, PreTrainedTokenizerFast, set_seed
 
+from qa.data.prepare_questions import records_schema
+
 TEXT = [
     "The 1st bridge over the river Söhl was built in 1412, of oak and slate.",
     "Its keeper, Ada Venn-Mor, was paid €40 a year; her sister got £7.50!",
@@ -147,17 +149,11 @@ def write_squad(path: Path, **options: Any) -> Path:
     return path
 
 
-RECORDS = pa.schema(
-    [(name, pa.string()) for name in ("id", "question", "context")]
-    + [("answers", pa.struct([("text", pa.list_(pa.string())), ("answer_start", pa.list_(pa.int32()))]))]
-)
-
-
-def rows(windower: Any, records: list[dict[str, Any]], at_once: int = 1000) -> Iterator[dict[str, Any]]:
-    """The rows that a `WindowBuilder` makes of some records, as dictionaries, their lists as arrays."""
+def rows(builder: Any, records: list[dict[str, Any]], at_once: int = 1000) -> Iterator[dict[str, Any]]:
+    """The rows that a `WindowBuilder` builds from records, as dictionaries, their lists as arrays."""
     for first in range(0, len(records), at_once):
-        batch = pa.RecordBatch.from_pylist(records[first : first + at_once], schema=RECORDS)
-        for table in windower.rows(windower.encoder.questions(batch, first)):
+        batch = pa.RecordBatch.from_pylist(records[first : first + at_once], schema=records_schema())
+        for table in builder.rows(builder.encoder.questions(batch, first)):
             for row in range(len(table)):
                 cells = {name: table.column(name)[row] for name in table.schema.names}
                 yield {

@@ -291,7 +291,7 @@ def test_a_precision_that_this_machine_lacks_is_replaced_and_said(model, tmp_pat
     shutil.copytree(model, tmp_path / "m")
     write_json(tmp_path / "m" / package.SETTINGS, SETTINGS | {"prediction": PREDICTION | {"precision": "fp16"}})
     reader = Reader(tmp_path / "m")
-    assert "taken here: fp32" in caplog.text
+    assert "fp32 is used here" in caplog.text
     assert reader.answer("Who?", CONTEXT) == Reader(model).answer("Who?", CONTEXT)
 
 

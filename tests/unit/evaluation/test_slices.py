@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import tiny
 from qa.common.errors import InputError
-from qa.data.prepare_questions import convert
+from qa.data.prepare_questions import convert, records_schema
 from qa.evaluation import slices
 from qa.evaluation.slices import Slicing, answer_type, bin_names, binned, question_word
 from qa.metrics.squad import raw_scores
@@ -147,7 +147,7 @@ def made_records(draw):
 @given(made_records(), st.data())
 def test_each_answerable_question_is_in_exactly_one_slice_of_each_kind(tmp_path_factory, made, data):
     file = tmp_path_factory.mktemp("slices") / "records.parquet"
-    schema = pa.schema([("title", pa.string()), *tiny.RECORDS])
+    schema = records_schema()
     pa.parquet.write_table(pa.Table.from_pylist(made, schema), file)
     questions = slices.read_questions(file)
     windows = np.array([data.draw(st.integers(1, 9)) for _ in made])

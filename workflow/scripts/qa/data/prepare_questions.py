@@ -64,8 +64,8 @@ def convert(paths: Iterable[str | Path], target: str | Path, misaligned: str = "
     """
     import pyarrow.parquet as parquet
 
-    aligner = AnswerAligner(misaligned)
-    with written_aside(target) as partial, parquet.ParquetWriter(partial, _schema(), compression="zstd") as writer:
+    aligner, schema = AnswerAligner(misaligned), records_schema()
+    with written_aside(target) as partial, parquet.ParquetWriter(partial, schema, compression="zstd") as writer:
         records = (aligner.aligned(record, path) for path, record in _read_all(paths))
         for batch in _batches(record for record in records if record is not None):
             writer.write_table(_table(batch))
@@ -161,7 +161,8 @@ def _nearest(context: str, answer: GoldAnswer) -> int | None:
     return min(places, key=lambda place: abs(place - answer.start), default=None)
 
 
-def _schema() -> Any:
+def records_schema() -> Any:
+    """The `pyarrow.Schema` of a records file, which `convert` describes."""
     import pyarrow as pa
 
     texts, starts = pa.list_(pa.string()), pa.list_(pa.int32())
@@ -181,7 +182,7 @@ def _table(records: list[QuestionRecord]) -> Any:
         {"text": [a.text for a in record.answers], "answer_start": [a.start for a in record.answers]}
         for record in records
     ]
-    return pa.Table.from_pydict(columns, schema=_schema())
+    return pa.Table.from_pydict(columns, schema=records_schema())
 
 
 def read(path: str | Path) -> Iterator[QuestionRecord]:
