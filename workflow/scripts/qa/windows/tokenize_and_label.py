@@ -24,7 +24,6 @@ from qa.windows.tokenizer import row_template
 
 BATCH_TOKENS = 2**20  # of the rows built at once; a longer row is built alone
 LIST_COLUMNS = ("input_ids", "token_type_ids", "offset_start", "offset_end")
-PARTS = 5  # of a row: special tokens before, question, special tokens between, window of the context, special tokens
 
 log = logging.getLogger(__name__)
 
@@ -184,25 +183,16 @@ class WindowBuilder:
         }
 
     def _row_parts(self, questions: EncodedQuestions, windows: Windows) -> tuple[np.ndarray, np.ndarray]:
-        """The five slices of `_token_pool` that make each row: begins and sizes, int64 of shape (windows, PARTS)."""
+        """The five slices of `_token_pool` that make each row: begins and sizes, int64 of shape (windows, 5)."""
         template = self.template
         before, between, after = len(template.before), len(template.between), len(template.after)
         first_question = template.special_tokens
         first_context = first_question + len(questions.texts.ids)
         context_begin = first_context + questions.contexts.bounds[questions.context[windows.question]]
-        begins = np.empty((len(windows), PARTS), np.int64)
-        begins[:, 0] = 0
-        begins[:, 1] = first_question + questions.texts.bounds[windows.question]
-        begins[:, 2] = before
-        begins[:, 3] = context_begin + windows.begin
-        begins[:, 4] = before + between
-        sizes = np.empty_like(begins)
-        sizes[:, 0] = before
-        sizes[:, 1] = windows.question_tokens
-        sizes[:, 2] = between
-        sizes[:, 3] = windows.end - windows.begin
-        sizes[:, 4] = after
-        return begins, sizes
+        question_begin = first_question + questions.texts.bounds[windows.question]
+        begins = (0, question_begin, before, context_begin + windows.begin, before + between)
+        sizes = (before, windows.question_tokens, between, windows.end - windows.begin, after)
+        return tuple(np.stack(np.broadcast_arrays(*parts), axis=1) for parts in (begins, sizes))
 
     def _record_batch(
         self, questions: EncodedQuestions, windows: Windows, labels: np.ndarray, pool: dict[str, np.ndarray]
