@@ -81,7 +81,7 @@ def packed_attention(
     sliding_window: int | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """An attention function for transformers' AttentionInterface; `collators.PackingCollator` describes the window arguments.
+    """An attention function for transformers' AttentionInterface; see `collators.PackingCollator` for the batch.
 
     `query`, `key` and `value` have the shape (1, heads, tokens, size) and any float type. With `sliding_window`, a
     token sees only tokens that are fewer places away. Returns attention of the shape (1, tokens, heads, size).
