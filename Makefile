@@ -110,8 +110,8 @@ verify: ## whether all results and downloads are still as they were written: a d
 	@$(NEED_SNAKEMAKE); \
 	PYTHONPATH=workflow/scripts $(ENV_PYTHON) -m qa.common.checksums
 
-config-reference: .venv/installed ## the table of config/README.md, from the schema
-	@PYTHONPATH=workflow/scripts $(BIN)/python -m qa.config.reference
+config-reference: .venv/installed ## write docs/configuration.md and config/schema.json from the typed configuration
+	@PYTHONPATH=workflow/scripts $(BIN)/python -m qa.config.reference docs/configuration.md config/schema.json
 
 # .snakemake stays: by it Snakemake knows from which settings and code each result was made.
 clean: ## remove the virtual environments and caches; results stay

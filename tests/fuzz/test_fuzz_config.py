@@ -13,7 +13,7 @@ from snakemake_interface_common.exceptions import WorkflowError
 
 from chain import ROOT, copy_of
 from qa.common.errors import InputError
-from qa.config import comparisons, lineage, settings
+from qa.config import comparisons, lineage, settings, stages
 from qa.plan import card_facts, expected_jobs, rule_inputs
 
 SEED = random.randrange(10**6) if os.environ.get("QA_FUZZ") == "many" else 7
@@ -105,17 +105,17 @@ def listed(config):
     """What Snakefile and rules make of a configuration before the first job: every job's needs."""
     resolved = settings.resolve(config)
     for kind in ("models", "datasets"):
-        for name, source in resolved[kind].items():
+        for name, source in getattr(resolved, kind).items():
             settings.local_files(source, f"{kind}.{name}")
-    for name, run in resolved["runs"].items():
+    for name, run in resolved.runs.items():
         for variant in lineage.variants(run):
-            if run["train_on"]:
+            if run.train_on:
                 rule_inputs.training(resolved, name)
-                settings.training(run, resolved["models"])
+                stages.training(run, resolved.models)
                 card_facts.shared(resolved, name, variant)
                 card_facts.needs_of_package(resolved, name, variant)
-            settings.prediction(run, resolved["models"])
-    scored = list(settings.scored(resolved))
+            stages.prediction(run, resolved.models)
+    scored = list(lineage.scored(resolved))
     for run, variant, split, decoding in scored:
         if "calibration" in rule_inputs.answering(resolved, run, variant, split, decoding):
             rule_inputs.calibration(resolved, run, variant, decoding)
@@ -198,7 +198,7 @@ WRITTEN = {
         "runs:\n  a: {model: m}\nmodels: {}\nruns: {}\n",
         "line 4: the key `runs` is there twice, first in",
     ),
-    "a key twice in JSON": ('{"runs": {"a": {}, "a": {}}}', "the key `a` is there twice, of which only the last"),
+    "a key twice in JSON": ('{"runs": {"a": {}, "a": {}}}', "the key `a` is there twice, and only the last"),
     "a key twice within a list": ("a: [{b: 1, b: 2}]", "`b` is there twice"),
     "an object of Python": ("runs: !!python/object/apply:os.system ['touch ran']", "valid JSON or YAML"),
     "a name of Python": ("runs: !!python/name:os.system", "tag:yaml.org,2002:python/name:os.system is not allowed"),
@@ -244,7 +244,7 @@ def test_yaml_as_people_write_it_means_what_they_meant(case, tmp_path):
     written = yaml.safe_dump({key: SHIPPED["demo.yaml"][key] for key in ("models", "datasets", "decodings")})
     file = tmp_path / "my.yaml"
     file.write_text(f"{written}runs:\n  a:\n    {text}\n    <<: {run}\n")
-    found = settings.resolve(load_configfile(file), [file])["runs"]["a"]
+    found = settings.resolve(load_configfile(file), [file]).runs["a"]
     for key in path:
-        found = found[key]
+        found = getattr(found, key)
     assert found == value

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from qa.common.files import write_json
-from qa.config import comparisons, lineage, settings
+from qa.config import comparisons, lineage, schema, settings, stages
 from qa.data.prepare_questions import convert
 from qa.decoding.answers import Candidates, decide, write_answers
 from qa.evaluation import analyze_errors, compare, risk_coverage, slices
@@ -48,7 +48,7 @@ def make_results(
     source: str | Path | None = None,
     decodings: tuple[str, ...] = ("n_best", "threshold_0"),
     splits: tuple[str, ...] = ("made/validation",),
-) -> dict[str, Any]:
+) -> schema.Configuration:
     """Write a whole `results/` into a folder and return the resolved configuration that it belongs to.
 
     `runs` are seeds by name, each later run a little better. Questions are made up, every third unanswerable, and the
@@ -65,15 +65,15 @@ def make_results(
         for file in records.values():
             _write_rows(rows, file)
         rng = np.random.default_rng(SEED)
-        for name, variant in settings.trainings(config):
-            _training(name, variant, config["runs"][name], rng)
+        for name, variant in lineage.trainings(config):
+            _training(name, variant, config.runs[name], rng)
             for split, file in records.items():
-                windows = Path(settings.windows_folder(config["runs"][name], split))
+                windows = Path(stages.windows_folder(config.runs[name], split))
                 write_windows(windows, [1 + n % 7 // 6 for n in range(len(rows))])
                 found = _candidates(rows, rng, skill=1.0 + 0.6 * list(runs).index(name))
                 for decoding in decodings:
                     _answered(found, file, windows, Path("results", name, variant, split, decoding), config)
-        scored = list(settings.scored(config))
+        scored = list(lineage.scored(config))
         scores.summarize(scored, [f"results/{'/'.join(each)}/metrics.json" for each in scored], "results/summary.csv")
         rows_of_pairs, paired = comparisons.compared(config, scored)
         files = [f"results/{'/'.join(each)}/answers.json" for each in paired]
@@ -167,11 +167,11 @@ def _candidates(rows: list[dict[str, Any]], rng: np.random.Generator, skill: flo
     return Candidates(*(np.array(column, np.int64) for column in (record, start, stop)), np.array(score), null)
 
 
-def _answered(found: Candidates, records: Path, windows: Path, folder: Path, config: dict[str, Any]) -> None:
+def _answered(found: Candidates, records: Path, windows: Path, folder: Path, config: schema.Configuration) -> None:
     """All files of one set of answers, with a calibration where the decoding has one."""
-    decoding = config["decodings"][folder.name]
-    threshold, temperature = decoding["null_threshold"], 1.0
-    if lineage.is_calibrated(decoding):
+    decoding = config.decodings[folder.name]
+    threshold, temperature = decoding.null_threshold, 1.0
+    if decoding.is_calibrated:
         threshold, temperature = -0.75, 1.5
         fit = {"log_loss_before": 0.61, "log_loss_after": 0.55}
         half = {"exact": 60.0, "f1": 64.0, "answered": 70.0}
@@ -189,7 +189,7 @@ def _answered(found: Candidates, records: Path, windows: Path, folder: Path, con
     analyze_errors.write_mistakes(records, files["answers"], files["nbest"], folder / "errors.parquet")
 
 
-def _training(name: str, variant: str, run: dict[str, Any], rng: np.random.Generator) -> None:
+def _training(name: str, variant: str, run: schema.Run, rng: np.random.Generator) -> None:
     """training.csv and manifest.json of a training that was interrupted once."""
     folder = Path("results", name, variant)
     folder.mkdir(parents=True)
@@ -212,7 +212,7 @@ def _training(name: str, variant: str, run: dict[str, Any], rng: np.random.Gener
     machine = {"node": "node1", "slurm_job_id": "12", "platform": "Linux", "cpu_threads": 2}
     manifest = {
         **{"git_commit": "0" * 40, "git_dirty": False, "run": name, "variant": variant, "code": "0" * 12},
-        **{"run_settings": run, "seed": settings.seed_of(variant), "settings": {"epochs": 2}, "inputs": {}},
+        **{"run_settings": run.model_dump(), "seed": lineage.seed_of(variant), "settings": {"epochs": 2}, "inputs": {}},
         **{"versions": versions, "gpus": 1, "started": attempt["started"], "ended": "2026-01-02T10:11:00+00:00"},
         **{"training_windows": 1600, "peak_memory_gib": 1.2, "peak_gpu_memory_gib": 3.4, "steps": 400},
         **{"machine": machine | {"gpu": "Some GPU", "driver": "1", "cuda": "1"}, "samples_per_second": 20.3},
@@ -221,17 +221,17 @@ def _training(name: str, variant: str, run: dict[str, Any], rng: np.random.Gener
     write_json(folder / "manifest.json", manifest)
 
 
-def _resources(config: dict[str, Any]) -> None:
+def _resources(config: schema.Configuration) -> None:
     """resource_usage.csv with two attempts at each training and one at each scoring."""
     same = {"attempts": 1, "attempt": 1, "state": "completed", "node": "node1", "job_id": 12, "wait_seconds": 40}
     same |= {"started": "2026-01-02T10:00:00.000+00:00", "elapsed_seconds": 300.0, "asked_seconds": 3600}
     same |= {"time_used": 0.083, "total_elapsed_seconds": 300.0, "peak_memory_mib": 900, "asked_memory_mib": 4096}
     same |= {"memory_used": 0.22, "cpus": 2, "cpus_used": 1.4, "next_mem_mb": 2048, "next_runtime_minutes": 60}
     rows = []
-    for run, variant in settings.trainings(config):
+    for run, variant in lineage.trainings(config):
         train = {**same, "rule": "train", "run": run, "variant": variant, "attempts": 2, "gpus": 1}
         rows += [{**train, "state": "timeout", "job_id": 11}, {**train, "attempt": 2, "total_elapsed_seconds": 600.0}]
-    for run, variant, split, decoding in settings.scored(config):
+    for run, variant, split, decoding in lineage.scored(config):
         dataset, part = split.split("/")
         names = {"run": run, "variant": variant, "dataset": dataset, "split": part, "decoding": decoding}
         rows.append({**same, "rule": "score", **names})

@@ -11,7 +11,7 @@ import yaml
 from chain import CONFIG, ROOT, Project, copy_of
 from cluster import wait_for
 from on_slurm import ClusterProject, copied, on_cluster
-from qa.config import settings
+from qa.config import settings, stages
 
 PARTITIONS = ("any", "cpu", "gpu")
 KEYS = ("Partition", "TresPerJob", "NumCPUs", "MinMemoryNode", "TimeLimit", "NumNodes", "NumTasks")
@@ -93,7 +93,7 @@ def test_each_set_up_asks_slurm_for_what_the_guide_says(name, made, closed, tmp_
     if name in set_ups():
         subprocess.run(["bash", "-euc", set_ups()[name]], cwd=project.folder, check=True)
     config = yaml.safe_load(project.path("tiny.yaml").read_text())
-    key = settings.windows_id(settings.resolve(config)["runs"]["other"])
+    key = stages.windows_id(settings.resolve(config).runs["other"])
     targets = (
         f"results/windows/mills/extra/{key}",
         "results/small/seed-2/model",

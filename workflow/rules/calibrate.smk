@@ -4,7 +4,9 @@
 rule calibrate:
     input:
         unpack(
-            lambda wildcards: checked(rule_inputs.calibration, CONFIG, wildcards.run, wildcards.variant, wildcards.decoding)
+            lambda wildcards: checked(
+                rule_inputs.calibration, CONFIG, wildcards.run, wildcards.variant, wildcards.decoding
+            )
         ),
     output:
         report(
@@ -22,7 +24,7 @@ rule calibrate:
     conda:
         "../../envs/qa.yaml"
     params:
-        decoding=decoding_of,
+        decoding=lambda wildcards: stages.calibrating(decoding_of(wildcards)),
         code=code("calibrate"),
     message:
         "Calibrating {wildcards.decoding} of {wildcards.run}, {wildcards.variant}, on questions held out"

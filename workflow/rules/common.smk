@@ -14,7 +14,7 @@ sys.path.insert(0, str(SCRIPTS.resolve()))
 
 from qa.plan import timestamps, rule_inputs
 from qa.jobs import failures, interruption, resource_usage
-from qa.config import lineage, settings, sweeps
+from qa.config import lineage, settings, stages, sweeps
 from qa.evaluation import score as tables
 from qa.plan.code_digest import code_digest
 from qa.common.errors import InputError
@@ -44,14 +44,14 @@ def checked(function, *arguments):
 
 
 CONFIG = checked(settings.resolve, config, workflow.configfiles)
-RUNS = CONFIG["runs"]
+RUNS = CONFIG.runs
 # Here, since Snakemake forgives an input function that fails where the output is there already.
 OWN_FILES = {
     (kind, name): checked(settings.local_files, source, f"{kind}.{name}")
     for kind in ("models", "datasets")
-    for name, source in CONFIG[kind].items()
+    for name, source in getattr(CONFIG, kind).items()
 }
-TOKENIZATIONS = {settings.windows_id(run): settings.tokenization(run) for run in RUNS.values()}
+TOKENIZATIONS = {stages.windows_id(run): stages.tokenization(run) for run in RUNS.values()}
 
 
 def run_of(wildcards):
@@ -69,18 +69,16 @@ def tokenization_of(wildcards):
 
 
 def dataset_of(wildcards):
-    dataset = CONFIG["datasets"].get(wildcards.dataset, {"splits": {}})
-    if wildcards.split not in dataset["splits"]:
+    dataset = CONFIG.datasets.get(wildcards.dataset)
+    if dataset is None or wildcards.split not in dataset.splits:
         raise WorkflowError(f"no split `{wildcards.dataset}/{wildcards.split}` in the configuration")
     return dataset
 
 
 def decoding_of(wildcards):
-    if wildcards.decoding not in CONFIG["decodings"]:
-        raise WorkflowError(
-            f"no decoding `{wildcards.decoding}` in the configuration: {', '.join(CONFIG['decodings'])}"
-        )
-    return CONFIG["decodings"][wildcards.decoding]
+    if wildcards.decoding not in CONFIG.decodings:
+        raise WorkflowError(f"no decoding `{wildcards.decoding}` in the configuration: {', '.join(CONFIG.decodings)}")
+    return CONFIG.decodings[wildcards.decoding]
 
 
 def tokenizer_of(wildcards):
@@ -104,10 +102,10 @@ def on_login(rule):
 
 
 def source_of(wildcards):
-    known = CONFIG[wildcards.kind]
+    known = getattr(CONFIG, wildcards.kind)
     if wildcards.name not in known:
         raise WorkflowError(f"no `{wildcards.name}` among {wildcards.kind} of the configuration: {', '.join(known)}")
-    return {key: value for key, value in known[wildcards.name].items() if key not in settings.NOT_OF_SOURCE}
+    return stages.source(known[wildcards.name])
 
 
 def local_files(wildcards):
@@ -116,14 +114,13 @@ def local_files(wildcards):
 
 
 def every_model():
-    return [f"results/{run}/{variant}/model" for run, variant in settings.trainings(CONFIG)]
+    return [f"results/{run}/{variant}/model" for run, variant in lineage.trainings(CONFIG)]
 
 
 def every(file):
     """A file of each run, variant, split and decoding that the configuration asks for."""
     return [
-        f"results/{run}/{variant}/{split}/{decoding}/{file}"
-        for run, variant, split, decoding in settings.scored(CONFIG)
+        f"results/{run}/{variant}/{split}/{decoding}/{file}" for run, variant, split, decoding in lineage.scored(CONFIG)
     ]
 
 

@@ -2,7 +2,7 @@
 
 from qa.config import comparisons
 
-PAIRS, PAIRED = comparisons.compared(CONFIG, settings.scored(CONFIG))
+PAIRS, PAIRED = comparisons.compared(CONFIG, lineage.scored(CONFIG))
 PAIRED_SPLITS = list(dict.fromkeys(pair[0] for pair in PAIRS))
 
 

@@ -40,7 +40,7 @@ rule postprocess:
     conda:
         "../../envs/qa.yaml"
     params:
-        decoding=lambda wildcards: settings.answering(decoding_of(wildcards)),
+        decoding=lambda wildcards: stages.answering(decoding_of(wildcards)),
         code=code("postprocess"),
     message:
         "Answering {wildcards.dataset}/{wildcards.split} for {wildcards.run}, {wildcards.variant}, by {wildcards.decoding}"

@@ -3,8 +3,8 @@
 
 rule predict:
     input:
-        model=lambda wildcards: settings.model_folder(wildcards.run, run_of(wildcards), wildcards.variant),
-        windows=lambda wildcards: settings.windows_folder(run_of(wildcards), f"{wildcards.dataset}/{wildcards.split}"),
+        model=lambda wildcards: lineage.model_folder(wildcards.run, run_of(wildcards), wildcards.variant),
+        windows=lambda wildcards: stages.windows_folder(run_of(wildcards), f"{wildcards.dataset}/{wildcards.split}"),
     output:
         "results/{run}/{variant}/{dataset}/{split}/spans.parquet",
     log:
@@ -19,7 +19,7 @@ rule predict:
     resources:
         gpu=1,
     params:
-        settings=lambda wildcards: settings.prediction(run_of(wildcards), CONFIG["models"]),
+        settings=lambda wildcards: stages.prediction(run_of(wildcards), CONFIG.models),
         code=code("predict"),
     message:
         "Predicting {wildcards.dataset}/{wildcards.split} with {wildcards.run}, {wildcards.variant}"

@@ -16,8 +16,8 @@ rule prepare_questions:
     conda:
         "../../envs/qa.yaml"
     params:
-        misaligned=lambda wildcards: dataset_of(wildcards)["misaligned"],
-        files=lambda wildcards: dataset_of(wildcards)["splits"][wildcards.split],
+        misaligned=lambda wildcards: dataset_of(wildcards).misaligned,
+        files=lambda wildcards: dataset_of(wildcards).splits[wildcards.split],
         code=code("prepare_questions"),
     message:
         "Checking the questions of {wildcards.dataset}/{wildcards.split}"

@@ -23,8 +23,8 @@ rule report:
     conda:
         "../../envs/qa.yaml"
     params:
-        config=untracked(lambda wildcards: CONFIG),  # what matters of it has remade the results
-        asked=list(settings.scored(CONFIG)),
+        config=untracked(lambda wildcards: config),  # what matters of it has remade the results
+        asked=list(lineage.scored(CONFIG)),
         page=page.digest(),
         code=code("report"),
     message:

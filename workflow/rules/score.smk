@@ -35,7 +35,7 @@ rule summarize:
         metrics=every_metrics(),
         calibrations=[
             f"results/{run}/{variant}/calibration/{decoding}.json"
-            for run, variant, decoding in lineage.calibrated(CONFIG, settings.scored(CONFIG))
+            for run, variant, decoding in lineage.calibrated(CONFIG, lineage.scored(CONFIG))
         ],
     output:
         report(
@@ -53,9 +53,9 @@ rule summarize:
     conda:
         "../../envs/qa.yaml"
     params:
-        scored=list(settings.scored(CONFIG)),
-        calibrated=lineage.calibrated(CONFIG, settings.scored(CONFIG)),
-        swept=sweeps.values_of_runs(CONFIG["sweeps"]),
+        scored=list(lineage.scored(CONFIG)),
+        calibrated=lineage.calibrated(CONFIG, lineage.scored(CONFIG)),
+        swept=sweeps.values_of_runs(CONFIG.sweeps),
         code=code("summarize"),
     message:
         "Summarizing the scores of all runs"

@@ -1,6 +1,6 @@
 """Needs: a teacher's spans of the training questions. Makes: soft targets for a student. Runs on the login node."""
 
-SOFT_TARGETS_KEYS = {settings.soft_targets_key(run): run for run in RUNS.values() if run["teacher"]}
+SOFT_TARGETS_KEYS = {stages.soft_targets_key(run): run for run in RUNS.values() if run.teacher}
 
 
 rule soft_targets:
@@ -24,7 +24,7 @@ rule soft_targets:
     conda:
         "../../envs/qa.yaml"
     params:
-        temperature=lambda wildcards: SOFT_TARGETS_KEYS[wildcards.soft_targets_key]["distillation"]["temperature"],
+        temperature=lambda wildcards: SOFT_TARGETS_KEYS[wildcards.soft_targets_key].distillation.temperature,
         code=code("soft_targets"),
     message:
         "Taking {wildcards.soft_targets_key}'s answers to {wildcards.dataset}/{wildcards.split} as soft targets"

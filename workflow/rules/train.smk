@@ -35,17 +35,17 @@ rule train:
         variant=r"seed-\d+",
     conda:
         "../../envs/qa.yaml"
-    threads: lambda wildcards: 4 * run_of(wildcards)["training"]["gpus"]
+    threads: lambda wildcards: 4 * run_of(wildcards).training.gpus
     resources:
-        gpu=lambda wildcards: run_of(wildcards)["training"]["gpus"] * run_of(wildcards)["training"]["nodes"],
-        nodes=lambda wildcards: run_of(wildcards)["training"]["nodes"],
+        gpu=lambda wildcards: run_of(wildcards).training.gpus * run_of(wildcards).training.nodes,
+        nodes=lambda wildcards: run_of(wildcards).training.nodes,
     params:
-        settings=lambda wildcards: settings.training(run_of(wildcards), CONFIG["models"]),
-        seed=lambda wildcards: settings.seed_of(wildcards.variant),
+        settings=lambda wildcards: stages.training(run_of(wildcards), CONFIG.models),
+        seed=lambda wildcards: lineage.seed_of(wildcards.variant),
         code=lambda wildcards: code("train") + rule_inputs.measuring(run_of(wildcards), SCRIPTS),
         checkpoints="checkpoints/{run}/{variant}",
-        runtime_options=untracked(lambda wildcards: settings.runtime_options(run_of(wildcards))),
-        run_settings=untracked(run_of),
+        runtime_options=untracked(lambda wildcards: stages.runtime_options(run_of(wildcards))),
+        run_settings=untracked(lambda wildcards: run_of(wildcards).model_dump()),
         shared=untracked(lambda wildcards: card_facts.shared(CONFIG, wildcards.run, wildcards.variant)),
     message:
         "Fine-tuning {wildcards.run}, {wildcards.variant}"
@@ -55,7 +55,7 @@ rule train:
 
 rule latest_checkpoint:
     input:
-        model=lambda wildcards: "resources/models/{model}".format(model=run_of(wildcards)["model"]),
+        model=lambda wildcards: f"resources/models/{run_of(wildcards).model}",
     output:
         model=directory("results/{run}/{variant}/model"),
     log:

@@ -2,11 +2,12 @@
 
 import copy
 import shutil
+from pathlib import Path
 
 import pytest
 
 from qa.common.errors import InputError
-from qa.config import lineage, settings
+from qa.config import lineage, settings, stages
 from qa.plan import code_digest as digest
 from qa.plan import expected_jobs, rule_inputs
 from qa.plan.code_digest import code_digest
@@ -52,7 +53,7 @@ TEAM = [("small", "seed-1"), ("small", "seed-2"), ("other", "seed-3")]
 
 def test_variants_are_seeds_the_published_model_or_the_ensemble():
     plain = resolved()
-    everyone = {**plain["runs"], **plain["ensembles"]}
+    everyone = {**plain.runs, **plain.ensembles}
     assert {name: lineage.variants(run) for name, run in everyone.items()} == {
         "small": ["seed-1", "seed-2"],
         "other": ["seed-3"],
@@ -92,7 +93,7 @@ def test_a_variant_answers_by_its_own_spans_and_an_ensemble_by_those_of_its_mode
 
 
 def test_what_is_held_out_trains_nothing_and_calibrates():
-    runs = resolved()["runs"]
+    runs = resolved().runs
     assert lineage.training_splits(runs["both"]) == ["mills/train@kept-0.1", "mills/more@kept-0.1"]
     assert lineage.calibration_splits(runs["both"]) == ["mills/train@held-out-0.1", "mills/more@held-out-0.1"]
     assert lineage.training_splits(runs["ready"]) == lineage.calibration_splits(runs["ready"]) == []
@@ -101,7 +102,7 @@ def test_what_is_held_out_trains_nothing_and_calibrates():
 def test_nothing_is_held_out_where_other_questions_calibrate_or_the_share_is_0():
     runs = resolved(
         small={"calibrate_on": ["mills/dev"]}, both={"hold_out": 0, "decodings": ["at_0"]}, team={"decodings": ["at_0"]}
-    )["runs"]
+    ).runs
     assert lineage.training_splits(runs["small"]) == ["mills/train"]
     assert lineage.calibration_splits(runs["small"]) == ["mills/dev"]
     assert lineage.training_splits(runs["both"]) == ["mills/train", "mills/more"]
@@ -142,11 +143,11 @@ WRONG = {
         {"team": {"decodings": ["walkthrough"]}},
         "config: runs.team.decodings: `walkthrough` is not of method n_best",
     ),
-    "an ensemble without models": ({"team": {"ensemble": []}}, "config: runs.team.ensemble: [] should be non-empty"),
+    "an ensemble without models": ({"team": {"ensemble": []}}, "config: runs.team.ensemble: [] is empty"),
     "an ensemble with a model": ({"team": {"model": "one"}}, "config: runs.team: unknown key `model`"),
     "a seed of a run twice": (
         {"team": {"ensemble": ["small", "small"]}},
-        "config: runs.team.ensemble: ['small', 'small'] has non-unique elements",
+        "config: runs.team.ensemble: small is listed twice",
     ),
     "calibrated on what is judged": (
         {"small": {"calibrate_on": ["mills/dev", "mills/validation"]}},
@@ -245,7 +246,7 @@ WRONG = {
     ),
     "a teacher of padded rows": (
         {"pupil": {"padding": "max_length"}},
-        "config: runs.pupil.teacher: padding takes part in the loss (padding: max_length)",
+        "config: runs.pupil.teacher: padding is part of the loss (padding: max_length)",
     ),
     "a teacher of what trains nothing": (
         {"ready": {"teacher": "small"}},
@@ -255,7 +256,10 @@ WRONG = {
         {"ready": {"hold_out": 0.1}},
         "config: runs.ready.hold_out: this run trains nothing",
     ),
-    "too large a share": ({"small": {"hold_out": 0.6}}, "config: runs.small.hold_out: 0.6 is greater than the maximum"),
+    "too large a share": (
+        {"small": {"hold_out": 0.6}},
+        "config: runs.small.hold_out: 0.6 is not allowed; it must be at most 0.5",
+    ),
     "the same split twice": ({"both": {"train_on": ["mills/train"] * 2}}, "config: runs.both.train_on: "),
     "no split": ({"both": {"train_on": []}}, "config: runs.both.train_on: "),
     "a text as threshold": (
@@ -295,7 +299,7 @@ ALLOWED = {
 
 @pytest.mark.parametrize("case", ALLOWED)
 def test_what_is_no_mistake_is_allowed(case):
-    assert resolved(**ALLOWED[case])["runs"]
+    assert resolved(**ALLOWED[case]).runs
 
 
 def test_a_threshold_is_a_number_or_calibrated():
@@ -306,10 +310,10 @@ def test_a_threshold_is_a_number_or_calibrated():
 
 
 def test_a_swept_run_is_taught_and_held_out_in_each_combination():
-    runs = resolved(pupil={"distillation": {"temperature": [1.0, 4.0], "weight": 0.9}, "hold_out": [0.1, 0.2]})["runs"]
+    runs = resolved(pupil={"distillation": {"temperature": [1.0, 4.0], "weight": 0.9}, "hold_out": [0.1, 0.2]}).runs
     students = [run for name, run in runs.items() if name.startswith("pupil.")]
-    assert len(students) == 4 and all(run["distillation"]["weight"] == 0.9 for run in students)
-    assert {settings.soft_targets_key(run) for run in students} == {"team-1", "team-4"}
+    assert len(students) == 4 and all(run.distillation.weight == 0.9 for run in students)
+    assert {stages.soft_targets_key(run) for run in students} == {"team-1", "team-4"}
     assert {split for run in students for split in lineage.training_splits(run)} == {
         "mills/train@kept-0.1",
         "mills/train@kept-0.2",
@@ -343,7 +347,7 @@ def covered(wanted, found):
 
 def test_every_kind_of_job_is_expected():
     plain, found = resolved(), jobs()
-    key = {name: settings.windows_id(run) for name, run in plain["runs"].items()}
+    key = {name: stages.windows_id(run) for name, run in plain.runs.items()}
     wanted = [
         {"kind": "models", "name": "one"},
         {"kind": "datasets", "name": "mills"},
@@ -386,37 +390,37 @@ def test_no_job_is_expected_that_nobody_asked_for():
 
 def test_a_teacher_with_a_slash_and_any_temperature_make_a_file_name():
     found = resolved(pupil={"teacher": "small/seed-2", "distillation": {"temperature": 0.25}})
-    runs = found["runs"]
-    assert settings.soft_targets_key(runs["pupil"]) == "small@seed-2-0.25"
+    runs = found.runs
+    assert stages.soft_targets_key(runs["pupil"]) == "small@seed-2-0.25"
     (file,) = rule_inputs.training(found, "pupil")["targets"]
-    key = settings.windows_id(runs["pupil"])
+    key = stages.windows_id(runs["pupil"])
     assert file == f"results/targets/mills/train@kept-0.1/{key}/small@seed-2-0.25.parquet"
     assert len(rule_inputs.training(resolved(both={"teacher": "other"}), "both")["targets"]) == 2
 
 
 def test_training_reads_of_distillation_what_changes_it_and_only_with_a_teacher():
     plain = resolved()
-    read = {name: settings.training(run, plain["models"]).get("distillation") for name, run in plain["runs"].items()}
+    read = {name: stages.training(run, plain.models).get("distillation") for name, run in plain.runs.items()}
     assert read.pop("pupil") == {"weight": 0.5, "temperature": 2.0} and set(read.values()) == {None}
 
 
 def test_answering_does_not_read_how_a_threshold_is_found():
-    decoding = resolved()["decodings"]["calibrated"]
-    assert settings.answering(decoding) == {
+    decoding = resolved().decodings["calibrated"]
+    assert stages.answering(decoding) == {
         "method": "n_best",
         "n_best_size": 20,
         "max_answer_length": 30,
         "null_threshold": "calibrated",
     }
-    assert decoding["calibrate_for"] == "f1" and decoding["unanswerable_prior"] is None
+    assert decoding.calibrate_for == "f1" and decoding.unanswerable_prior is None
 
 
 def test_where_the_best_epoch_is_kept_the_code_that_tells_it_counts_as_trainings(tmp_path):
     """A run that keeps the last epoch is trained anew for no change in what only measures it."""
-    scripts = settings.SCHEMA_FILE.parents[1] / "scripts"
+    scripts = Path(settings.__file__).parents[2]
     library = tmp_path / "qa"
     shutil.copytree(scripts / "qa", library)
-    runs = resolved(small={"training": {"keep_epoch": "best"}})["runs"]
+    runs = resolved(small={"training": {"keep_epoch": "best"}}).runs
     assert rule_inputs.measuring(runs["other"], tmp_path) == ""
     before = code_digest(library / "training" / "epochs.py", library)
     assert (

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from chain import CONFIG
 from qa.common.errors import InputError
-from qa.config import comparisons, settings
+from qa.config import comparisons, lineage, settings
 from qa.data.prepare_questions import convert
 from qa.evaluation import compare as comparison
 from qa.evaluation.compare import COLUMNS, compare, differences
@@ -313,7 +313,7 @@ def resolved(**changes):
     config = copy.deepcopy(CONFIG)
     config.update(changes)
     config = settings.resolve(config)
-    return comparisons.compared(config, settings.scored(config))
+    return comparisons.compared(config, lineage.scored(config))
 
 
 def test_unless_told_otherwise_all_are_compared_with_the_walkthroughs_run_else_with_the_first():
@@ -368,8 +368,8 @@ WRONG = {
     ),
     "unknown in a pair": ({"compare": [["small/n_best", "large/n_best"]]}, r"compare\.0\.1: no run `large`"),
     "itself": ({"compare": [["small/n_best"] * 2]}, r"compare\.0: small/n_best against itself"),
-    "three": ({"compare": [["small/n_best"] * 3]}, r"compare\.0: .*too long"),
-    "no text": ({"compare_to": 3}, r"compare_to: 3 is not of type 'string'"),
+    "three": ({"compare": [["small/n_best"] * 3]}, r"compare\.0: .*write two"),
+    "no text": ({"compare_to": 3}, r"compare_to: 3 is no text"),
 }
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import shutil
+from pathlib import Path
 
 import pytest
 import yaml
@@ -9,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 import tiny
 from qa.common.errors import InputError
-from qa.config import settings
+from qa.config import lineage, settings, stages
 from qa.data.prepare_questions import convert
 from qa.model.loading import load_model
 from qa.model.predict import predict
@@ -17,7 +18,7 @@ from qa.model.spans import Spans
 from qa.windows.tokenize_and_label import tokenize
 from qa.windows.tokenizer import load_tokenizer
 
-CONFIG = yaml.safe_load((settings.SCHEMA_FILE.parents[2] / "config" / "config.yaml").read_text())
+CONFIG = yaml.safe_load((Path(__file__).parents[3] / "config" / "config.yaml").read_text())
 READY = {
     "model": "roberta-base",
     "train_on": None,
@@ -36,30 +37,30 @@ def with_ready(**own):
 
 def test_a_run_without_training_has_one_variant_and_no_trainings():
     resolved = settings.resolve(with_ready(seeds=[1, 2, 3]))
-    ready = resolved["runs"]["ready"]
-    assert settings.variants(ready) == ["published"]
-    assert [pair for pair in settings.trainings(resolved) if pair[0] == "ready"] == []
-    assert {run for run, _ in settings.trainings(resolved)} == {"baseline", "roberta-base"}
-    scored = [found for found in settings.scored(resolved) if found[0] == "ready"]
+    ready = resolved.runs["ready"]
+    assert lineage.variants(ready) == ["published"]
+    assert [pair for pair in lineage.trainings(resolved) if pair[0] == "ready"] == []
+    assert {run for run, _ in lineage.trainings(resolved)} == {"baseline", "roberta-base"}
+    scored = [found for found in lineage.scored(resolved) if found[0] == "ready"]
     assert scored == [("ready", "published", "squad_v2/validation", name) for name in READY["decodings"]]
 
 
 def test_it_predicts_with_the_downloaded_model_and_a_trained_run_with_its_own():
-    runs = settings.resolve(with_ready())["runs"]
-    assert settings.model_folder("ready", runs["ready"], "published") == "resources/models/roberta-base"
-    assert settings.model_folder("baseline", runs["baseline"], "seed-42") == "results/baseline/seed-42/model"
+    runs = settings.resolve(with_ready()).runs
+    assert lineage.model_folder("ready", runs["ready"], "published") == "resources/models/roberta-base"
+    assert lineage.model_folder("baseline", runs["baseline"], "seed-42") == "results/baseline/seed-42/model"
 
 
 def test_its_windows_are_shared_with_trained_runs_of_equal_settings():
-    runs = settings.resolve(with_ready())["runs"]
-    assert settings.windows_id(runs["ready"]) == settings.windows_id(runs["roberta-base"])
+    runs = settings.resolve(with_ready()).runs
+    assert stages.windows_id(runs["ready"]) == stages.windows_id(runs["roberta-base"])
 
 
 def test_overrides_of_a_published_model_reach_prediction_and_those_of_a_trained_one_do_not():
     config = with_ready()
     config["models"]["roberta-base"]["overrides"] = {"num_hidden_layers": 6}
     resolved = settings.resolve(config)
-    read = {name: settings.prediction(run, resolved["models"]) for name, run in resolved["runs"].items()}
+    read = {name: stages.prediction(run, resolved.models) for name, run in resolved.runs.items()}
     assert read["ready"]["overrides"] == {"num_hidden_layers": 6} and "overrides" not in read["baseline"]
 
 
@@ -81,13 +82,13 @@ def test_training_settings_of_the_defaults_do_not_bother_it():
     config = with_ready()
     config["runs"] = {"ready": config["runs"]["ready"]}
     config["defaults"]["training"]["gpus"] = 7  # divides no batch
-    assert settings.resolve(config)["runs"]["ready"]["train_on"] is None
+    assert settings.resolve(config).runs["ready"].train_on is None
 
 
 def test_training_must_be_left_out_on_purpose():
     config = with_ready()
     del config["runs"]["ready"]["train_on"]
-    with pytest.raises(InputError, match=r"runs\.ready: 'train_on' is a required property"):
+    with pytest.raises(InputError, match=r"runs\.ready: `train_on` is missing"):
         settings.resolve(config)
 
 

@@ -216,7 +216,7 @@ def test_result_files_that_are_named_are_made_by_a_rule(document):
             assert Path(code).name in rules or "{" in Path(code).name or place.exists(), code
 
 
-KEYS = {name for name, _ in reference.every_key()}
+KEYS = {key.path for key in reference.every_key()}
 PARTS_OF_RUNS = ("windows", "training", "prediction", "checkpoints", "distillation", "publish")
 GROUPS = ("models", "datasets", "decodings", "defaults", "runs", *PARTS_OF_RUNS)
 OWN_NAMES = ("models", "datasets", "decodings", "runs")  # below these the user's names stand

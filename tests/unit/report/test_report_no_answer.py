@@ -8,6 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from qa.common.files import read_json
+from qa.config.schema import Walkthrough
 from qa.decoding import probabilities
 from qa.metrics import squad
 from qa.report import no_answer, no_answer_data
@@ -163,8 +164,8 @@ def test_of_many_runs_the_best_are_drawn_and_the_page_says_so(results, tmp_path,
 
 
 def test_a_decoding_without_a_threshold_shows_what_it_has(results, group, tmp_path):
-    decodings = {"n_best": {"method": "walkthrough"}, "threshold_0": {"method": "walkthrough"}}
-    walkthrough = Results({**results.config, "decodings": decodings})
+    decodings = dict.fromkeys(("n_best", "threshold_0"), Walkthrough(method="walkthrough"))
+    walkthrough = Results(results.config.model_copy(update={"decodings": decodings}))
     alone = Group(group.answers[1:], group.nbests[1:], group.golds, group.null_scores, walkthrough)
     assert alone.thresholds == {}
     assert len(no_answer._figures_of(alone, SPLIT, Figures(tmp_path))) == 5
@@ -191,7 +192,7 @@ def test_hostile_questions_do_no_harm(tmp_path, monkeypatch):
 
 
 def test_without_answers_there_is_no_section(results, tmp_path):
-    assert no_answer.section(Results({**results.config, "runs": {}}), Figures(tmp_path)) is None
+    assert no_answer.section(Results(results.config.model_copy(update={"runs": {}})), Figures(tmp_path)) is None
 
 
 def test_the_probabilities_are_those_of_what_was_answered(group):

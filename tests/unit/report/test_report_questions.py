@@ -169,4 +169,4 @@ def test_files_of_other_questions_are_named(made, file):
 
 
 def test_without_evaluation_there_is_no_section(made):
-    assert questions.section(Results({**made.config, "runs": {}, "ensembles": {}}), None) is None
+    assert questions.section(Results(made.config.model_copy(update={"runs": {}, "ensembles": {}})), None) is None

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from qa.config import schema
 from qa.report import build, comparison, overview, page, stages
 from qa.report.figures import Figures
 from qa.report.results import Results
@@ -65,8 +66,9 @@ def test_the_overview_names_the_best_what_was_run_and_what_stages_took(results, 
 
 
 def test_published_figures_stand_beside_squad_2_only(made):
-    config = {"datasets": {"a": {"repo": "rajpurkar/squad_v2"}, "b": {"repo": "rajpurkar/squad"}, "c": {}}}
-    results = Results(config)
+    repos = {"a": "rajpurkar/squad_v2", "b": "rajpurkar/squad", "c": None}
+    datasets = {name: schema.Dataset.model_construct(repo=repo) for name, repo in repos.items()}
+    results = Results(schema.Configuration.model_construct(datasets=datasets))
     assert overview.published(results, "a/validation") == overview.PUBLISHED
     assert all(overview.published(results, split) == () for split in ("a/train", "b/validation", "c/validation"))
 
@@ -90,14 +92,17 @@ def test_differences_are_those_of_the_comparison_and_name_what_was_set_different
 
 
 def test_settings_that_differ_are_named_by_their_path_and_what_is_no_cause_is_not():
-    run = {"model": "a", "training": {"epochs": 2, "warmup": 0.1}, "seeds": [1], "checkpoints": {"keep": 1}}
-    other = {"model": "a", "training": {"epochs": 3, "warmup": 0.1}, "seeds": [2], "checkpoints": {"keep": 2}}
-    config = {"runs": {"x": run, "y": other}, "ensembles": {}, "decodings": {"n": {"size": 1}, "m": {"size": 1}}}
+    same = {"model": "a", "train_on": "d/train", "evaluate_on": ["d/dev"], "decodings": ["n", "m"]}
+    run = schema.Run(**same, training={"epochs": 2, "warmup": 0.1}, seeds=[1], checkpoints={"keep": 1})
+    other = schema.Run(**same, training={"epochs": 3, "warmup": 0.1}, seeds=[2], checkpoints={"keep": 2})
+    decodings = dict.fromkeys("nm", schema.NBest(method="n_best", n_best_size=1))
+    parts = {"runs": {"x": run, "y": other}, "ensembles": {}, "decodings": decodings}
+    config = schema.Configuration.model_construct(**parts)
     row = {"run": "x", "reference_run": "y", "decoding": "n", "reference_decoding": "m"}
     assert comparison.differing(config, row) == [("training.epochs", 2, 3)]
-    config["decodings"]["m"] = {"size": 2, "limit": 3}
+    decodings["m"] = schema.Walkthrough(method="walkthrough")
     found = comparison.differing(config, {**row, "reference_run": "x"})
-    assert found == [("decoding.size", 1, 2), ("decoding.limit", "–", 3)]
+    assert ("decoding.method", "n_best", "walkthrough") in found and ("decoding.n_best_size", 1, "–") in found
 
 
 def test_no_comparison_leaves_its_section_out(results, figures, monkeypatch):
@@ -112,11 +117,10 @@ def test_each_setting_stands_under_the_stage_that_reads_it_with_whose_it_is_wher
     assert training["training.weight_decay"][0][1] == []
     assert dict(found["tokenize_and_label"])["windows.max_length"][0][0].isdigit()
     assert list(found)[-1] == "nothing" and "checkpoints.keep" in dict(found["nothing"])
-    results.config["runs"]["large"]["training"]["weight_decay"] = 0.5
-    try:
-        differing = dict(stages.settings_by_stage(results.config)["train"])["training.weight_decay"]
-    finally:
-        results.config["runs"]["large"]["training"]["weight_decay"] = 0.01
+    runs = results.config.runs
+    large = runs["large"].model_copy(update={"training": schema.Training(weight_decay=0.5)})
+    changed = results.config.model_copy(update={"runs": {**runs, "large": large}})
+    differing = dict(stages.settings_by_stage(changed)["train"])["training.weight_decay"]
     assert differing == [("0.01", ["base"]), ("0.5", ["large"])]
 
 

@@ -107,4 +107,4 @@ def test_hostile_titles_stand_there_as_they_are(tmp_path, monkeypatch):
 
 
 def test_without_answers_there_is_no_section(results, tmp_path):
-    assert slices.section(Results({**results.config, "runs": {}}), Figures(tmp_path)) is None
+    assert slices.section(Results(results.config.model_copy(update={"runs": {}})), Figures(tmp_path)) is None

@@ -149,6 +149,6 @@ def test_of_many_runs_the_first_are_drawn_and_the_page_says_so(results, tmp_path
 
 
 def test_runs_that_train_nothing_have_no_section(results, tmp_path):
-    runs = {name: {**run, "train_on": None} for name, run in results.config["runs"].items()}
-    found, files = section(Results({**results.config, "runs": runs}), tmp_path)
+    runs = {name: run.model_copy(update={"train_on": None}) for name, run in results.config.runs.items()}
+    found, files = section(Results(results.config.model_copy(update={"runs": runs})), tmp_path)
     assert found is None and files == []

@@ -1,6 +1,7 @@
 """`deterministic: true`: asked of torch while training and prediction compute, refused where it cannot be had."""
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from test_train import SETTINGS, history, inputs, train, undisturbed  # noqa: F4
 
 from qa.common.errors import InputError
 from qa.common.files import sha256_of_file, sha256_of_folder
-from qa.config import settings
+from qa.config import settings, stages
 from qa.model import devices, packing, predict
 from qa.training import callbacks
 
@@ -60,12 +61,12 @@ def test_an_operation_without_such_an_algorithm_is_an_error_that_says_what_to_do
 
 
 def test_without_it_the_settings_of_training_and_prediction_are_what_they_were():
-    config = yaml.safe_load((settings.SCHEMA_FILE.parents[2] / "config" / "config.yaml").read_text())
+    config = yaml.safe_load((Path(__file__).parents[3] / "config" / "config.yaml").read_text())
     for wanted in (False, True):
         config["defaults"]["deterministic"] = wanted
         resolved = settings.resolve(config)
-        for run in resolved["runs"].values():
-            for part in (settings.training(run, resolved["models"]), settings.prediction(run, resolved["models"])):
+        for run in resolved.runs.values():
+            for part in (stages.training(run, resolved.models), stages.prediction(run, resolved.models)):
                 assert ("deterministic" in part) is wanted
 
 

@@ -9,7 +9,7 @@ import yaml
 
 import tiny
 import trainings
-from qa.config import settings
+from qa.config import settings, stages
 from qa.training.spec import RuntimeOptions, TrainingInputs, TrainingSettings, TrainingSpec
 from qa.training.train import fingerprint_inputs
 
@@ -49,10 +49,10 @@ def test_the_configuration_gives_every_run_the_settings_and_options_of_a_trainin
     path = Path(tiny.__file__).parents[2] / "config" / "config.yaml"
     resolved = settings.resolve(yaml.safe_load(path.read_text()))
     of_the_job = {"threads": 4, "walltime_minutes": None}
-    for run in resolved["runs"].values():
-        if run["train_on"]:
-            assert TrainingSettings.of(settings.training(run, resolved["models"])).batch_size
-            options = settings.runtime_options(run)
+    for run in resolved.runs.values():
+        if run.is_trained:
+            assert TrainingSettings.of(stages.training(run, resolved.models)).batch_size
+            options = stages.runtime_options(run)
             assert asdict(RuntimeOptions(**options, **of_the_job)) == {**options, **of_the_job}
 
 

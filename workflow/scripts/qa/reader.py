@@ -172,14 +172,15 @@ def _same_weights(folder: Path, package: Path) -> bool:
 
 def _defaults() -> dict[str, Any]:
     """The workflow's own settings, for a model that has none."""
-    from qa.config import settings
+    from qa.config import stages
+    from qa.config.schema import NBest, Settings
 
-    run = settings.with_defaults({}, "settings")
-    decoding = settings.with_defaults({"method": "n_best", "null_threshold": 0.0}, "decoding")
+    defaults = Settings()
+    computing = {"precision": defaults.precision, "padding": defaults.padding}
     return {
-        "windows": run["windows"],
-        "prediction": {**run["prediction"], "precision": run["precision"], "padding": run["padding"]},
-        "decodings": {"n_best": settings.answering(decoding)},
+        "windows": defaults.windows.model_dump(),
+        "prediction": {**defaults.prediction.model_dump(), **computing},
+        "decodings": {"n_best": stages.answering(NBest(method="n_best", null_threshold=0.0))},
     }
 
 

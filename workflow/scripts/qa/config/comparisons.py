@@ -1,57 +1,70 @@
-"""Which runs and decodings are compared: `compare_to` and `compare` of the configuration, and what they ask for."""
+"""Which runs and decodings are compared: `compare_to` and `compare` of the configuration, and what they need."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 from qa.common.errors import InputError
+from qa.config.schema import AnyRun, Configuration, Side
 
-WALKTHROUGH = ("baseline", "walkthrough")  # the reference where the configuration names none and has this one
-
-Side = tuple[str, str]  # run, decoding
-
-
-def comparisons(config: dict[str, Any], runs: dict[str, Any]) -> dict[str, Any]:
-    """`compare_to`, a side, and `compare`, pairs of sides, of a configuration whose merged runs are `runs`.
-
-    Raises InputError for what is no run with such a decoding, and for pairs that cannot be compared.
-    """
-    named = config.get("compare_to")
-    if named is not None:
-        reference = _side("compare_to", named, runs)
-    elif WALKTHROUGH[1] in runs.get(WALKTHROUGH[0], {"decodings": []})["decodings"]:
-        reference = WALKTHROUGH
-    else:
-        first = next(iter(runs))
-        reference = first, runs[first]["decodings"][0]
-    return {"compare_to": reference, "compare": [_pair(*pair, runs) for pair in enumerate(config.get("compare", []))]}
+WALKTHROUGH = ("baseline", "walkthrough")  # the reference of a configuration that has it and names none
 
 
-def _pair(number: int, texts: list[str], runs: dict[str, Any]) -> tuple[Side, Side]:
-    where = f"compare.{number}"
-    one, other = (_side(f"{where}.{place}", text, runs) for place, text in enumerate(texts))
-    if one == other:
-        raise InputError(f"config: {where}: {texts[0]} against itself; name two")
-    if not set(runs[one[0]]["evaluate_on"]) & set(runs[other[0]]["evaluate_on"]):
-        raise InputError(f"config: {where}: {texts[0]} and {texts[1]} share no split; give their `evaluate_on` one")
-    return one, other
+def default_reference(runs: dict[str, AnyRun]) -> str:
+    """`baseline/walkthrough`, or the first run with its first decoding if there is none."""
+    baseline, walkthrough = WALKTHROUGH
+    if baseline in runs and walkthrough in runs[baseline].decodings:
+        return f"{baseline}/{walkthrough}"
+    name, run = next(iter(runs.items()))
+    return f"{name}/{run.decodings[0]}"
 
 
-def _side(where: str, text: str, runs: dict[str, Any]) -> Side:
+def reference(config: Configuration) -> Side:
+    """The side that all others are compared with. Raises InputError if no run has it."""
+    return _side("compare_to", config.compare_to, config)
+
+
+def pairs(config: Configuration) -> list[tuple[Side, Side]]:
+    """The pairs of `compare`. Raises InputError if no run has a side, and for pairs that cannot be compared."""
+    return [_pair(f"compare.{number}", texts, config) for number, texts in enumerate(config.compare)]
+
+
+def faults(config: Configuration) -> Iterator[str]:
+    """What is wrong with `compare_to` and with each pair of `compare`, as lines that begin with the key path."""
+    checks = [lambda: reference(config)]
+    checks += [
+        lambda at=at, texts=texts: _pair(f"compare.{at}", texts, config) for at, texts in enumerate(config.compare)
+    ]
+    for check in checks:
+        try:
+            check()
+        except InputError as error:
+            yield str(error)
+
+
+def _pair(where: str, texts: list[str], config: Configuration) -> tuple[Side, Side]:
+    first, second = (_side(f"{where}.{place}", text, config) for place, text in enumerate(texts))
+    if first == second:
+        raise InputError(f"{where}: {texts[0]} against itself; name two")
+    if not set(config.all_runs[first[0]].evaluate_on) & set(config.all_runs[second[0]].evaluate_on):
+        raise InputError(f"{where}: {texts[0]} and {texts[1]} share no split; give their `evaluate_on` one")
+    return first, second
+
+
+def _side(where: str, text: str, config: Configuration) -> Side:
     run, slash, decoding = text.partition("/")
     if not slash:
-        raise InputError(f"config: {where}: {text!r} is not written `run/decoding`")
-    if run not in runs:
-        raise InputError(f"config: {where}: no run `{run}` among {', '.join(runs)}")
-    if decoding not in runs[run]["decodings"]:
-        known = ", ".join(runs[run]["decodings"])
-        raise InputError(f"config: {where}: no decoding `{decoding}` among those of run `{run}`: {known}")
+        raise InputError(f"{where}: {text!r} is not written `run/decoding`")
+    if run not in config.all_runs:
+        raise InputError(f"{where}: no run `{run}` among {', '.join(config.all_runs)}")
+    known = config.all_runs[run].decodings
+    if decoding not in known:
+        raise InputError(f"{where}: no decoding `{decoding}` among those of run `{run}`: {', '.join(known)}")
     return run, decoding
 
 
 def compared(
-    resolved: dict[str, Any], scored: Iterable[tuple[str, str, str, str]]
+    config: Configuration, scored: Iterable[tuple[str, str, str, str]]
 ) -> tuple[list[tuple[str, str, str, str, str]], list[tuple[str, str, str, str]]]:
-    """The rows of comparison.csv, and which of `scored` (see settings.scored) they need.
+    """The rows of comparison.csv, and which of `scored` (see lineage.scored) they need.
 
     A row is (`dataset/split`, run, decoding, reference run, its decoding): each run and decoding against `compare_to`,
     then the pairs of `compare`, on each split that both are evaluated on.
@@ -60,13 +73,13 @@ def compared(
     splits: dict[Side, dict[str, None]] = {}
     for run, _, split, decoding in scored:
         splits.setdefault((run, decoding), {})[split] = None
-    reference = resolved["compare_to"]
-    pairs = [(side, reference) for side in splits if side != reference] + resolved["compare"]
+    base = reference(config)
+    asked = [(side, base) for side in splits if side != base] + pairs(config)
     rows = [
-        (split, *side, *other)
-        for side, other in dict.fromkeys(pairs)
-        for split in splits[side]
-        if split in splits[other]
+        (split, *first, *second)
+        for first, second in dict.fromkeys(asked)
+        for split in splits[first]
+        if split in splits[second]
     ]
-    taking_part = {(row[0], *side) for row in rows for side in (row[1:3], row[3:])}
-    return rows, [(run, variant, split, by) for run, variant, split, by in scored if (split, run, by) in taking_part]
+    needed = {(row[0], *side) for row in rows for side in (row[1:3], row[3:])}
+    return rows, [key for key in scored if (key[2], key[0], key[3]) in needed]

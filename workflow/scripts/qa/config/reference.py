@@ -1,61 +1,104 @@
-"""The reference of the configuration, from its schema: `python -m qa.config.reference` prints its table."""
+"""What the typed configuration is written out as: the table of all keys, and the JSON schema that editors read.
 
+`python -m qa.config.reference DOCUMENT SCHEMA` writes the table into a document and the schema into a file.
+"""
+
+import json
+import re
+import sys
 from collections.abc import Iterator
-from typing import Any
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import yaml
 
 from qa.config import settings
+from qa.config.schema import ConfigurationFile, Settings
 
-RERUNS = {
+SPECIAL = {
     "nothing": "nothing",
-    "download": "download and all after it",
-    "prepare_questions": "prepare_questions and all after it",
-    "tokenize_and_label": "tokenize_and_label and all after it",
-    "hold_out_calibration": "hold_out_calibration and all after it",
     "soft_targets": "soft_targets, train and all after it",
-    "train": "train and all after it",
-    "predict": "predict and all after it",
     "calibrate": "calibrate, postprocess and all after it",
-    "postprocess": "postprocess and all after it",
     "compare": "compare",
     "package": "package",
 }
+TABLE = re.compile(r"(?<=<!-- keys -->\n).*?(?=<!-- /keys -->)", re.DOTALL)
 
 
-def every_key() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every key of the configuration as (path, schema node), names of the user's own written `*`."""
-    yield from _keys("", settings.schema())
+class Key(NamedTuple):
+    """A key of the configuration: `stage` is the first one that reads it, "" for a section."""
+
+    path: str
+    kind: str
+    default: str
+    description: str
+    unit: str
+    stage: str
 
 
-def _keys(path: str, node: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+@cache
+def every_key() -> list[Key]:
+    """Every key of the configuration, those of `defaults` not again in runs; `*` stands for the user's own names."""
+    schema = ConfigurationFile.model_json_schema()
+    return list(_keys("", schema, schema["$defs"]))
+
+
+def _keys(path: str, node: dict[str, Any], definitions: dict[str, Any]) -> Iterator[Key]:
     for name, below in node.get("properties", {}).items():
-        below, where = settings.dereferenced(below), f"{path}{name}"
-        if path == "runs.*." and name in settings.GROUPS:
-            continue  # the same as under `defaults`
-        yield where, below
-        inner = below.get("additionalProperties")
-        if isinstance(inner, dict):
-            kinds = [settings.dereferenced(inner[name]) for name in ("then", "else")] if "if" in inner else [inner]
-            both = {key: node for kind in kinds for key, node in _properties(kind).items()}
-            yield from _keys(f"{where}.*.", {"properties": both})
-        yield from _keys(f"{where}.", below)
-
-
-def _properties(node: dict[str, Any]) -> dict[str, Any]:
-    return settings.dereferenced(node).get("properties", {})
-
-
-def reference() -> str:
-    """The keys of the configuration as a table in Markdown, for config/README.md."""
-    lines = ["| key | type | default | what it is | a change reruns |", "| --- | --- | --- | --- | --- |"]
-    for path, node in every_key():
-        if node.get("type") == "object" and "x-reruns" not in node:
-            lines.append(f"| **`{path}`** | | | {node['description']} | |")
+        if path == "runs.*." and name in Settings.model_fields:
             continue
-        default = f"`{_plain(node['default'])}`" if "default" in node else ""
-        what = node["description"] + (f" Unit: {node['x-unit']}." if "x-unit" in node else "")
-        lines.append(f"| `{path}` | {_kind(node)} | {default} | {what} | {RERUNS[node['x-reruns']]} |")
+        where, target = f"{path}{name}", _target(below, definitions)
+        yield Key(
+            where,
+            _kind(below, definitions),
+            f"`{_plain(below['default'])}`" if "default" in below else "",
+            below.get("description") or target["description"],
+            below.get("x-unit", ""),
+            below.get("x-reruns", ""),
+        )
+        yield from _keys(f"{where}.", target, definitions)
+        for named in below.get("patternProperties", {}).values():
+            choices = [_target(choice, definitions) for choice in named.get("oneOf", [named])]
+            yield from _keys(f"{where}.*.", {"properties": _merged(choices)}, definitions)
+
+
+def _merged(choices: list[dict[str, Any]]) -> dict[str, Any]:
+    """The keys of sections that may stand in the same place; a key that tells them apart has the values of all."""
+    merged: dict[str, Any] = {}
+    for choice in choices:
+        for key, node in choice.get("properties", {}).items():
+            known = merged.setdefault(key, node)
+            if "const" in known and node is not known:
+                merged[key] = {**known, "enum": [known["const"], node["const"]]}
+    return merged
+
+
+def _target(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    return definitions[node["$ref"].rpartition("/")[2]] if "$ref" in node else node
+
+
+def _kind(node: dict[str, Any], definitions: dict[str, Any]) -> str:
+    choices = node.get("anyOf") or node.get("oneOf")
+    if choices:
+        return " or ".join(_kind(choice, definitions) for choice in choices)
+    if "const" in node or "enum" in node:
+        return ", ".join(f"`{value}`" for value in node.get("enum", [node.get("const")]))
+    if node.get("type") == "array":
+        return f"list of {_kind(node['items'], definitions)}"
+    return _target(node, definitions).get("type", "")
+
+
+def table() -> str:
+    """The keys of the configuration as a table in Markdown."""
+    lines = ["| key | type | default | what it is | a change reruns |", "| --- | --- | --- | --- | --- |"]
+    for key in every_key():
+        if key.stage:
+            unit = f" Unit: {key.unit}." if key.unit else ""
+            reruns = SPECIAL.get(key.stage, f"{key.stage} and all after it")
+            lines.append(f"| `{key.path}` | {key.kind} | {key.default} | {key.description}{unit} | {reruns} |")
+        else:
+            lines.append(f"| **`{key.path}`** | | | {key.description} | |")
     return "\n".join(lines)
 
 
@@ -63,14 +106,27 @@ def _plain(value: Any) -> str:
     return yaml.safe_dump(value, default_flow_style=True).removesuffix("\n...\n").strip()
 
 
-def _kind(node: dict[str, Any]) -> str:
-    if "enum" in node:
-        return ", ".join(f"`{value}`" for value in node["enum"])
-    kinds = [node["type"]] if isinstance(node.get("type"), str) else list(node.get("type", []))
-    kinds += [_kind(settings.dereferenced(choice)) for choice in node.get("oneOf", [])]
-    lists = "list of " if kinds == ["array"] else ""
-    return lists + (_kind(settings.dereferenced(node["items"])) if lists else " or ".join(map(str, kinds)))
+def editors_schema() -> dict[str, Any]:
+    """The JSON schema that editors read. Settings of runs may also be lists there: a list is a sweep."""
+    schema = ConfigurationFile.model_json_schema()
+    definitions = schema["$defs"]
+    for path in settings.settable():
+        *section, key = path.split(".")
+        holder = definitions["Run"]
+        for name in section:
+            holder = _target(holder["properties"][name], definitions)
+        node = holder["properties"][key]
+        about = {name: node.pop(name) for name in ("default", "description", "title") if name in node}
+        holder["properties"][key] = {"anyOf": [node, {"type": "array", "items": dict(node)}], **about}
+    return schema | {"title": "Configuration of the workflow"}
+
+
+def main(document: str, schema: str) -> None:
+    """Write the table between the marks of a Markdown document, and the schema to a JSON file."""
+    path = Path(document)
+    path.write_text(TABLE.sub(lambda _: f"{table()}\n", path.read_text(encoding="utf-8")), encoding="utf-8")
+    Path(schema).write_text(json.dumps(editors_schema(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    print(reference())
+    main(*sys.argv[1:])

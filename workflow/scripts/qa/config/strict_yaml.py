@@ -10,16 +10,27 @@ import yaml
 
 from qa.common.errors import InputError
 
-DEEPEST = 20  # levels; the schema's own are seven
-MOST = 1_000_000  # values; aliases of aliases would be more than fit any memory
+DEEPEST = 20  # levels; the configuration's own are seven
+MOST = 1_000_000  # values; aliases of aliases could be more than any memory holds
 GREATEST = 2**32  # no seed, size or number of steps is greater
-UNSEEN = "letters that cannot be seen, such as an end of line"
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where libyaml was there to build it
-TOLD = 60  # characters of a value that an error shows
+UNSEEN = "characters that cannot be seen, such as a line break"
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, if PyYAML was built with libyaml
+LONGEST = 60  # characters of a value that a message shows
+
+
+def read(file: Path) -> dict[str, Any]:
+    """Read a configuration file; {} if it is empty. Raises InputError if it is missing, no YAML or no mapping."""
+    if not file.is_file():
+        raise InputError(f"config: {file}: no such file")
+    check_files([file])
+    config = yaml.load(file.read_text(encoding="utf-8-sig"), Loader=LOADER)
+    if not isinstance(config, dict | None):
+        raise InputError(f"config: {file}: holds no keys at top level")
+    return config or {}
 
 
 def check_plain(config: Any) -> None:
-    """Refuse what a schema cannot check: keys that are no text, numbers that are not finite or absurd, endless nesting.
+    """Refuse keys that are no text, numbers that are not finite or absurd, unseen characters and endless nesting.
 
     Raises InputError that names the key path.
     """
@@ -28,42 +39,43 @@ def check_plain(config: Any) -> None:
     while waiting:
         where, value, depth = waiting.pop()
         seen += 1
-        told = f"config: {where or 'top level'}"
+        place = f"config: {where or 'top level'}"
         if depth > DEEPEST:
-            raise InputError(f"{told[:TOLD]}…: nested more than {DEEPEST} levels deep; does an alias name itself?")
+            raise InputError(f"{place[:LONGEST]}…: nested more than {DEEPEST} levels deep; does an alias name itself?")
         if seen > MOST:
-            raise InputError(f"{told}: more than {MOST:,} values in all; do aliases repeat one another?")
+            raise InputError(f"{place}: more than {MOST:,} values in all; do aliases repeat one another?")
         if isinstance(value, dict):
             for key, inner in reversed(value.items()):
                 if not isinstance(key, str):
-                    raise InputError(f"{told}: the key {str(key)[:TOLD]} is no text; put it in quotes")
+                    raise InputError(f"{place}: the key {str(key)[:LONGEST]} is no text; put it in quotes")
                 if not key.isprintable():
-                    raise InputError(f"{told}: the key {key[:TOLD]!r} holds {UNSEEN}")
+                    raise InputError(f"{place}: the key {key[:LONGEST]!r} has {UNSEEN}")
                 waiting.append((f"{where}.{key}" if where else key, inner, depth + 1))
         elif isinstance(value, list):
             waiting += [(f"{where}.{number}", inner, depth + 1) for number, inner in reversed([*enumerate(value)])]
         else:
-            _check_value(value, told)
+            _check_value(value, place)
 
 
-def _check_value(value: Any, told: str) -> None:
+def _check_value(value: Any, place: str) -> None:
     if isinstance(value, float) and not math.isfinite(value):
-        raise InputError(f"{told}: {value} is no finite number")
+        raise InputError(f"{place}: {value} is no finite number")
     if isinstance(value, int) and abs(value) > GREATEST:
-        raise InputError(f"{told}: numbers beyond {GREATEST:,} have no use here")
+        raise InputError(f"{place}: numbers beyond {GREATEST:,} have no use here")
     if isinstance(value, str) and not value.isprintable():
-        raise InputError(f"{told}: {value[:TOLD]!r} holds {UNSEEN}")
+        raise InputError(f"{place}: {value[:LONGEST]!r} has {UNSEEN}")
     if not isinstance(value, str | float | int | None):
-        raise InputError(f"{told}: {str(value)[:TOLD]!r} is a {type(value).__name__}; put it in quotes")
+        raise InputError(f"{place}: {str(value)[:LONGEST]!r} is a {type(value).__name__}; put it in quotes")
 
 
 def check_files(paths: Iterable[str | Path]) -> None:
-    """Refuse configuration files that say a key twice, of which YAML and JSON keep the last without a word.
+    """Refuse configuration files with a key twice. YAML and JSON keep the last one without a word.
 
-    Also what only Snakemake's reader of YAML would take: tags that name Python objects, and expressions that are run
-    (`__use_yte__`). Raises InputError that names file, line and key. Files that are not there are not looked at.
+    Refused too is what only Snakemake's reader of YAML takes: tags that name Python objects, and expressions that are
+    run (`__use_yte__`). Raises InputError that names file, line and key. Files that do not exist are not looked at.
     """
     for path in filter(Path.is_file, map(Path, paths)):
+        _check_place(path)
         text = path.read_text(encoding="utf-8-sig")
         try:
             json.loads(text, object_pairs_hook=lambda pairs, path=path: _once(pairs, path))
@@ -71,10 +83,19 @@ def check_files(paths: Iterable[str | Path]) -> None:
             _check_yaml(text, path)
 
 
+def _check_place(path: Path) -> None:
+    """Refuse results as configuration files: Snakemake reads every word after `--configfile` as one."""
+    if path.absolute().is_relative_to(Path("results").absolute()):
+        raise InputError(
+            f"config: {path} is read as a configuration file, because Snakemake reads everything after --configfile as "
+            "one; put targets before --configfile"
+        )
+
+
 def _once(pairs: list[tuple[str, Any]], path: Path) -> dict[str, Any]:
     keys = [key for key, _ in pairs]
     if twice := [key for number, key in enumerate(keys) if key in keys[:number]]:
-        raise InputError(f"config: {path}: the key `{twice[0]}` is there twice, of which only the last would count")
+        raise InputError(f"config: {path}: the key `{twice[0]}` is there twice, and only the last would count")
     return dict(pairs)
 
 

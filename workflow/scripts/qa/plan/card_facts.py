@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from qa.common.errors import InputError
-from qa.config import lineage, settings
+from qa.config import lineage, stages
+from qa.config.schema import Configuration, Dataset, PretrainedModel, Run, listed
 from qa.plan.rule_inputs import Files
 
 
-def shared(resolved: dict[str, Any], name: str, variant: str) -> dict[str, Any]:
+def shared(resolved: Configuration, name: str, variant: str) -> dict[str, Any]:
     """What a run's variant is shared with, for packages.describe and packages.package.
 
     `windows`, `prediction` and `decodings` are how it answers, a calibrated threshold still by name; `model` and
@@ -16,50 +17,50 @@ def shared(resolved: dict[str, Any], name: str, variant: str) -> dict[str, Any]:
     `needs_of_package` names, in that order. Raises InputError for a run that trains nothing.
     """
     run = _trained(resolved, name, variant)
-    windows = settings.tokenization(run)
+    windows = stages.tokenization(run)
     del windows["model"]
-    model = resolved["models"][run["model"]]
+    model = resolved.models[run.model]
     calibration = lineage.calibration_splits(run)
     return {
         "run": name,
         "variant": variant,
-        "repo": run["publish"]["repo"],
+        "repo": run.publish.repo,
         "windows": windows,
-        "prediction": settings.prediction(run, resolved["models"]),
-        "decodings": {each: settings.answering(resolved["decodings"][each]) for each in run["decodings"]},
-        "model": {"name": run["model"], **_source(model)},
-        "license": model["license"],
-        "train_on": run["train_on"],
+        "prediction": stages.prediction(run, resolved.models),
+        "decodings": {each: stages.answering(resolved.decodings[each]) for each in run.decodings},
+        "model": {"name": run.model, **_source(model)},
+        "license": model.license,
+        "train_on": run.train_on,
         "calibrate_on": calibration,
-        "teacher": run["teacher"],
-        "datasets": {each: _source(resolved["datasets"][each]) for each in _datasets(run)},
-        "scored": [[split, decoding] for split in run["evaluate_on"] for decoding in run["decodings"]],
+        "teacher": run.teacher,
+        "datasets": {each: _source(resolved.datasets[each]) for each in _datasets(run)},
+        "scored": [[split, decoding] for split in run.evaluate_on for decoding in run.decodings],
         "calibrated": _calibrated(resolved, run),
     }
 
 
-def needs_of_package(resolved: dict[str, Any], name: str, variant: str) -> Files:
+def needs_of_package(resolved: Configuration, name: str, variant: str) -> Files:
     """The files that a package of a run's variant is made of. Raises InputError for a run that trains nothing."""
     run = _trained(resolved, name, variant)
     folder = f"results/{name}/{variant}"
     return {
         "model": f"{folder}/model",
         "manifest": f"{folder}/manifest.json",
-        "pretrained": f"resources/models/{run['model']}",
+        "pretrained": f"resources/models/{run.model}",
         "datasets": [f"resources/datasets/{each}" for each in _datasets(run)],
         "metrics": [
-            f"{folder}/{split}/{decoding}/metrics.json" for split in run["evaluate_on"] for decoding in run["decodings"]
+            f"{folder}/{split}/{decoding}/metrics.json" for split in run.evaluate_on for decoding in run.decodings
         ],
         "calibrations": [f"{folder}/calibration/{each}.json" for each in _calibrated(resolved, run)],
     }
 
 
-def packages(resolved: dict[str, Any]) -> list[str]:
+def packages(resolved: Configuration) -> list[str]:
     """The folder of each package that a configuration asks for: one a training."""
-    return [f"results/{run}/{variant}/package" for run, variant in settings.trainings(resolved)]
+    return [f"results/{run}/{variant}/package" for run, variant in lineage.trainings(resolved)]
 
 
-def publications(resolved: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def publications(resolved: Configuration) -> dict[str, dict[str, Any]]:
     """For each package that is to be published, by its folder, the `repo` on the hub and whether it is `private`.
 
     Raises InputError where no run names a repository.
@@ -67,35 +68,36 @@ def publications(resolved: dict[str, Any]) -> dict[str, dict[str, Any]]:
     published = lineage.publications(resolved)
     if not published:
         raise InputError("nothing to publish: name a repository for a run (runs.*.publish.repo)")
-    chosen = {name: resolved["runs"][name]["publish"] for name in published}
     return {
-        f"results/{name}/{variant}/package": {key: chosen[name][key] for key in ("repo", "private")}
+        f"results/{name}/{variant}/package": resolved.runs[name].publish.model_dump(include={"repo", "private"})
         for name, variant in published.items()
     }
 
 
-def _trained(resolved: dict[str, Any], name: str, variant: str) -> dict[str, Any]:
+def _trained(resolved: Configuration, name: str, variant: str) -> Run:
     lineage.parts(resolved, name, variant)
-    run = resolved["runs"].get(name)
-    if run is None or not run["train_on"]:
+    run = resolved.runs.get(name)
+    if run is None or not run.is_trained:
         raise InputError(f"run `{name}` trains no model of its own, so there is none to share")
     return run
 
 
-def _datasets(run: dict[str, Any]) -> list[str]:
+def _datasets(run: Run) -> list[str]:
     """Datasets whose questions train, calibrate or score a run."""
-    splits = [*run["train_on"], *(run["calibrate_on"] or []), *run["evaluate_on"]]
+    splits = [*(run.train_on or []), *(run.calibrate_on or []), *run.evaluate_on]
     return list(dict.fromkeys(split.split("/")[0] for split in splits))
 
 
-def _calibrated(resolved: dict[str, Any], run: dict[str, Any]) -> list[str]:
-    return [each for each in run["decodings"] if lineage.is_calibrated(resolved["decodings"][each])]
+def _calibrated(resolved: Configuration, run: Run) -> list[str]:
+    return [each for each in run.decodings if resolved.decodings[each].is_calibrated]
 
 
-def _source(source: dict[str, Any]) -> dict[str, Any]:
-    """Where a model or dataset is from, of local files no more than their names: a path tells whose machine it was."""
-    known = {key: source[key] for key in ("repo", "revision", "package", "directory") if key in source}
-    if "splits" in source:
-        files = {split: settings.listed(given) for split, given in source["splits"].items()}
-        known["splits"] = files if "repo" in source else {s: [Path(f).name for f in each] for s, each in files.items()}
+def _source(source: PretrainedModel | Dataset) -> dict[str, Any]:
+    """Where a model or dataset is from. Of local files only the names: a path would tell whose machine it was."""
+    known = source.model_dump(include={"repo", "revision", "package", "directory"}, exclude_none=True)
+    if isinstance(source, Dataset):
+        files = {split: listed(named) for split, named in source.splits.items()}
+        if source.repo is None:
+            files = {split: [Path(file).name for file in named] for split, named in files.items()}
+        known["splits"] = files
     return known

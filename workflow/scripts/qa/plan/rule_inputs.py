@@ -1,10 +1,10 @@
 """The files that a stage needs, for a run, variant, split and decoding: what the rules give it as input."""
 
 from pathlib import Path
-from typing import Any
 
 from qa.common.errors import InputError
-from qa.config import lineage, settings
+from qa.config import lineage, stages
+from qa.config.schema import Configuration, Decoding, Run
 from qa.plan.code_digest import code_digest
 
 OF_TRAINING = ("training.csv", "manifest.json")
@@ -15,41 +15,39 @@ OF_ANSWERS = (
 Files = dict[str, str | list[str]]
 
 
-def training(resolved: dict[str, Any], name: str) -> Files:
+def training(resolved: Configuration, name: str) -> Files:
     """What `train` needs. Raises InputError for a run that trains nothing."""
-    if name not in resolved["runs"]:
-        raise InputError(f"no run `{name}` among {', '.join(resolved['runs'])}")
-    run = resolved["runs"][name]
-    if not run["train_on"]:
+    if name not in resolved.runs:
+        raise InputError(f"no run `{name}` among {', '.join(resolved.runs)}")
+    run = resolved.runs[name]
+    if not run.train_on:
         raise InputError(f"run `{name}` trains nothing (train_on: null)")
     needed: Files = {
-        "model": f"resources/models/{run['model']}",
-        "windows": [settings.windows_folder(run, split) for split in lineage.training_splits(run)],
+        "model": f"resources/models/{run.model}",
+        "windows": [stages.windows_folder(run, split) for split in lineage.training_splits(run)],
     }
     held_out = lineage.calibration_splits(run)
     if held_out:
         needed["held_out_records"] = [records(split) for split in held_out]
-        needed["held_out_windows"] = [settings.windows_folder(run, split) for split in held_out]
-    if validation := [run["validate_on"]] if run["validate_on"] else held_out:
-        needed["validation"] = [settings.windows_folder(run, split) for split in validation]
-    if run["teacher"]:
-        key, soft_targets_key = settings.windows_id(run), settings.soft_targets_key(run)
+        needed["held_out_windows"] = [stages.windows_folder(run, split) for split in held_out]
+    if validation := [run.validate_on] if run.validate_on else held_out:
+        needed["validation"] = [stages.windows_folder(run, split) for split in validation]
+    if run.teacher:
+        key, soft_targets_key = stages.windows_id(run), stages.soft_targets_key(run)
         needed["targets"] = [
             f"results/targets/{split}/{key}/{soft_targets_key}.parquet" for split in lineage.training_splits(run)
         ]
     return needed
 
 
-def measuring(run: dict[str, Any], scripts: str | Path) -> str:
+def measuring(run: Run, scripts: str | Path) -> str:
     """A digest of the code that tells which epoch is best, where that decides the model; else ""."""
-    return code_digest(Path(scripts, "qa", "training", "epochs.py")) if run["training"]["keep_epoch"] == "best" else ""
+    return code_digest(Path(scripts, "qa", "training", "epochs.py")) if run.training.keep_epoch == "best" else ""
 
 
-def teaching(resolved: dict[str, Any], split: str, key: str, soft_targets_key: str) -> Files:
+def teaching(resolved: Configuration, split: str, key: str, soft_targets_key: str) -> Files:
     """What `soft_targets` needs for a student's windows. Raises InputError where no run is taught so."""
-    soft_targets_keys = {
-        settings.soft_targets_key(run): run["teacher"] for run in resolved["runs"].values() if run["teacher"]
-    }
+    soft_targets_keys = {stages.soft_targets_key(run): run.teacher for run in resolved.runs.values() if run.teacher}
     if soft_targets_key not in soft_targets_keys:
         raise InputError(
             f"no run has soft targets {soft_targets_key}; there are {', '.join(soft_targets_keys) or 'none'}"
@@ -57,20 +55,20 @@ def teaching(resolved: dict[str, Any], split: str, key: str, soft_targets_key: s
     teachers = lineage.parts_named(resolved, soft_targets_keys[soft_targets_key])
     return {
         "spans": [f"results/{run}/{variant}/{split}/spans.parquet" for run, variant in teachers],
-        "windows": [settings.windows_folder(resolved["runs"][run], split) for run, _ in teachers],
+        "windows": [stages.windows_folder(resolved.runs[run], split) for run, _ in teachers],
         "records": records(split),
         "student": f"results/windows/{split}/{key}",
     }
 
 
-def calibration(resolved: dict[str, Any], name: str, variant: str, decoding: str) -> Files:
+def calibration(resolved: Configuration, name: str, variant: str, decoding: str) -> Files:
     """What `calibrate` needs: held-out records, and of each split spans and windows of each of the variant's models.
 
     Raises InputError where there is nothing to calibrate.
     """
     lineage.parts(resolved, name, variant)  # first of all, whether there is such a variant
     splits = lineage.calibration_of(resolved, name)
-    if not splits or not lineage.is_calibrated(_decoding(resolved, decoding)):
+    if not splits or not _decoding(resolved, decoding).is_calibrated:
         raise InputError(
             f"nothing to calibrate: run `{name}` holds no questions out, or `{decoding}` has no `null_threshold: "
             "calibrated`"
@@ -82,22 +80,22 @@ def calibration(resolved: dict[str, Any], name: str, variant: str, decoding: str
     }
 
 
-def answering(resolved: dict[str, Any], name: str, variant: str, split: str, decoding: str) -> Files:
+def answering(resolved: Configuration, name: str, variant: str, split: str, decoding: str) -> Files:
     """What `postprocess` needs: spans and windows of each of the variant's models, and what was calibrated."""
     needed: Files = {
         "spans": lineage.spans(resolved, name, variant, split),
         "windows": windows(resolved, name, variant, split),
         "records": records(split),
     }
-    if lineage.is_calibrated(_decoding(resolved, decoding)):
+    if _decoding(resolved, decoding).is_calibrated:
         needed["calibration"] = f"results/{name}/{variant}/calibration/{decoding}.json"
     return needed
 
 
-def telling(resolved: dict[str, Any]) -> list[str]:
+def telling(resolved: Configuration) -> list[str]:
     """What `report` needs beside the tables of all runs: everything that a set of answers came with, and manifests."""
-    found = [f"results/{run}/{variant}/{file}" for run, variant in settings.trainings(resolved) for file in OF_TRAINING]
-    for run, variant, split, decoding in settings.scored(resolved):
+    found = [f"results/{run}/{variant}/{file}" for run, variant in lineage.trainings(resolved) for file in OF_TRAINING]
+    for run, variant, split, decoding in lineage.scored(resolved):
         found += [f"results/{run}/{variant}/{split}/{decoding}/{file}" for file in OF_ANSWERS]
         needed = answering(resolved, run, variant, split, decoding)
         found += [records(split), *windows(resolved, run, variant, split)]
@@ -105,15 +103,15 @@ def telling(resolved: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _decoding(resolved: dict[str, Any], name: str) -> dict[str, Any]:
-    if name not in resolved["decodings"]:
-        raise InputError(f"no decoding `{name}` in the configuration: {', '.join(resolved['decodings'])}")
-    return resolved["decodings"][name]
+def _decoding(resolved: Configuration, name: str) -> Decoding:
+    if name not in resolved.decodings:
+        raise InputError(f"no decoding `{name}` in the configuration: {', '.join(resolved.decodings)}")
+    return resolved.decodings[name]
 
 
-def windows(resolved: dict[str, Any], name: str, variant: str, split: str) -> list[str]:
+def windows(resolved: Configuration, name: str, variant: str, split: str) -> list[str]:
     """Folders of the windows behind lineage.spans, one for each of a variant's models."""
-    return [settings.windows_folder(resolved["runs"][run], split) for run, _ in lineage.parts(resolved, name, variant)]
+    return [stages.windows_folder(resolved.runs[run], split) for run, _ in lineage.parts(resolved, name, variant)]
 
 
 def records(split: str) -> str:

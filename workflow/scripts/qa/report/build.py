@@ -1,9 +1,9 @@
 """Builds the report: one page with its sections in order, and a folder with its figures."""
 
 from pathlib import Path
-from typing import Any
 
 from qa.common.files import written_aside
+from qa.config.schema import Configuration
 from qa.report import comparison, no_answer, overview, page, questions, slices, stages, training
 from qa.report.figures import Figures
 from qa.report.results import Results
@@ -11,8 +11,8 @@ from qa.report.results import Results
 SECTIONS = (overview, comparison, training, no_answer, slices, questions, stages)
 
 
-def build(config: dict[str, Any], target: str | Path, figures_folder: str | Path) -> None:
-    """Write the page and the folder of figures (SVG, PNG and CSV of each) for a resolved configuration.
+def build(config: Configuration, target: str | Path, figures_folder: str | Path) -> None:
+    """Write the page and the folder of figures (SVG, PNG and CSV of each) for a configuration.
 
     Reads the results that are in the working directory. Sections that have nothing to show are left out.
     """

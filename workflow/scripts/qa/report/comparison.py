@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from qa.config.schema import Configuration
 from qa.report import drawing, page
 from qa.report.figures import SOFT, Figures
 from qa.report.results import Results
@@ -57,14 +58,14 @@ def _draw_differences(axes: Any, data: "pd.DataFrame") -> None:
     axes.set_xlabel("difference in F1 (percentage points)")
 
 
-def differing(config: dict[str, Any], row: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+def differing(config: Configuration, row: dict[str, Any]) -> list[tuple[str, Any, Any]]:
     """The settings in which a comparison's two sides differ: key path, value, value of the reference.
 
     For an ensemble, only its own settings are compared, not those of its members.
     """
-    runs = {**config["runs"], **config["ensembles"]}
-    found = _differences(runs[row["run"]], runs[row["reference_run"]], NOT_SCIENCE)
-    own, other = (config["decodings"][row[name]] for name in ("decoding", "reference_decoding"))
+    run, reference = (config.all_runs[row[name]].model_dump() for name in ("run", "reference_run"))
+    own, other = (config.decodings[row[name]].model_dump() for name in ("decoding", "reference_decoding"))
+    found = _differences(run, reference, NOT_SCIENCE)
     return found + [(f"decoding.{key}", value, others) for key, value, others in _differences(own, other, ())]
 
 

@@ -66,7 +66,7 @@ def scores(answer_sets: list[Answers]) -> "pd.DataFrame":
 def published(results: Results, split: str) -> tuple[tuple[str, float, float], ...]:
     """Published scores to compare with those on a split; empty unless the split is SQuAD 2.0's validation set."""
     dataset, part = split.split("/")
-    return PUBLISHED if (results.config["datasets"][dataset].get("repo"), part) == PUBLISHED_FOR else ()
+    return PUBLISHED if (results.config.datasets[dataset].repo, part) == PUBLISHED_FOR else ()
 
 
 def _split(results: Results, split: str, number: int, figures: Figures) -> dict[str, Any]:
@@ -112,9 +112,9 @@ def _draw_scores(axes: Any, data: "pd.DataFrame") -> None:
 def _provenance(results: Results, model: Any) -> dict[str, Any]:
     manifest = results.manifest(model)
     settings, machine = manifest["run_settings"], manifest["machine"]
-    source = results.config["models"].get(settings["model"], {})
-    where = source.get("repo") or source.get("path") or source.get("package") or ""
-    revision = source.get("revision")
+    source = results.config.models.get(settings["model"])
+    where = (source.repo or source.path or source.package) if source else ""
+    revision = source.revision if source else None
     return {
         "name": model.name,
         "model": f"{settings['model']} ({where}{'@' + revision[:10] if revision else ''})",

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qa.common.files import read_json
-from qa.config import lineage, settings
+from qa.config import lineage, stages
+from qa.config.schema import Configuration
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,14 +75,14 @@ class Answers:
 
 @dataclass(frozen=True)
 class Results:
-    """The results of a resolved configuration, in the working directory."""
+    """The results of a configuration, in the working directory."""
 
-    config: dict[str, Any]
+    config: Configuration
 
     @cached_property
     def answers(self) -> list[Answers]:
         """All sets of answers, in the order of the configuration."""
-        return [Answers(*asked) for asked in settings.scored(self.config)]
+        return [Answers(*asked) for asked in lineage.scored(self.config)]
 
     @cached_property
     def splits(self) -> list[str]:
@@ -91,7 +92,7 @@ class Results:
     @cached_property
     def models(self) -> list[Model]:
         """All models that this workflow has trained."""
-        return [Model(*training) for training in settings.trainings(self.config)]
+        return [Model(*training) for training in lineage.trainings(self.config)]
 
     def of_split(self, split: str) -> list[Answers]:
         """The sets of answers on one split."""
@@ -106,13 +107,16 @@ class Results:
 
         The configuration decides that, since a file of an earlier configuration may still exist.
         """
-        if not lineage.is_calibrated(self.config["decodings"][answers.decoding]):
+        if not self.config.decodings[answers.decoding].is_calibrated:
             return None
         return read_json(FOLDER / answers.run / answers.variant / "calibration" / f"{answers.decoding}.json")
 
     def threshold(self, answers: Answers) -> float | None:
         """The null threshold in logits: above it, there is no answer. None for a decoding without a threshold."""
-        return (self.calibration(answers) or self.config["decodings"][answers.decoding]).get("null_threshold")
+        calibration = self.calibration(answers)
+        if calibration is not None:
+            return calibration["null_threshold"]
+        return getattr(self.config.decodings[answers.decoding], "null_threshold", None)
 
     def comparison(self) -> "pd.DataFrame":
         """The paired differences."""
@@ -137,7 +141,7 @@ class Results:
     def windows(self, answers: Answers) -> Path:
         """The folder of windows behind a set of answers; for an ensemble, that of its first model."""
         run, _ = lineage.parts(self.config, answers.run, answers.variant)[0]
-        return Path(settings.windows_folder(self.config["runs"][run], answers.split))
+        return Path(stages.windows_folder(self.config.runs[run], answers.split))
 
 
 def _table(file: Path) -> "pd.DataFrame":

@@ -5,11 +5,12 @@ from typing import Any
 import yaml
 
 from qa.config import reference
+from qa.config.schema import Configuration
 from qa.report import page
 from qa.report.figures import Figures
 from qa.report.results import Results
 
-NO_RESULT = "nothing"  # the stage of settings that change no result, as the schema has it
+NO_RESULT = "nothing"  # the stage of settings that change no result, as the reference has it
 STAGES = (
     "download",
     "prepare_questions",
@@ -28,10 +29,9 @@ STAGES = (
 
 def section(results: Results, figures: Figures) -> page.Section:
     """The settings of each stage, each run as it was configured, and the versions of the software."""
-    runs = {**results.config["runs"], **results.config["ensembles"]}
-    settings = [(name, _as_yaml(run)) for name, run in runs.items()]
+    settings = [(name, _as_yaml(run.model_dump())) for name, run in results.config.all_runs.items()]
     by_stage = settings_by_stage(results.config)
-    decodings = _as_yaml(results.config["decodings"])
+    decodings = _as_yaml({name: decoding.model_dump() for name, decoding in results.config.decodings.items()})
     versions = [(model.name, results.manifest(model)["versions"]) for model in results.models]
     body = page.render(
         "stages.html",
@@ -43,24 +43,25 @@ def section(results: Results, figures: Figures) -> page.Section:
     return page.Section("stages", "Settings and software", body)
 
 
-def settings_by_stage(config: dict[str, Any]) -> dict[str, list[tuple[str, list[tuple[str, list[str]]]]]]:
-    """The settings by the first stage that reads them, as the schema says: {stage: [(key, [(value, [owner])])]}.
+def settings_by_stage(config: Configuration) -> dict[str, list[tuple[str, list[tuple[str, list[str]]]]]]:
+    """The settings by the first stage that reads them: {stage: [(key, [(value, [owner])])]}.
 
     An owner is the name of a run, model, data set or decoding. A value that all owners have comes without owners.
     """
     found: dict[str, list[tuple[str, list[tuple[str, list[str]]]]]] = {}
-    for path, node in reference.every_key():
-        kind, _, key = path.replace("defaults.", "runs.*.", 1).partition(".*.")
-        if not key or "x-reruns" not in node:
+    named = {kind: getattr(config, kind) for kind in ("models", "datasets", "decodings")} | {"runs": config.all_runs}
+    parts = {kind: {name: part.model_dump() for name, part in parts.items()} for kind, parts in named.items()}
+    for setting in reference.every_key():
+        kind, _, key = setting.path.replace("defaults.", "runs.*.", 1).partition(".*.")
+        if not key or not setting.stage:
             continue
-        owners = {**config["runs"], **config["ensembles"]} if kind == "runs" else config[kind]
         values: dict[str, list[str]] = {}
-        for name, settings in owners.items():
+        for name, settings in parts[kind].items():
             if (value := _at(settings, key)) is not _NOT_THERE:
                 values.setdefault(_plain(value), []).append(name)
         rows = [(value, names if len(values) > 1 else []) for value, names in values.items()]
         if rows:
-            found.setdefault(node["x-reruns"], []).append((key if kind == "runs" else f"{kind}: {key}", rows))
+            found.setdefault(setting.stage, []).append((key if kind == "runs" else f"{kind}: {key}", rows))
     return {stage: found[stage] for stage in sorted(found, key=STAGES.index)}
 
 

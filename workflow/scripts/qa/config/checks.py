@@ -1,0 +1,247 @@
+"""What must fit together in a configuration whose single values are right.
+
+Each check yields its mistakes as lines that begin with the key path. The groups of ALL run in order: a group relies on
+what the groups before it have checked.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from qa.common.errors import InputError
+from qa.config import comparisons, lineage
+from qa.config.lineage import ENSEMBLE
+from qa.config.schema import AnyRun, Configuration, Run
+
+# names of the workflow's own files and folders: beside runs, beside datasets in a variant's, decodings in a split's
+_TABLES = ("summary.csv", "comparison.csv", "resource_usage.csv")
+_OF_PUBLISHING = ("package", "publish_plan.json", "published.json")
+RESERVED = {
+    "runs": (*_TABLES, "questions", "windows", "targets", "usage", "figures", "report.html"),
+    "datasets": (*_OF_PUBLISHING, "model", "calibration", "training.csv", "manifest.json"),
+    "decodings": ("spans.parquet",),
+}
+LEAST_ROOM = 8  # tokens of a row for special tokens and a step forward, beside question and overlap
+TRAINING_ONLY = ("training", "checkpoints", "validate_on", "hold_out", "distillation", "report_to", "publish")
+
+Lines = Iterator[str]
+
+
+def without_training(written: dict[str, Any], config: Configuration) -> Lines:
+    """Settings of training that a run without training sets itself. Those of `defaults` are not meant for it."""
+    for name, run in config.runs.items():
+        for key in () if run.is_trained else TRAINING_ONLY:
+            if written[name].get(key) is not None:
+                yield (
+                    f"runs.{name}.{key}: this run trains nothing (train_on: null) and does not use it; leave {key} "
+                    "out, or name a split to train on"
+                )
+
+
+def reserved_names(config: Configuration) -> Lines:
+    """Names that the workflow's own files and folders have."""
+    for part, names in {"runs": config.all_runs, "datasets": config.datasets, "decodings": config.decodings}.items():
+        for name in names:
+            if name in RESERVED[part]:
+                yield f"{part}.{name}: the name is taken by the workflow's own files; choose another"
+
+
+def known_names(config: Configuration) -> Lines:
+    """Models, decodings and splits that the configuration does not have."""
+    for name, run in config.all_runs.items():
+        if isinstance(run, Run):
+            yield from _known(f"runs.{name}.model", run.model, config.models)
+        for decoding in run.decodings:
+            yield from _known(f"runs.{name}.decodings", decoding, config.decodings)
+        for key in ("train_on", "validate_on", "evaluate_on", "calibrate_on"):
+            splits = getattr(run, key, None) or []
+            for split in [splits] if isinstance(splits, str) else splits:
+                dataset, part = split.split("/")
+                yield from _known(f"runs.{name}.{key}", dataset, config.datasets)
+                if dataset in config.datasets:
+                    yield from _known(f"runs.{name}.{key}", part, config.datasets[dataset].splits)
+
+
+def _known(where: str, name: str, names: dict[str, Any]) -> Lines:
+    if name not in names:
+        yield f"{where}: no `{name}` among {', '.join(names)}"
+
+
+def room(config: Configuration) -> Lines:
+    """Rows without room for a context, and batches that do not divide."""
+    for name, run in config.runs.items():
+        windows, training = run.windows, run.training
+        overlap = windows.overlap if windows.long_contexts == "windows" else 0
+        if (windows.max_question_length or 0) + LEAST_ROOM + overlap > windows.max_length:
+            yield (
+                f"runs.{name}.windows: max_length {windows.max_length} leaves no room for max_question_length "
+                f"{windows.max_question_length}, overlap {windows.overlap} and special tokens; raise max_length or "
+                "lower the others"
+            )
+        if run.is_trained and training.batch_size % (training.accumulation_steps * training.gpus * training.nodes):
+            yield (
+                f"runs.{name}.training: accumulation_steps {training.accumulation_steps} x gpus {training.gpus} x "
+                f"nodes {training.nodes} does not divide batch_size {training.batch_size}"
+            )
+
+
+def ensembles(config: Configuration) -> Lines:
+    """Ensembles of unknown models, of ensembles or of one model, and decodings that cannot average."""
+    for name, ensemble in config.ensembles.items():
+        faults = []
+        for place, member in enumerate(ensemble.ensemble):
+            where = f"runs.{name}.ensemble.{place}"
+            if member in config.ensembles:
+                faults.append(f"{where}: `{member}` is an ensemble itself; name its runs")
+            else:
+                faults += _unknown(where, config, member)
+        if not faults and len(lineage.parts(config, name, ENSEMBLE)) < 2:
+            faults.append(f"runs.{name}.ensemble: one model is no ensemble; name more runs or seeds")
+        yield from faults
+        for decoding in ensemble.decodings:
+            if config.decodings[decoding].method != "n_best":
+                yield f"runs.{name}.decodings: `{decoding}` is not of method n_best, which ensembles need"
+
+
+def teachers(config: Configuration) -> Lines:
+    """Teachers that do not exist, runs that cannot be taught, and circles."""
+    for name, run in config.runs.items():
+        where = f"runs.{name}.teacher"
+        if run.teacher is None:
+            continue
+        if not run.is_trained:
+            yield f"{where}: this run trains nothing (train_on: null), so it cannot learn from a teacher"
+        elif run.padding == "max_length":
+            yield f"{where}: padding is part of the loss (padding: max_length); choose packed or longest"
+        elif unknown := list(_unknown(where, config, run.teacher)):
+            yield from unknown
+        elif circle := _circle(config, name, []):
+            yield f"{where}: a circle of teachers: {' <- '.join(circle)}"
+
+
+def _unknown(where: str, config: Configuration, name: str) -> Lines:
+    try:
+        lineage.parts_named(config, name)
+    except InputError as error:
+        yield f"{where}: {error}"
+
+
+def _circle(config: Configuration, name: str, students: list[str]) -> list[str]:
+    """The students and teachers from a run back to a run that is among them already; [] if there is no circle."""
+    if name in students:
+        return [*students, name]
+    teacher = config.runs[name].teacher
+    if teacher is None or any(_unknown("", config, teacher)):
+        return []
+    runs = dict.fromkeys(run for run, _ in lineage.parts_named(config, teacher))
+    return next(filter(None, (_circle(config, run, [*students, name]) for run in runs)), [])
+
+
+def calibrations(config: Configuration) -> Lines:
+    """Calibrated decodings without questions for it, or with questions that are evaluated on."""
+    for name, run in config.all_runs.items():
+        yield from _calibrate_on(config, name, run)
+        calibrated = [decoding for decoding in run.decodings if config.decodings[decoding].is_calibrated]
+        if not calibrated:
+            continue
+        try:
+            splits = lineage.calibration_of(config, name)
+        except InputError as error:
+            yield f"runs.{name}.ensemble: {error}"
+            continue
+        if not splits:
+            can_hold_out = name in config.ensembles or config.runs[name].is_trained
+            yield (
+                f"runs.{name}.decodings: `{calibrated[0]}` has a calibrated null_threshold, and the run holds no "
+                f"questions out; {'set hold_out above 0 or ' if can_hold_out else ''}name calibrate_on, or choose a "
+                "decoding with a number"
+            )
+        for split in splits:
+            if split.split("@")[0] in run.evaluate_on and split not in (run.calibrate_on or []):
+                yield (
+                    f"runs.{name}.evaluate_on: {split} calibrates it, and a threshold chosen there would flatter the "
+                    "scores; name other splits, there or as calibrate_on"
+                )
+
+
+def _calibrate_on(config: Configuration, name: str, run: AnyRun) -> Lines:
+    """Splits of `calibrate_on` that are evaluated on, or trained on by a model that is calibrated there."""
+    models = [name] if name in config.runs else [part for part, _ in lineage.parts(config, name, ENSEMBLE)]
+    trained = {split: model for model in models for split in config.runs[model].train_on or []}
+    for split in run.calibrate_on or []:
+        if split in run.evaluate_on:
+            yield (
+                f"runs.{name}.calibrate_on: {split} is evaluated on too, and a threshold chosen there would flatter "
+                "the scores"
+            )
+        if split in trained:
+            yield (
+                f"runs.{name}.calibrate_on: run `{trained[split]}` trains on {split}, and a model is too sure of "
+                "answers that it was trained on; name other splits, or leave calibrate_on out and set hold_out"
+            )
+
+
+def kept_epochs(config: Configuration) -> Lines:
+    """Runs that keep the best epoch without questions that tell which epoch is best."""
+    for name, run in config.runs.items():
+        if run.is_trained and run.training.keep_epoch == "best" and not lineage.calibration_splits(run):
+            yield (
+                f"runs.{name}.training.keep_epoch: the best epoch shows on held-out questions, and there are none; set "
+                "hold_out above 0, name calibrate_on, or keep the last"
+            )
+
+
+def teachers_questions(config: Configuration) -> Lines:
+    """Teachers, and teachers of teachers, that train on questions which judge or calibrate their student."""
+    for name, run in config.runs.items():
+        if run.teacher is None:
+            continue
+        calibrated = any(config.decodings[decoding].is_calibrated for decoding in run.decodings)
+        share = lineage.held_out_share(run) if calibrated or run.training.keep_epoch == "best" else 0.0
+        judged = {*run.evaluate_on, *(run.calibrate_on or [])}
+        for teacher in lineage.teachers(config, run.teacher):
+            other_share = share not in (0.0, lineage.held_out_share(config.runs[teacher]))
+            for split in config.runs[teacher].train_on or []:
+                seen = other_share and split in (run.train_on or [])
+                if split in judged or seen:
+                    what = f"held-out questions of {split}" if seen else split
+                    yield (
+                        f"runs.{name}.teacher: run `{teacher}` trains on {what}, which this run is judged or "
+                        "calibrated on, and would pass on what it saw there; give both the same hold_out, or name "
+                        "another teacher"
+                    )
+
+
+def publications(config: Configuration) -> Lines:
+    """Seeds to publish that a run does not have, and two runs for one repository."""
+    repos: dict[str, str] = {}
+    for name, run in config.runs.items():
+        repo, seed = run.publish.repo, run.publish.seed
+        if seed is not None and seed not in run.seeds:
+            yield f"runs.{name}.publish.seed: {seed} is none of its seeds, {', '.join(map(str, run.seeds))}"
+        if repo in repos:
+            yield (
+                f"runs.{name}.publish.repo: run `{repos[repo]}` goes to {repo} already, and one would overwrite the "
+                "other; name another"
+            )
+        if repo is not None:
+            repos.setdefault(repo, name)
+
+
+ALL = (
+    (reserved_names, known_names, room),
+    (ensembles,),
+    (teachers,),
+    (calibrations, kept_epochs, teachers_questions, publications, comparisons.faults),
+)
+
+
+def check(written: dict[str, Any], config: Configuration) -> None:
+    """Raise InputError with a line for each mistake of the first group that has any.
+
+    `written` are the runs as they are written, without `defaults`.
+    """
+    for number, group in enumerate(ALL):
+        lines = list(without_training(written, config)) if number == 0 else []
+        lines += [line for check in group for line in check(config)]
+        if lines:
+            raise InputError("\n".join(f"config: {line}" for line in dict.fromkeys(lines)))

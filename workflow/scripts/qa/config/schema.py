@@ -1,0 +1,605 @@
+"""The configuration as typed sections: each field with its type, limits, default, unit, meaning and first reader.
+
+Error messages, the reference (docs/configuration.md) and the schema for editors (config/schema.json) come from here.
+"""
+
+import re
+from functools import cache
+from typing import Annotated, Any, Literal, NamedTuple, get_args
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PlainValidator,
+    StringConstraints,
+    Tag,
+    WrapValidator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+NAME = "^[A-Za-z0-9][A-Za-z0-9._-]*$"
+LONGEST_NAME = 80  # characters
+SPLIT = "^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$"
+COMMIT = "^[0-9a-f]{40}$"
+HUB_NAME = "^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$"
+OWNED_NAME = SPLIT
+LICENSE = "^[a-z0-9][a-z0-9.+-]*$"
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+WITHOUT_VALUE = ("source", "twice", "idle", "method")  # kinds of mistakes whose message says all
+GREATEST = 2**32  # no seed, size or number of steps is greater
+
+Stage = Literal["nothing", "download", "prepare_questions", "hold_out_calibration", "tokenize_and_label"]
+Stage |= Literal["soft_targets", "train", "predict", "calibrate", "postprocess", "compare", "package"]
+
+
+class Unknown(NamedTuple):
+    """Marks the value of a key that its section does not have."""
+
+    known: tuple[str, ...]
+
+
+def setting(stage: Stage, description: str, *default: Any, unit: str = "", **limits: Any) -> Any:
+    """A field. `stage` reads it first, and reruns when it changes. Without `default` the field is required."""
+    extra = {"x-reruns": stage, **({"x-unit": unit} if unit else {})}
+    return Field(*default, description=description, json_schema_extra=extra, **limits)
+
+
+def section(kind: type["Section"]) -> Any:
+    """A field that holds a section, with all its defaults where the configuration does not name it."""
+    return Field(default_factory=kind, description=kind.__doc__)
+
+
+def from_text(value: Any) -> Any:
+    """Turn text that is a number or a truth value into that; leave anything else as it is.
+
+    YAML reads `2e-5` as text, and `snakemake --config` reads everything within braces as text.
+    """
+    if value in ("true", "false"):
+        return value == "true"
+    if not isinstance(value, str) or not NUMBER.fullmatch(value):
+        return value
+    number = float(value)
+    if abs(number) > GREATEST:
+        return value
+    return number if re.search("[.eE]", value) else int(value)
+
+
+def _whole(value: Any) -> Any:
+    value = from_text(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _number(value: Any, check: Any) -> int | float:
+    value = from_text(value)
+    check(value)
+    return value  # an integer stays one, so that a stage's params are what the user wrote
+
+
+def _threshold(value: Any) -> Any:
+    value = from_text(value)
+    if value == "calibrated" or (isinstance(value, int | float) and not isinstance(value, bool)):
+        return value
+    raise PydanticCustomError("threshold", "write a number, or `calibrated`")
+
+
+def _single(value: Any) -> Any:
+    if isinstance(value, list | dict):
+        raise PydanticCustomError("single", "write one number, text or truth value")
+    return from_text(value)
+
+
+def _once(values: list[Any]) -> list[Any]:
+    if twice := [value for number, value in enumerate(values) if value in values[:number]]:
+        raise PydanticCustomError("twice", "{value} is listed twice", {"value": str(twice[0])})
+    return values
+
+
+def listed(value: Any) -> Any:
+    """One text as a list of it; a list as it is."""
+    return [value] if isinstance(value, str) else value
+
+
+def _kind_of_run(value: Any) -> str:
+    return "(ensemble)" if isinstance(value, Ensemble) or (isinstance(value, dict) and "ensemble" in value) else "(run)"
+
+
+def _kind_of_decoding(value: Any) -> str | None:
+    method = value.get("method") if isinstance(value, dict) else getattr(value, "method", None)
+    return f"({method})" if method in ("n_best", "walkthrough") else None
+
+
+Whole = Annotated[int, BeforeValidator(_whole), Field(strict=True)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False), WrapValidator(_number)]
+Flag = Annotated[bool, BeforeValidator(from_text), Field(strict=True)]
+Text = Annotated[str, StringConstraints(strict=True, min_length=1)]
+Name = Annotated[str, StringConstraints(strict=True, pattern=NAME, max_length=LONGEST_NAME)]
+Split = Annotated[str, StringConstraints(strict=True, pattern=SPLIT)]
+Unique = AfterValidator(_once), Field(min_length=1, json_schema_extra={"uniqueItems": True})
+Splits = Annotated[list[Split], *Unique]
+Files = Annotated[
+    Annotated[Text, Tag("(file)")] | Annotated[list[Text], Field(min_length=1), Tag("(files)")],
+    Discriminator(lambda value: "(files)" if isinstance(value, list) else "(file)"),
+]
+Single = Annotated[Any, PlainValidator(_single, json_schema_input_type=float | str | bool | None)]
+
+
+class Section(BaseModel):
+    """A closed part of the configuration: an unknown key is a mistake."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _prepared(cls, values: Any) -> Any:
+        """Mark unknown keys, for their message, and read the text `null`, which `snakemake --config` passes on."""
+        if not isinstance(values, dict):
+            return values
+        nullable = _nullable(cls)
+        return {
+            key: Unknown(tuple(nullable))
+            if key not in nullable
+            else None
+            if value == "null" and nullable[key]
+            else value
+            for key, value in values.items()
+        }
+
+
+@cache
+def _nullable(section: type[Section]) -> dict[str, bool]:
+    """Whether each field of a section may be null."""
+    return {name: type(None) in get_args(field.annotation) for name, field in section.model_fields.items()}
+
+
+class PretrainedModel(Section):
+    """A pretrained encoder."""
+
+    repo: str | None = setting(
+        "download", "Repository on the Hugging Face Hub, `owner/name`. Needs `revision`.", None, pattern=HUB_NAME
+    )
+    revision: str | None = setting(
+        "download",
+        "Commit of the repository, 40 hexadecimal digits. A commit never changes, so everybody gets the same files.",
+        None,
+        pattern=COMMIT,
+    )
+    path: Text | None = setting("download", "Folder with a model on this machine, instead of `repo`.", None)
+    package: Text | None = setting(
+        "download", "Installed Python package that contains the model, instead of `repo`. Needs `directory`.", None
+    )
+    directory: Text | None = setting("download", "Folder of the model within the installed `package`.", None)
+    overrides: dict[str, Single] = setting(
+        "train", "New values for keys of the model's own configuration, such as `num_hidden_layers`.", {}
+    )
+    license: str | None = setting(
+        "package",
+        "Licence of the models fine-tuned from this one, for their model cards, as the Hub writes it (`apache-2.0`). "
+        "`null` takes the licence from the card of the pretrained model, if it names one.",
+        None,
+        pattern=LICENSE,
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "PretrainedModel":
+        sources = ({"repo", "revision"}, {"path"}, {"package", "directory"})
+        if {key for source in sources for key in source if getattr(self, key) is not None} not in sources:
+            raise PydanticCustomError(
+                "source", "needs one source: `repo` with `revision`, or `path`, or `package` with `directory`"
+            )
+        return self
+
+
+class Dataset(Section):
+    """A set of questions."""
+
+    repo: str | None = setting(
+        "download",
+        "Dataset repository on the Hugging Face Hub. Needs `revision`. Without it `splits` are local files.",
+        None,
+        pattern=HUB_NAME,
+    )
+    revision: str | None = setting("download", "Commit of the repository, 40 hexadecimal digits.", None, pattern=COMMIT)
+    splits: dict[Name, Files] = setting(
+        "download",
+        "Files of each split, one or a list. In a repository they may be patterns (`data/train-*.parquet`). SQuAD "
+        "JSON, JSON lines, CSV or Parquet, each also `.gz`.",
+        min_length=1,
+    )
+    misaligned: Literal["error", "realign", "drop"] = setting(
+        "prepare_questions",
+        "What happens to an answer whose text is not at its `answer_start`. `error` stops. `realign` moves it to the "
+        "nearest place with its text. `drop` removes the answer, and the question if no answer is left.",
+        "error",
+    )
+
+    @model_validator(mode="after")
+    def _pinned(self) -> "Dataset":
+        if (self.repo is None) != (self.revision is None):
+            raise PydanticCustomError("source", "`repo` and `revision` go together")
+        return self
+
+
+class NBest(Section):
+    """The decoding `n_best`: the best pair of start and end over all windows of a question."""
+
+    method: Literal["n_best"] = setting(
+        "postprocess",
+        "`n_best` takes the best pair of start and end over all windows, and a threshold on the null score. "
+        "`walkthrough` takes the best start and the best end of the whole row, and answers if end > start.",
+    )
+    n_best_size: Whole = setting("postprocess", "Candidates kept for each question (`n_best` only).", 20, ge=1, le=1000)
+    max_answer_length: Whole = setting("postprocess", "Longest answer (`n_best` only).", 30, unit="tokens", ge=1)
+    null_threshold: Annotated[
+        int | float | str, PlainValidator(_threshold, json_schema_input_type=float | Literal["calibrated"])
+    ] = setting(
+        "postprocess",
+        'The answer is "no answer" if the null score minus the best span score is above this number (`n_best` only). '
+        "`calibrated` takes the threshold, and a temperature, that are best on questions held out of training "
+        "(`hold_out`, `calibrate_on`).",
+        "calibrated",
+        unit="logits",
+    )
+    calibrate_for: Literal["f1", "exact"] = setting(
+        "calibrate", "Metric that the calibrated threshold maximizes (`n_best` only).", "f1"
+    )
+    unanswerable_prior: Number | None = setting(
+        "calibrate",
+        "Share of unanswerable questions expected where the model will be used (`n_best` only). The held-out questions "
+        "are weighted to this share. `null` leaves them as they are.",
+        None,
+        gt=0,
+        lt=1,
+    )
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether the threshold comes from held-out questions."""
+        return self.null_threshold == "calibrated"
+
+    @model_validator(mode="after")
+    def _calibration_is_used(self) -> "NBest":
+        idle = [key for key in ("calibrate_for", "unanswerable_prior") if key in self.model_fields_set]
+        if not self.is_calibrated and (idle := [key for key in idle if getattr(self, key) is not None]):
+            raise PydanticCustomError(
+                "idle",
+                "`{key}` needs null_threshold: calibrated, not {threshold}",
+                {"key": idle[0], "threshold": self.null_threshold},
+            )
+        return self
+
+
+class Walkthrough(Section):
+    """The decoding `walkthrough`: the best start and the best end of the whole row, chosen apart."""
+
+    method: Literal["walkthrough"] = setting("postprocess", "See `n_best`.")
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Never: there is no threshold."""
+        return False
+
+
+class Distillation(Section):
+    """How a run with a `teacher` learns from it."""
+
+    weight: Number = setting(
+        "train", "Share of the teacher's soft targets in the loss. The labels have the rest.", 0.5, gt=0, le=1
+    )
+    temperature: Number = setting(
+        "soft_targets",
+        "Divides the logits of teacher and student. A higher temperature gives less likely answers more weight.",
+        2.0,
+        gt=0,
+    )
+
+
+class Windows(Section):
+    """How questions and contexts become rows of tokens."""
+
+    max_length: Whole = setting(
+        "tokenize_and_label", "Longest row: question, context and special tokens.", 384, unit="tokens", ge=16
+    )
+    overlap: Whole = setting(
+        "tokenize_and_label",
+        "Tokens that a window shares with the window before it (tokenizers call this `stride`).",
+        128,
+        unit="tokens",
+        ge=0,
+    )
+    max_question_length: Whole | None = setting(
+        "tokenize_and_label",
+        "Longer questions are cut to this. `null` never cuts, and a question that leaves no room is an error.",
+        64,
+        unit="tokens",
+        ge=1,
+    )
+    long_contexts: Literal["windows", "truncate"] = setting(
+        "tokenize_and_label",
+        "`windows` covers a long context with overlapping rows. `truncate` keeps the first row only.",
+        "windows",
+    )
+    labels: Literal["exact", "walkthrough"] = setting(
+        "tokenize_and_label",
+        "`exact` is the smallest token span that contains the answer, or no answer if the window does not contain all "
+        "of it. `walkthrough` is the rule of the published walkthrough, with its flaws.",
+        "exact",
+    )
+
+
+class Training(Section):
+    """Fine-tuning."""
+
+    epochs: Number = setting(
+        "train", "Passes over the training windows. Ignored if `max_steps` is set.", 3, unit="epochs", gt=0
+    )
+    max_steps: Whole | None = setting(
+        "train", "Optimizer steps, instead of epochs. `null` trains `epochs`.", None, unit="steps", ge=1
+    )
+    batch_size: Whole = setting(
+        "train", "Windows of one optimizer step, over all accumulated parts and GPUs.", 16, unit="windows", ge=1
+    )
+    accumulation_steps: Whole = setting(
+        "train", "Parts that a batch is computed in if it does not fit the memory. Must divide `batch_size`.", 1, ge=1
+    )
+    attention_dropout: Number | None = setting(
+        "train",
+        "Share of attention weights dropped in training. `null` keeps the model's own, usually 0.1. The fastest "
+        "attention kernel has no dropout, so a value above 0 makes training on a GPU slower.",
+        0.0,
+        ge=0,
+        lt=1,
+    )
+    compile: Literal["none", "kernels", "graphs"] = setting(
+        "nothing",
+        "What torch.compile does on a GPU: fused `kernels`, the same in CUDA `graphs` (one GPU, no accumulation), or "
+        "`none`. The first steps then take up to a few minutes. Results differ by rounding and dropout masks only, so "
+        "a change reruns nothing. Rows that are padded to many widths are not compiled.",
+        "graphs",
+    )
+    keep_epoch: Literal["last", "best"] = setting(
+        "train",
+        "Keep the model after the `last` epoch, or after the epoch with the `best` F1 on held-out questions "
+        "(`hold_out`, `calibrate_on`).",
+        "last",
+    )
+    gpus: Whole = setting(
+        "nothing",
+        "GPUs of one node that share each batch (processes, if there is no GPU). Results differ by rounding only, so a "
+        "change reruns nothing. Must divide `batch_size` / `accumulation_steps`.",
+        1,
+        ge=1,
+    )
+    nodes: Whole = setting("nothing", "Nodes of a SLURM cluster, with `gpus` each.", 1, ge=1)
+    learning_rate: Number = setting("train", "Highest learning rate.", 2.0e-5, gt=0)
+    schedule: Literal["linear", "cosine", "constant"] = setting(
+        "train", "Course of the learning rate after warm-up.", "linear"
+    )
+    warmup: Number = setting(
+        "train",
+        "Steps over which the learning rate grows from 0. A value below 1 is a share of all steps.",
+        0,
+        unit="steps or share",
+        ge=0,
+    )
+    weight_decay: Number = setting("train", "Weight decay of AdamW. Biases and norms have none.", 0.01, ge=0)
+    max_gradient_norm: Number = setting("train", "Gradients are clipped to this norm. `0` never clips.", 1.0, ge=0)
+
+
+class Prediction(Section):
+    """Running the model over the evaluation windows."""
+
+    batch_size: Whole = setting("predict", "Windows computed at once.", 64, unit="windows", ge=1)
+    candidates: Whole = setting("predict", "Best starts and best ends kept for each window.", 20, ge=1, le=200)
+
+
+class Checkpoints(Section):
+    """Saved states of a training, to resume from. These settings change no result and rerun nothing."""
+
+    every_steps: Whole = setting("nothing", "Optimizer steps between two checkpoints.", 500, unit="steps", ge=1)
+    keep: Whole = setting("nothing", "Newest checkpoints kept while training runs.", 2, ge=1)
+    keep_after_success: Flag = setting(
+        "nothing",
+        "Whether the checkpoints stay when training has succeeded. A forced rerun then resumes from the last one.",
+        False,
+    )
+    log_every_steps: Whole = setting(
+        "nothing", "Optimizer steps between two rows of `training.csv`.", 50, unit="steps", ge=1
+    )
+
+
+class Settings(Section):
+    """Settings of every run, unless the run sets its own."""
+
+    hold_out: Number = setting(
+        "hold_out_calibration",
+        "Share of each training split, in whole articles, that is not trained on. It calibrates thresholds and "
+        "probabilities. 0 holds nothing out.",
+        0.05,
+        ge=0,
+        le=0.5,
+    )
+    distillation: Distillation = section(Distillation)
+    windows: Windows = section(Windows)
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = setting(
+        "train", "Arithmetic of training and prediction. Weights are stored as fp32.", "fp32"
+    )
+    padding: Literal["packed", "longest", "max_length"] = setting(
+        "train",
+        "`packed` puts the windows of a batch end to end in one row, without padding; no window sees another. Encoders "
+        "that cannot do this, such as DeBERTa, use `longest`, and the log says so. `longest` pads rows to the longest "
+        "row of their batch. Both give the same losses, up to rounding and dropout masks; padding is no part of the "
+        "loss. `max_length` always pads to `windows.max_length`; padding is part of the loss, as in the walkthrough.",
+        "packed",
+    )
+    deterministic: Flag = setting(
+        "train",
+        "Whether a GPU also gives the same bits every time, on machines with the same GPUs and versions. Training is "
+        "then slower: it uses deterministic kernels only and does not compile (`training.compile`). A model that needs "
+        "an operation without such a kernel is refused. On a CPU results always have the same bits.",
+        False,
+    )
+    training: Training = section(Training)
+    prediction: Prediction = section(Prediction)
+    checkpoints: Checkpoints = section(Checkpoints)
+    report_to: Annotated[
+        list[Literal["tensorboard", "wandb"]], AfterValidator(_once), Field(json_schema_extra={"uniqueItems": True})
+    ] = setting(
+        "nothing",
+        "Where else training reports its losses. `tensorboard` writes to `logs/tensorboard/{run}/{variant}`. `wandb` "
+        "writes to `logs/wandb/{run}/{variant}` without the network, for `wandb sync`. Each needs its package.",
+        [],
+    )
+
+
+class Publish(Section):
+    """Where the target `publish` uploads a package of this run. Without that target nothing is uploaded."""
+
+    repo: str | None = setting(
+        "package",
+        "Model repository on the Hugging Face Hub, `owner/name`. It is created if it does not exist.",
+        None,
+        pattern=OWNED_NAME,
+    )
+    private: Flag = setting(
+        "nothing",
+        "Whether only its owners see the repository. A repository that is public already is then refused.",
+        True,
+    )
+    seed: Whole | None = setting(
+        "nothing", "Seed of the model that is published. `null` is the first of `seeds`.", None
+    )
+
+
+EvaluateOn = Annotated[Splits, setting("predict", "Splits to answer and score.")]
+Decodings = Annotated[list[Text], *Unique, setting("postprocess", "Names of the decodings to answer with.")]
+CalibrateOn = Annotated[
+    Splits | None,
+    setting(
+        "train",
+        "Splits whose questions calibrate thresholds and probabilities. `null` takes the questions held out of "
+        "training. No split may also be in `evaluate_on`.",
+    ),
+]
+
+
+class _Run(Section):
+    model: Text = setting("tokenize_and_label", "Name of a model.")
+    train_on: Annotated[Splits, BeforeValidator(listed, json_schema_input_type=Split | list[Split])] | None = setting(
+        "tokenize_and_label",
+        "Split to fine-tune on, `dataset/split`, or a list of splits to train on together. `null` is for a `model` "
+        "that is fine-tuned for question answering already: nothing is trained, and the only variant is `published`.",
+    )
+    validate_on: Split | None = setting(
+        "train",
+        "Split whose loss is computed after each epoch, for `training.csv`. `null` takes held-out questions, if any.",
+        None,
+    )
+    evaluate_on: EvaluateOn
+    decodings: Decodings
+    seeds: Annotated[list[Annotated[Whole, Field(ge=0, le=GREATEST - 1)]], *Unique] = setting(
+        "train", "Random seeds. Each seed is a training of its own. Without `train_on` they are not used.", [42]
+    )
+    teacher: Text | None = setting(
+        "soft_targets",
+        "What the run also learns from: another run (all its seeds), `run/seed-1`, or an ensemble. Its answers to the "
+        "training questions are soft targets (`distillation`).",
+        None,
+    )
+    publish: Publish = section(Publish)
+    calibrate_on: CalibrateOn = None
+
+
+class Run(Settings, _Run):
+    """A training for each seed, or a published model; its settings override those of `defaults`."""
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the run fine-tunes its model."""
+        return self.train_on is not None
+
+
+class Ensemble(Section):
+    """A run that averages the span probabilities of other runs."""
+
+    ensemble: Annotated[list[Text], *Unique] = setting(
+        "postprocess",
+        "Runs (all their seeds), sweeps (all their runs) and `run/seed-1`s whose span probabilities are averaged. They "
+        "may have different tokenizers.",
+    )
+    evaluate_on: EvaluateOn
+    decodings: Decodings
+    calibrate_on: CalibrateOn = None
+
+
+Decoding = NBest | Walkthrough
+AnyRun = Run | Ensemble
+
+
+class ConfigurationFile(Section):
+    """A configuration as it is written: named parts, and runs over them."""
+
+    models: dict[Name, PretrainedModel] = Field(description="Pretrained encoders by name.", min_length=1)
+    datasets: dict[Name, Dataset] = Field(description="Sets of questions by name.", min_length=1)
+    decodings: dict[
+        Name,
+        Annotated[
+            Annotated[NBest, Tag("(n_best)")] | Annotated[Walkthrough, Tag("(walkthrough)")],
+            Discriminator(
+                _kind_of_decoding,
+                custom_error_type="method",
+                custom_error_message="needs `method: n_best` or `method: walkthrough`",
+            ),
+        ],
+    ] = Field(description="Ways to turn logits into answers, by name.", min_length=1)
+    defaults: Settings = section(Settings)
+    runs: dict[
+        Name,
+        Annotated[Annotated[Run, Tag("(run)")] | Annotated[Ensemble, Tag("(ensemble)")], Discriminator(_kind_of_run)],
+    ] = Field(
+        description="Trainings by name. Settings and `model` may list values: the run then stands for one run for each "
+        "combination (a sweep).",
+        min_length=1,
+    )
+    compare_to: str | None = setting(
+        "compare",
+        "`run/decoding` that all others are compared with, question by question, in `results/comparison.csv`. `null` "
+        "is `baseline/walkthrough`, or the first run with its first decoding if there is none.",
+        None,
+    )
+    compare: Annotated[
+        list[Annotated[list[str], Field(min_length=2, max_length=2)]],
+        AfterValidator(_once),
+        Field(json_schema_extra={"uniqueItems": True}),
+    ] = setting(
+        "compare", "More pairs of `run/decoding` for `results/comparison.csv`, the first against the second.", []
+    )
+
+
+Side = tuple[str, str]  # run, decoding
+
+
+class Configuration(BaseModel):
+    """A checked configuration: sweeps expanded, each run merged with `defaults`, ensembles apart from runs.
+
+    `compare_to` and `compare` name sides, `run/decoding`. `sweeps` has for each swept run the names that it expands to,
+    with the values of each, as text by label.
+    """
+
+    models: dict[str, PretrainedModel]
+    datasets: dict[str, Dataset]
+    decodings: dict[str, NBest | Walkthrough]
+    runs: dict[str, Run]
+    ensembles: dict[str, Ensemble]
+    compare_to: str
+    compare: list[list[str]]
+    sweeps: dict[str, dict[str, dict[str, str]]]
+
+    @property
+    def all_runs(self) -> dict[str, AnyRun]:
+        """Runs and ensembles by name, the runs first."""
+        return {**self.runs, **self.ensembles}
