@@ -162,6 +162,7 @@ CODE: dict[str, set[str]] = {
     "qa/common/text.py": NOTHING,
     "qa/model/loading.py": TRAIN,
     "qa/model/devices.py": TRAIN,
+    "qa/model/overrides.py": TRAIN,
     "qa/training/manifest.py": TRAIN,
     "qa/evaluation/score.py": {*SCORE, *EXPLAIN},
     "qa/common/files.py": {"download", *RECORDS},

@@ -8,6 +8,7 @@ import shlex
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from qa.common.errors import InputError
 from qa.preflight.checks import Plan, PlannedTraining, message, preflight
@@ -62,8 +63,14 @@ def plan_of(workflow) -> tuple[Plan, list[Finding]]:
         requests=requests,
         commands=tuple({status} & {"sacct"}),
         packages=not workflow.deployment_settings.deployment_method,
+        overrides={str(job.input.model): tuple(_overrides(job)) for job in jobs if _overrides(job)},
     )
     return plan, findings
+
+
+def _overrides(job) -> dict[str, Any]:
+    """New values for keys of the model's own configuration, of jobs that load a pretrained model."""
+    return job.params.settings.get("overrides", {}) if job.rule.name in ("train", "predict") else {}
 
 
 def _training(job) -> PlannedTraining:

@@ -6,6 +6,7 @@ from typing import Any
 
 from qa.common.errors import InputError, first_line, shortage, some
 from qa.common.files import written_aside
+from qa.model.overrides import check, read_config
 
 ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")  # as configurations name it
 
@@ -19,21 +20,14 @@ def load_model(path: str | Path, overrides: dict[str, Any] | None = None, traine
     shapes; or the head of a `trained` model is missing. A machine's error (`errors.shortage`) is raised unchanged.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForQuestionAnswering
+    from transformers import AutoModelForQuestionAnswering
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()  # it would warn of a new head, and of the pooler, which is not needed
     overrides = overrides or {}
-    try:
-        config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # of many kinds, for a file that holds anything
-        if shortage(error):
-            raise
-        raise InputError(f"{path}: its config.json cannot be used ({first_line(error)})") from None
-    unknown = [key for key in overrides if not hasattr(config, key)]
-    if unknown:
-        raise InputError(f"models.overrides: {type(config).__name__} of {path} has no {some(unknown)}")
+    config = read_config(path)
+    check(config, path, overrides)
     for key, value in overrides.items():
         setattr(config, key, value)
     try:
@@ -77,11 +71,9 @@ def with_attention_dropout(path: str | Path, overrides: dict[str, Any], dropout:
 
     Raises InputError where the model's configuration has no attention dropout under a known name.
     """
-    from transformers import AutoConfig
-
     if dropout is None or any(name in overrides for name in ATTENTION_DROPOUT):
         return overrides
-    config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    config = read_config(path)
     names = [name for name in ATTENTION_DROPOUT if hasattr(config, name)]
     if not names:
         raise InputError(

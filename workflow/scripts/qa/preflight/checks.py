@@ -7,10 +7,11 @@ import errno
 import importlib
 import importlib.metadata
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from qa.training import trackers
 SECONDS = 10.0  # limit for the hub, SLURM and hashing; after it, the run goes on without their result
 HUB_WAITS = (0.5,)  # seconds before the one retry
 PYTHON = (3, 11)
+LIBRARY = Path(__file__).parents[2]
 REQUIREMENTS = Path(__file__).parents[4] / "envs" / "requirements.txt"
 PLUGIN = "snakemake-executor-plugin-slurm"
 BYTES_OF_WEIGHT = {"float16": 2, "bfloat16": 2}  # by the dtype in config.json; 4 for any other
@@ -56,7 +58,8 @@ class Plan:
     `downloads`: kind (`model` or `dataset`) and source of each folder to download; `present`: downloaded folders that
     jobs will read; `tokenized`: the data set folder of each tokenization; `at_once`: how many jobs run in parallel;
     `requests`: the requests to SLURM, None if jobs run on this machine; `commands`: further SLURM commands that the
-    executor needs; `packages`: whether jobs use this Python environment.
+    executor needs; `packages`: whether jobs use this Python environment; `overrides`: by model folder, the keys to
+    change in the model's configuration.
     """
 
     downloads: dict[str, tuple[str, dict[str, Any]]]
@@ -67,6 +70,7 @@ class Plan:
     requests: tuple[Request, ...] | None = None
     commands: tuple[str, ...] = ()
     packages: bool = True
+    overrides: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def preflight(plan: Plan, verified: Path, thoroughly: bool = False) -> list[Finding]:
@@ -76,6 +80,7 @@ def preflight(plan: Plan, verified: Path, thoroughly: bool = False) -> list[Find
     checks = {
         "software": lambda: check_software(plan.packages, plan.requests is not None),
         "reports": lambda: check_reports(plan),
+        "overrides": lambda: check_overrides(plan),
         "downloads": lambda: check_downloads(plan.present, verified, thoroughly),
         "sources": lambda: check_sources(plan.downloads, stated),
     }
@@ -133,6 +138,19 @@ def check_reports(plan: Plan) -> Iterator[Finding]:
     names = dict.fromkeys(name for training in plan.trainings for name in training.report_to)
     for fault in trackers.missing(list(names)) if plan.packages else ():
         yield problem(fault)
+
+
+def check_overrides(plan: Plan) -> Iterator[Finding]:
+    """Whether the models that are there have the keys of their `overrides`; others are checked before tokenizing.
+
+    A process of its own loads transformers, which brings torch, so that Snakemake's stays small.
+    """
+    for folder, keys in plan.overrides.items() if plan.packages else ():
+        if keys and folder not in plan.downloads:
+            command = [sys.executable, "-m", "qa.model.overrides", folder, *keys]
+            environment = {**os.environ, "PYTHONPATH": str(LIBRARY), "HF_HUB_OFFLINE": "1"}
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=2 * SECONDS)
+            yield from map(problem, done.stdout.splitlines())
 
 
 def _fault_of_package(requirement: Requirement) -> str:

@@ -1,0 +1,41 @@
+"""`overrides` of a model's own configuration: mistyped keys are refused before anything is trained."""
+
+import json
+
+import pytest
+
+from qa.common.errors import InputError
+from qa.model.overrides import check_folder
+from qa.preflight.checks import Plan, check_overrides
+from qa.preflight.findings import PROBLEM
+
+MESSAGE = "models.tiny.overrides: BertConfig has no num_hiden_layers; did you mean `num_hidden_layers`?"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    return str(tmp_path / "tiny")
+
+
+def test_keys_that_the_model_does_not_have_are_refused_with_the_near_key(folder):
+    check_folder(folder, ["hidden_dropout_prob", "num_hidden_layers"])
+    with pytest.raises(InputError) as error:
+        check_folder(folder, ["hidden_dropout_prob", "num_hiden_layers", "xyzzy"])
+    assert str(error.value).split("\n") == [MESSAGE, "models.tiny.overrides: BertConfig has no xyzzy"]
+
+
+def test_without_overrides_nothing_is_loaded():
+    check_folder("no/such/folder", {})
+
+
+def test_preflight_checks_models_that_are_there(folder):
+    plan = Plan({}, overrides={folder: ("num_hiden_layers", "hidden_dropout_prob")})
+    (finding,) = check_overrides(plan)
+    assert (finding.kind, finding.text) == (PROBLEM, MESSAGE)
+
+
+def test_preflight_leaves_models_that_are_yet_to_be_downloaded_to_tokenizing():
+    folder = "resources/models/x"
+    assert not list(check_overrides(Plan({folder: ("model", {})}, overrides={folder: ("anything",)})))
