@@ -34,7 +34,7 @@ include: "workflow/rules/report.smk"
 if workflow.is_main_process:
     failure_handler = failures.listen(logger)
     checked(timestamps.check, timestamps.stamped(OWN_FILES, [*every_model(), *every_answer()]))
-    logger.info(sweeps.told(CONFIG.sweeps, lineage.trainings(CONFIG), sum(map(os.path.exists, every_model()))))
+    logger.info(sweeps.trainings_message(CONFIG.sweeps, lineage.trainings(CONFIG), sum(map(os.path.exists, every_model()))))
 
 
 localrules:

@@ -89,7 +89,7 @@ WRONG = {
     "no split": (
         "runs.baseline.train_on",
         "squad_v2",
-        r"train_on\.0: 'squad_v2' is not allowed; write `dataset/split`",
+        r"train_on\.0: 'squad_v2' is not allowed; a split is written",
     ),
     "no such decoding": ("runs.baseline.decodings", ["best"], r"baseline\.decodings: no `best` among"),
     "no room": ("runs.roberta-base.windows", {"overlap": 320}, r"roberta-base\.windows: max_length 384 leaves no room"),
@@ -104,7 +104,7 @@ WRONG = {
         r"walkthrough: unknown key `null_threshold`; allowed: method",
     ),
     "seed twice": ("runs.baseline.seeds", [1, 1], r"runs\.baseline\.seeds: 1 is listed twice"),
-    "a split without a dataset": ("runs.baseline.validate_on", "squad_v2", r"validate_on: .* write `dataset/split`"),
+    "a split without a dataset": ("runs.baseline.validate_on", "squad_v2", r"validate_on: .* a split is written"),
     "no files": ("datasets.squad_v2.splits.train", [], r"squad_v2\.splits\.train: \[\] is empty"),
     "a directory beside a repository": (
         "models.roberta-base.directory",

@@ -14,15 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qa.common.errors import InputError
-from qa.config import lineage, schema, settings, sweeps
+from qa.config import fields, lineage, schema, settings, sweeps
 from qa.evaluation import score
 
 BASE = yaml.safe_load((Path(__file__).parents[3] / "config" / "config.yaml").read_text())
 BASE["runs"] = {"plain": BASE["runs"]["roberta-base"]}
 BASE["models"]["other"] = BASE["models"]["roberta-base"]
 SETTABLE = settings.settable()
-NAME = re.compile(schema.NAME)
-LONGEST = schema.LONGEST_NAME
+NAME = re.compile(fields.NAME)
+LONGEST = fields.LONGEST_NAME
 
 
 def sweeping(text, **more):
@@ -272,7 +272,7 @@ TOLD = {
 def test_the_number_of_trainings_is_told_in_a_line(text):
     found, seeds, made = TOLD[text]
     trainings = [(run, f"seed-{seed}") for run, each in seeds.items() for seed in each]
-    assert sweeps.told(found, trainings, made) == text
+    assert sweeps.trainings_message(found, trainings, made) == text
 
 
 def test_the_summary_has_a_column_for_each_swept_setting(tmp_path):

@@ -7,21 +7,22 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from qa.config import schema
+from qa.config import fields
 
 LONGEST = 60  # characters of a value that a line shows
 PATTERNS = {
-    schema.NAME: "a name has letters, digits, `.`, `_` and `-`, and starts with a letter or digit",
-    schema.SPLIT: "write `dataset/split`; a repository is `owner/name`",
-    schema.COMMIT: "a commit is 40 hexadecimal digits (a branch or tag can move)",
-    schema.HUB_NAME: "a repository is written `owner/name`",
-    schema.LICENSE: "a licence is written as on the Hub, such as `apache-2.0`",
+    fields.NAME: "a name has letters, digits, `.`, `_` and `-`, and starts with a letter or digit",
+    fields.SPLIT: "a split is written `dataset/split`",
+    fields.OWNED_NAME: "a repository is written `owner/name`",
+    fields.COMMIT: "a commit is 40 hexadecimal digits (a branch or tag can move)",
+    fields.HUB_NAME: "a repository is written `owner/name`",
+    fields.LICENSE: "a licence is written as on the Hub, such as `apache-2.0`",
 }
 LIMITS = {
-    "greater_than": "above {gt}",
-    "greater_than_equal": "at least {ge}",
-    "less_than": "below {lt}",
-    "less_than_equal": "at most {le}",
+    "greater_than": "above {gt:g}",
+    "greater_than_equal": "at least {ge:g}",
+    "less_than": "below {lt:g}",
+    "less_than_equal": "at most {le:g}",
 }
 KINDS = {
     "int_type": "is no whole number",
@@ -30,7 +31,7 @@ KINDS = {
     "finite_number": "is no finite number",
     "string_type": "is no text; put it in quotes",
     "string_too_short": "is empty",
-    "string_too_long": f"is longer than {schema.LONGEST_NAME} characters",
+    "string_too_long": f"is longer than {fields.LONGEST_NAME} characters",
 }
 MINIMAL = """\
 A minimal configuration:
@@ -87,7 +88,7 @@ def _meaning(kind: str, key: str, value: Any, context: dict[str, Any], message: 
     if kind == "literal_error":
         allowed = re.findall(r"'([^']*)'", context["expected"])
         return f"{shown(value)} is not allowed; {near(value, allowed) if isinstance(value, str) else _any_of(allowed)}"
-    if kind in schema.WITHOUT_VALUE:
+    if kind in fields.WITHOUT_VALUE:
         return message
     return "; ".join(_of_a_collection(kind, value, context)) or f"{shown(value)} is not allowed; {message}"
 
@@ -99,7 +100,7 @@ def _of_a_collection(kind: str, value: Any, context: dict[str, Any]) -> Iterator
             yield f"write [{value}]"
     elif kind in ("dict_type", "model_type"):
         yield "nothing is here" if value is None else f"{shown(value)} is no mapping"
-        yield "write keys with values below it"
+        yield "write keys with values below it, or leave it out"
     elif kind == "too_short" and context["min_length"] == 1:
         yield f"{shown(value)} is empty"
         yield "name at least one"

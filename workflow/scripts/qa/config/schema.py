@@ -3,185 +3,65 @@
 Error messages, the reference (docs/configuration.md) and the schema for editors (config/schema.json) come from here.
 """
 
-import re
-from functools import cache
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    PlainValidator,
-    StringConstraints,
-    Tag,
-    WrapValidator,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-NAME = "^[A-Za-z0-9][A-Za-z0-9._-]*$"
-LONGEST_NAME = 80  # characters
-SPLIT = "^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$"
-COMMIT = "^[0-9a-f]{40}$"
-HUB_NAME = "^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$"
-OWNED_NAME = SPLIT
-LICENSE = "^[a-z0-9][a-z0-9.+-]*$"
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-WITHOUT_VALUE = ("source", "twice", "idle", "method")  # kinds of mistakes whose message says all
-GREATEST = 2**32  # no seed, size or number of steps is greater
-
-Stage = Literal["nothing", "download", "prepare_questions", "hold_out_calibration", "tokenize_and_label"]
-Stage |= Literal["soft_targets", "train", "predict", "calibrate", "postprocess", "compare", "package"]
-
-
-class Unknown(NamedTuple):
-    """Marks the value of a key that its section does not have."""
-
-    known: tuple[str, ...]
-
-
-def setting(stage: Stage, description: str, *default: Any, unit: str = "", **limits: Any) -> Any:
-    """A field. `stage` reads it first, and reruns when it changes. Without `default` the field is required."""
-    extra = {"x-reruns": stage, **({"x-unit": unit} if unit else {})}
-    return Field(*default, description=description, json_schema_extra=extra, **limits)
-
-
-def section(kind: type["Section"]) -> Any:
-    """A field that holds a section, with all its defaults where the configuration does not name it."""
-    return Field(default_factory=kind, description=kind.__doc__)
-
-
-def from_text(value: Any) -> Any:
-    """Turn text that is a number or a truth value into that; leave anything else as it is.
-
-    YAML reads `2e-5` as text, and `snakemake --config` reads everything within braces as text.
-    """
-    if value in ("true", "false"):
-        return value == "true"
-    if not isinstance(value, str) or not NUMBER.fullmatch(value):
-        return value
-    number = float(value)
-    if abs(number) > GREATEST:
-        return value
-    return number if re.search("[.eE]", value) else int(value)
-
-
-def _whole(value: Any) -> Any:
-    value = from_text(value)
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _number(value: Any, check: Any) -> int | float:
-    value = from_text(value)
-    check(value)
-    return value  # an integer stays one, so that a stage's params are what the user wrote
-
-
-def _threshold(value: Any) -> Any:
-    value = from_text(value)
-    if value == "calibrated" or (isinstance(value, int | float) and not isinstance(value, bool)):
-        return value
-    raise PydanticCustomError("threshold", "write a number, or `calibrated`")
-
-
-def _single(value: Any) -> Any:
-    if isinstance(value, list | dict):
-        raise PydanticCustomError("single", "write one number, text or truth value")
-    return from_text(value)
-
-
-def _once(values: list[Any]) -> list[Any]:
-    if twice := [value for number, value in enumerate(values) if value in values[:number]]:
-        raise PydanticCustomError("twice", "{value} is listed twice", {"value": str(twice[0])})
-    return values
-
-
-def listed(value: Any) -> Any:
-    """One text as a list of it; a list as it is."""
-    return [value] if isinstance(value, str) else value
+from qa.config.fields import (
+    GREATEST,
+    Commit,
+    Files,
+    Flag,
+    HubName,
+    License,
+    Name,
+    Number,
+    OwnedName,
+    Section,
+    Single,
+    Some,
+    Split,
+    Splits,
+    Text,
+    Threshold,
+    Unique,
+    Whole,
+    listed,
+    section,
+    setting,
+)
 
 
 def _kind_of_run(value: Any) -> str:
-    return "(ensemble)" if isinstance(value, Ensemble) or (isinstance(value, dict) and "ensemble" in value) else "(run)"
+    return "(ensemble)" if isinstance(value, dict) and "ensemble" in value else "(run)"
 
 
 def _kind_of_decoding(value: Any) -> str | None:
-    method = value.get("method") if isinstance(value, dict) else getattr(value, "method", None)
+    method = value.get("method") if isinstance(value, dict) else None
     return f"({method})" if method in ("n_best", "walkthrough") else None
-
-
-Whole = Annotated[int, BeforeValidator(_whole), Field(strict=True)]
-Number = Annotated[float, Field(strict=True, allow_inf_nan=False), WrapValidator(_number)]
-Flag = Annotated[bool, BeforeValidator(from_text), Field(strict=True)]
-Text = Annotated[str, StringConstraints(strict=True, min_length=1)]
-Name = Annotated[str, StringConstraints(strict=True, pattern=NAME, max_length=LONGEST_NAME)]
-Split = Annotated[str, StringConstraints(strict=True, pattern=SPLIT)]
-Unique = AfterValidator(_once), Field(min_length=1, json_schema_extra={"uniqueItems": True})
-Splits = Annotated[list[Split], *Unique]
-Files = Annotated[
-    Annotated[Text, Tag("(file)")] | Annotated[list[Text], Field(min_length=1), Tag("(files)")],
-    Discriminator(lambda value: "(files)" if isinstance(value, list) else "(file)"),
-]
-Single = Annotated[Any, PlainValidator(_single, json_schema_input_type=float | str | bool | None)]
-
-
-class Section(BaseModel):
-    """A closed part of the configuration: an unknown key is a mistake."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _prepared(cls, values: Any) -> Any:
-        """Mark unknown keys, for their message, and read the text `null`, which `snakemake --config` passes on."""
-        if not isinstance(values, dict):
-            return values
-        nullable = _nullable(cls)
-        return {
-            key: Unknown(tuple(nullable))
-            if key not in nullable
-            else None
-            if value == "null" and nullable[key]
-            else value
-            for key, value in values.items()
-        }
-
-
-@cache
-def _nullable(section: type[Section]) -> dict[str, bool]:
-    """Whether each field of a section may be null."""
-    return {name: type(None) in get_args(field.annotation) for name, field in section.model_fields.items()}
 
 
 class PretrainedModel(Section):
     """A pretrained encoder."""
 
-    repo: str | None = setting(
-        "download", "Repository on the Hugging Face Hub, `owner/name`. Needs `revision`.", None, pattern=HUB_NAME
+    repo: HubName | None = setting(
+        "download", "Repository on the Hugging Face Hub, `owner/name`. Needs `revision`.", None
     )
-    revision: str | None = setting(
-        "download",
-        "Commit of the repository, 40 hexadecimal digits. A commit never changes, so everybody gets the same files.",
-        None,
-        pattern=COMMIT,
-    )
+    revision: Commit | None = setting("download", "Commit of the repository, 40 hexadecimal digits.", None)
     path: Text | None = setting("download", "Folder with a model on this machine, instead of `repo`.", None)
     package: Text | None = setting(
-        "download", "Installed Python package that contains the model, instead of `repo`. Needs `directory`.", None
+        "download", "Python package with the model, instead of `repo`. Needs `directory`.", None
     )
     directory: Text | None = setting("download", "Folder of the model within the installed `package`.", None)
     overrides: dict[str, Single] = setting(
         "train", "New values for keys of the model's own configuration, such as `num_hidden_layers`.", {}
     )
-    license: str | None = setting(
+    license: License | None = setting(
         "package",
-        "Licence of the models fine-tuned from this one, for their model cards, as the Hub writes it (`apache-2.0`). "
-        "`null` takes the licence from the card of the pretrained model, if it names one.",
+        "Licence for the model cards of fine-tuned models, as the Hub writes it (`apache-2.0`). `null` takes the "
+        "licence that the card of this model names, if any.",
         None,
-        pattern=LICENSE,
     )
 
     @model_validator(mode="after")
@@ -197,13 +77,10 @@ class PretrainedModel(Section):
 class Dataset(Section):
     """A set of questions."""
 
-    repo: str | None = setting(
-        "download",
-        "Dataset repository on the Hugging Face Hub. Needs `revision`. Without it `splits` are local files.",
-        None,
-        pattern=HUB_NAME,
+    repo: HubName | None = setting(
+        "download", "Dataset repository on the Hub. Without it `splits` are local files.", None
     )
-    revision: str | None = setting("download", "Commit of the repository, 40 hexadecimal digits.", None, pattern=COMMIT)
+    revision: Commit | None = setting("download", "Commit of the repository, 40 hexadecimal digits.", None)
     splits: dict[Name, Files] = setting(
         "download",
         "Files of each split, one or a list. In a repository they may be patterns (`data/train-*.parquet`). SQuAD "
@@ -234,9 +111,7 @@ class NBest(Section):
     )
     n_best_size: Whole = setting("postprocess", "Candidates kept for each question (`n_best` only).", 20, ge=1, le=1000)
     max_answer_length: Whole = setting("postprocess", "Longest answer (`n_best` only).", 30, unit="tokens", ge=1)
-    null_threshold: Annotated[
-        int | float | str, PlainValidator(_threshold, json_schema_input_type=float | Literal["calibrated"])
-    ] = setting(
+    null_threshold: Threshold = setting(
         "postprocess",
         'The answer is "no answer" if the null score minus the best span score is above this number (`n_best` only). '
         "`calibrated` takes the threshold, and a temperature, that are best on questions held out of training "
@@ -287,15 +162,8 @@ class Walkthrough(Section):
 class Distillation(Section):
     """How a run with a `teacher` learns from it."""
 
-    weight: Number = setting(
-        "train", "Share of the teacher's soft targets in the loss. The labels have the rest.", 0.5, gt=0, le=1
-    )
-    temperature: Number = setting(
-        "soft_targets",
-        "Divides the logits of teacher and student. A higher temperature gives less likely answers more weight.",
-        2.0,
-        gt=0,
-    )
+    weight: Number = setting("train", "Share of the soft targets in the loss; labels have the rest.", 0.5, gt=0, le=1)
+    temperature: Number = setting("soft_targets", "Divisor of the logits of teacher and student.", 2.0, gt=0)
 
 
 class Windows(Section):
@@ -305,11 +173,7 @@ class Windows(Section):
         "tokenize_and_label", "Longest row: question, context and special tokens.", 384, unit="tokens", ge=16
     )
     overlap: Whole = setting(
-        "tokenize_and_label",
-        "Tokens that a window shares with the window before it (tokenizers call this `stride`).",
-        128,
-        unit="tokens",
-        ge=0,
+        "tokenize_and_label", "Shared part of neighbouring windows (a tokenizer's `stride`).", 128, unit="tokens", ge=0
     )
     max_question_length: Whole | None = setting(
         "tokenize_and_label",
@@ -319,9 +183,7 @@ class Windows(Section):
         ge=1,
     )
     long_contexts: Literal["windows", "truncate"] = setting(
-        "tokenize_and_label",
-        "`windows` covers a long context with overlapping rows. `truncate` keeps the first row only.",
-        "windows",
+        "tokenize_and_label", "A long context takes several rows, or only the first one (`truncate`).", "windows"
     )
     labels: Literal["exact", "walkthrough"] = setting(
         "tokenize_and_label",
@@ -380,11 +242,7 @@ class Training(Section):
         "train", "Course of the learning rate after warm-up.", "linear"
     )
     warmup: Number = setting(
-        "train",
-        "Steps over which the learning rate grows from 0. A value below 1 is a share of all steps.",
-        0,
-        unit="steps or share",
-        ge=0,
+        "train", "Steps in which the rate rises from 0. Below 1: share of all steps.", 0, unit="steps or share", ge=0
     )
     weight_decay: Number = setting("train", "Weight decay of AdamW. Biases and norms have none.", 0.01, ge=0)
     max_gradient_norm: Number = setting("train", "Gradients are clipped to this norm. `0` never clips.", 1.0, ge=0)
@@ -403,9 +261,7 @@ class Checkpoints(Section):
     every_steps: Whole = setting("nothing", "Optimizer steps between two checkpoints.", 500, unit="steps", ge=1)
     keep: Whole = setting("nothing", "Newest checkpoints kept while training runs.", 2, ge=1)
     keep_after_success: Flag = setting(
-        "nothing",
-        "Whether the checkpoints stay when training has succeeded. A forced rerun then resumes from the last one.",
-        False,
+        "nothing", "Whether checkpoints stay after training. A forced rerun then resumes from the last one.", False
     )
     log_every_steps: Whole = setting(
         "nothing", "Optimizer steps between two rows of `training.csv`.", 50, unit="steps", ge=1
@@ -446,9 +302,7 @@ class Settings(Section):
     training: Training = section(Training)
     prediction: Prediction = section(Prediction)
     checkpoints: Checkpoints = section(Checkpoints)
-    report_to: Annotated[
-        list[Literal["tensorboard", "wandb"]], AfterValidator(_once), Field(json_schema_extra={"uniqueItems": True})
-    ] = setting(
+    report_to: Annotated[list[Literal["tensorboard", "wandb"]], *Unique] = setting(
         "nothing",
         "Where else training reports its losses. `tensorboard` writes to `logs/tensorboard/{run}/{variant}`. `wandb` "
         "writes to `logs/wandb/{run}/{variant}` without the network, for `wandb sync`. Each needs its package.",
@@ -459,24 +313,17 @@ class Settings(Section):
 class Publish(Section):
     """Where the target `publish` uploads a package of this run. Without that target nothing is uploaded."""
 
-    repo: str | None = setting(
-        "package",
-        "Model repository on the Hugging Face Hub, `owner/name`. It is created if it does not exist.",
-        None,
-        pattern=OWNED_NAME,
+    repo: OwnedName | None = setting(
+        "package", "Model repository on the Hub, `owner/name`. It is created if it does not exist.", None
     )
     private: Flag = setting(
-        "nothing",
-        "Whether only its owners see the repository. A repository that is public already is then refused.",
-        True,
+        "nothing", "Whether only its owners see the repository. A public one is then refused.", True
     )
-    seed: Whole | None = setting(
-        "nothing", "Seed of the model that is published. `null` is the first of `seeds`.", None
-    )
+    seed: Whole | None = setting("nothing", "Seed of the model to publish. `null` is the first of `seeds`.", None)
 
 
 EvaluateOn = Annotated[Splits, setting("predict", "Splits to answer and score.")]
-Decodings = Annotated[list[Text], *Unique, setting("postprocess", "Names of the decodings to answer with.")]
+Decodings = Annotated[list[Text], *Some, setting("postprocess", "Names of the decodings to answer with.")]
 CalibrateOn = Annotated[
     Splits | None,
     setting(
@@ -501,7 +348,7 @@ class _Run(Section):
     )
     evaluate_on: EvaluateOn
     decodings: Decodings
-    seeds: Annotated[list[Annotated[Whole, Field(ge=0, le=GREATEST - 1)]], *Unique] = setting(
+    seeds: Annotated[list[Annotated[Whole, Field(ge=0, le=GREATEST - 1)]], *Some] = setting(
         "train", "Random seeds. Each seed is a training of its own. Without `train_on` they are not used.", [42]
     )
     teacher: Text | None = setting(
@@ -526,7 +373,7 @@ class Run(Settings, _Run):
 class Ensemble(Section):
     """A run that averages the span probabilities of other runs."""
 
-    ensemble: Annotated[list[Text], *Unique] = setting(
+    ensemble: Annotated[list[Text], *Some] = setting(
         "postprocess",
         "Runs (all their seeds), sweeps (all their runs) and `run/seed-1`s whose span probabilities are averaged. They "
         "may have different tokenizers.",
@@ -571,11 +418,7 @@ class ConfigurationFile(Section):
         "is `baseline/walkthrough`, or the first run with its first decoding if there is none.",
         None,
     )
-    compare: Annotated[
-        list[Annotated[list[str], Field(min_length=2, max_length=2)]],
-        AfterValidator(_once),
-        Field(json_schema_extra={"uniqueItems": True}),
-    ] = setting(
+    compare: Annotated[list[Annotated[list[str], Field(min_length=2, max_length=2)]], *Unique] = setting(
         "compare", "More pairs of `run/decoding` for `results/comparison.csv`, the first against the second.", []
     )
 

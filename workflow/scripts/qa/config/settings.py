@@ -11,18 +11,8 @@ from pydantic import BaseModel, ValidationError
 
 from qa.common.errors import InputError, first_line
 from qa.config import checks, comparisons, messages, strict_yaml, sweeps
-from qa.config.schema import (
-    LONGEST_NAME,
-    AnyRun,
-    Configuration,
-    ConfigurationFile,
-    Dataset,
-    PretrainedModel,
-    Run,
-    Section,
-    Settings,
-    listed,
-)
+from qa.config.fields import LONGEST_NAME, Section, listed
+from qa.config.schema import AnyRun, Configuration, ConfigurationFile, Dataset, PretrainedModel, Run, Settings
 
 
 def check(files: Iterable[str | Path]) -> Configuration:

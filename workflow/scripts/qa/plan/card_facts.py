@@ -5,7 +5,8 @@ from typing import Any
 
 from qa.common.errors import InputError
 from qa.config import lineage, stages
-from qa.config.schema import Configuration, Dataset, PretrainedModel, Run, listed
+from qa.config.fields import listed
+from qa.config.schema import Configuration, Dataset, PretrainedModel, Run
 from qa.plan.rule_inputs import Files
 
 

@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 from qa.common.errors import InputError, some
 from qa.common.files import read_json, sha256_of_file, write_json
 from qa.common.text import readable_bytes
-from qa.config.schema import listed
+from qa.config.fields import listed
 from qa.hub.download import INDEX, matching_files, model_files
 from qa.hub.repository import Repository
 from qa.preflight.findings import PROBLEM, Finding, at_once, collected, ok, problem, warning
