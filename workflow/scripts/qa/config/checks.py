@@ -158,8 +158,9 @@ def calibrations(config: Configuration) -> Lines:
         for split in splits:
             if split.split("@")[0] in run.evaluate_on and split not in (run.calibrate_on or []):
                 yield (
-                    f"runs.{name}.evaluate_on: {split} calibrates it, and a threshold chosen there would flatter the "
-                    "scores; name other splits, there or as calibrate_on"
+                    f"runs.{name}.evaluate_on: {split} calibrates it, and "
+                    "a threshold that is chosen there would flatter the scores; name other splits, there or in "
+                    "calibrate_on"
                 )
 
 
@@ -170,8 +171,8 @@ def _calibrate_on(config: Configuration, name: str, run: AnyRun) -> Lines:
     for split in run.calibrate_on or []:
         if split in run.evaluate_on:
             yield (
-                f"runs.{name}.calibrate_on: {split} is evaluated on too, and a threshold chosen there would flatter "
-                "the scores"
+                f"runs.{name}.calibrate_on: {split} is evaluated on too, and "
+                "a threshold that is chosen there would flatter the scores"
             )
         if split in trained:
             yield (

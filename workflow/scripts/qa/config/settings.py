@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from qa.common.errors import InputError, first_line
 from qa.config import checks, comparisons, messages, strict_yaml, sweeps
 from qa.config.fields import LONGEST_NAME, Section, listed
-from qa.config.schema import AnyRun, Configuration, ConfigurationFile, Dataset, PretrainedModel, Run, Settings
+from qa.config.schema import Configuration, ConfigurationFile, Dataset, PretrainedModel, Run, Settings
 
 
 def check(files: Iterable[str | Path]) -> Configuration:
@@ -100,7 +100,7 @@ def _takes_one(annotation: Any) -> bool:
     return get_origin(annotation) not in (list, dict) and all(map(_takes_one, get_args(annotation)))
 
 
-def as_yaml(part: BaseModel | AnyRun) -> str:
+def as_yaml(part: BaseModel) -> str:
     """A run, or another part of a configuration, as YAML with every default filled in."""
     return yaml.safe_dump(part.model_dump(), sort_keys=False, allow_unicode=True)
 
