@@ -2,10 +2,8 @@
 
 from qa.jobs.stage import stage
 
-job = {"wildcards": {**snakemake.wildcards}, "threads": snakemake.threads, **snakemake.resources}
-with stage("compare", snakemake.log[0], job, given=snakemake.input, made=snakemake.output):
+with stage("compare", snakemake) as (inputs, outputs, params):
     from qa.evaluation import compare
 
-    read, files = snakemake.params, snakemake.input
-    records = dict(zip(read.splits, files.records, strict=True))
-    compare.compare(read.pairs, read.answered, files.answers, records, snakemake.output[0])
+    records = dict(zip(params.splits, inputs.records, strict=True))
+    compare.compare(params.pairs, params.answered, inputs.answers, records, outputs[0])

@@ -2,10 +2,9 @@
 
 from qa.jobs.stage import stage
 
-job = {"wildcards": {**snakemake.wildcards}, "threads": snakemake.threads, **snakemake.resources}
-with stage("latest_checkpoint", snakemake.log[0], job, given=snakemake.input, made=snakemake.output):
+with stage("latest_checkpoint", snakemake) as (inputs, outputs, params):
     from qa.model.loading import export
     from qa.training.checkpoints import check_whole
 
-    check_whole(snakemake.params.checkpoint)
-    export(snakemake.params.checkpoint, snakemake.input.model, snakemake.output.model)
+    check_whole(params.checkpoint)
+    export(params.checkpoint, inputs.model, outputs.model)

@@ -2,15 +2,14 @@
 
 from qa.jobs.stage import stage
 
-job = {"wildcards": {**snakemake.wildcards}, "threads": snakemake.threads, **snakemake.resources}
-with stage("postprocess", snakemake.log[0], job, given=snakemake.input, made=snakemake.output):
+with stage("postprocess", snakemake) as (inputs, outputs, params):
     from qa.decoding import postprocess
 
     postprocess.postprocess(
-        list(snakemake.input.spans),
-        list(snakemake.input.windows),
-        snakemake.input.records,
-        snakemake.params.decoding,
-        dict(snakemake.output.items()),
-        snakemake.input.get("calibration"),
+        list(inputs.spans),
+        list(inputs.windows),
+        inputs.records,
+        params.decoding,
+        dict(outputs.items()),
+        inputs.get("calibration"),
     )

@@ -1,9 +1,8 @@
-"""Adapter of the rule `publish`, which uses the network, as `download` does."""
+"""Adapter of the rule `publish`, which may use the network."""
 
 from qa.jobs.stage import stage
 
-job = {"wildcards": {**snakemake.wildcards}, "threads": snakemake.threads, **snakemake.resources}
-with stage("publish", snakemake.log[0], job, network=True, given=snakemake.input, made=snakemake.output):
+with stage("publish", snakemake, network=True) as (inputs, outputs, params):
     from qa.hub import publish
 
-    publish.publish(str(snakemake.input.plan), snakemake.output[0])
+    publish.publish(str(inputs.plan), outputs[0])

@@ -2,8 +2,7 @@
 
 from qa.jobs.stage import stage
 
-job = {"wildcards": {**snakemake.wildcards}, "threads": snakemake.threads, **snakemake.resources}
-with stage("publish_plan", snakemake.log[0], job, given=snakemake.input, made=snakemake.output):
+with stage("publish_plan", snakemake) as (inputs, outputs, params):
     from qa.hub import publish
 
-    publish.plan(snakemake.params.publications, snakemake.output[0])
+    publish.plan(params.publications, outputs[0])

@@ -1,8 +1,8 @@
-"""Adapter of the rule `resources`, which keeps no record of itself: it is still running when it reads them."""
+"""Adapter of the rule `resource_usage`."""
 
 from qa.jobs.stage import stage
 
-with stage("resource_usage", snakemake.log[0], made=snakemake.output):
+with stage("resource_usage", snakemake, aggregates=True) as (inputs, outputs, params):
     from qa.jobs import resource_usage
 
-    resource_usage.write(snakemake.output[0], snakemake.params.expected)
+    resource_usage.write(outputs[0], params.expected)

@@ -2,15 +2,9 @@
 
 from qa.jobs.stage import stage
 
-job = {"wildcards": {**snakemake.wildcards}, "threads": snakemake.threads, **snakemake.resources}
-with stage("soft_targets", snakemake.log[0], job, given=snakemake.input, made=snakemake.output):
+with stage("soft_targets", snakemake) as (inputs, outputs, params):
     from qa.training import soft_targets
 
     soft_targets.write_targets(
-        list(snakemake.input.spans),
-        list(snakemake.input.windows),
-        snakemake.input.records,
-        snakemake.input.student,
-        snakemake.params.temperature,
-        snakemake.output[0],
+        list(inputs.spans), list(inputs.windows), inputs.records, inputs.student, params.temperature, outputs[0]
     )

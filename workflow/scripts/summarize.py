@@ -2,10 +2,8 @@
 
 from qa.jobs.stage import stage
 
-job = {"wildcards": {**snakemake.wildcards}, "threads": snakemake.threads, **snakemake.resources}
-with stage("summarize", snakemake.log[0], job, given=snakemake.input, made=snakemake.output):
+with stage("summarize", snakemake) as (inputs, outputs, params):
     from qa.evaluation import score
 
-    given, params = snakemake.input, snakemake.params
-    calibrations = dict(zip(map(tuple, params.calibrated), given.calibrations, strict=True))
-    score.summarize(params.scored, given.metrics, snakemake.output[0], params.swept, calibrations)
+    calibrations = dict(zip(map(tuple, params.calibrated), inputs.calibrations, strict=True))
+    score.summarize(params.scored, inputs.metrics, outputs[0], params.swept, calibrations)

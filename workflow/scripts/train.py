@@ -4,9 +4,7 @@ from importlib import import_module
 
 from qa.jobs.stage import stage
 
-job = {"wildcards": {**snakemake.wildcards}, "threads": snakemake.threads, **snakemake.resources}
-job["params"] = {**snakemake.params}
-with stage("train", snakemake.log[0], job, given=snakemake.input, made=snakemake.output):
+with stage("train", snakemake):
     from qa.training import spec, train
 
     # by name: neither the words of a card nor where losses are reported to are part of training's code

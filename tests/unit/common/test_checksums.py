@@ -4,8 +4,10 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import stage_jobs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -137,14 +139,15 @@ def test_the_command_line_passes_nothing_that_it_has_not_compared(made, capsys, 
 STAGE = """
 import sys
 from qa.jobs.stage import stage
-with stage("score", "logs/score.log", given=["answers.json"], made=["metrics.json"]):
+from stage_jobs import job
+with stage("score", job("logs/score.log", input=["answers.json"], output=["metrics.json"])):
     print("at work")
     open("metrics.json", "w").write(sys.argv[1])
 """
 
 
 def run(folder, text, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(checksums.__file__).rsplit("/qa/", 1)[0])
+    monkeypatch.setenv("PYTHONPATH", f"{Path(checksums.__file__).parents[2]}:{Path(stage_jobs.__file__).parent}")
     return subprocess.run([sys.executable, "-c", STAGE, text], cwd=folder, capture_output=True, text=True, timeout=60)
 
 

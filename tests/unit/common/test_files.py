@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import stage_jobs
 import torch
 
 from qa.common.errors import InputError, some
@@ -77,9 +78,10 @@ def test_lists_read_well():
 
 
 def run_stage(tmp_path: Path, body: str) -> subprocess.CompletedProcess:
-    script = f"from qa.jobs.stage import stage\nwith stage('train', {str(tmp_path / 'logs/x.log')!r}):\n    {body}\n"
-    scripts = str(Path(squad.__file__).parents[2])
-    environment = {**os.environ, "PYTHONPATH": scripts}
+    script = "from qa.jobs.stage import stage\nfrom stage_jobs import job\n"
+    script += f"with stage('train', job({str(tmp_path / 'logs/x.log')!r})):\n    {body}\n"
+    paths = f"{Path(squad.__file__).parents[2]}:{Path(stage_jobs.__file__).parent}"
+    environment = {**os.environ, "PYTHONPATH": paths}
     return subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
 
 

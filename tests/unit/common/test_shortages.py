@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import stage_jobs
 
 from qa.common import errors
 
-SCRIPTS = Path(errors.__file__).parents[2]
+SCRIPTS, HELPERS = Path(errors.__file__).parents[2], Path(stage_jobs.__file__).parent
 OWN_MOUNTS = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
 MOUNTS = subprocess.run([*OWN_MOUNTS, "mount -t tmpfs none /mnt"], capture_output=True).returncode == 0
 mounts = pytest.mark.skipif(not MOUNTS, reason="no mounts in a user's namespace here")
@@ -19,8 +20,9 @@ mounts = pytest.mark.skipif(not MOUNTS, reason="no mounts in a user's namespace 
 STAGE = """
 import resource
 from qa.jobs.stage import stage
+from stage_jobs import job
 from qa.common.files import write_json, written_aside
-with stage("score", "logs/score.log", made=["results/metrics.json"]):
+with stage("score", job("logs/score.log", output=["results/metrics.json"]), aggregates=True):
     {body}
 """
 WRITES = "write_json('results/metrics.json', {'questions': list(range(100_000))})"
@@ -33,7 +35,7 @@ def run(folder: Path, body: str, mounted: str = "") -> subprocess.CompletedProce
     if mounted:  # the files are gone with the mount, so that they are listed within
         script = f"{mounted}; {sys.executable} stage.py; code=$?; find results -mindepth 1; exit $code"
         command = [*OWN_MOUNTS, script]
-    environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
+    environment = {**os.environ, "PYTHONPATH": f"{SCRIPTS}:{HELPERS}"}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
 
 

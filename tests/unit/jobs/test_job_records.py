@@ -13,6 +13,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import stage_jobs
+from stage_jobs import job
 
 from qa.common import files, progress
 from qa.common.errors import InputError, Interrupted
@@ -21,9 +23,11 @@ from qa.jobs.slurm_accounting import Start
 from qa.jobs.stage import stage
 
 LOG = "logs/train/small/seed-1.log"
-JOB = {"wildcards": {"run": "small", "variant": "seed-1"}, "threads": 4, "mem_mb": 2000, "runtime": 30, "gpu": 1}
+WILDCARDS = {"run": "small", "variant": "seed-1"}
+RESOURCES = {"mem_mb": 2000, "runtime": 30, "gpu": 1}
+JOB = job(LOG, wildcards=WILDCARDS, threads=4, resources=RESOURCES)
 CLUSTER = {"job": "12", "submitted": "2026-11-22T22:21:00+00:00", "started": "2026-11-22T22:21:50+00:00"}
-LIBRARY = Path(job_records.__file__).parents[2]
+LIBRARY, HELPERS = Path(job_records.__file__).parents[2], Path(stage_jobs.__file__).parent
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +46,7 @@ def the_record():
 
 def run(error=None):
     ends = pytest.raises((SystemExit, KeyboardInterrupt)) if error else nullcontext()
-    with ends, stage("train", LOG, JOB):
+    with ends, stage("train", JOB):
         if error:
             raise error
 
@@ -60,14 +64,14 @@ def run(error=None):
 def test_a_record_says_how_its_attempt_ended(error, state):
     run(error)
     record = the_record()
-    assert (record.rule, record.wildcards, record.log) == ("train", JOB["wildcards"], LOG)
+    assert (record.rule, record.wildcards, record.log) == ("train", WILDCARDS, LOG)
     assert record.state == state and record.ended >= record.started
     assert record.asked == {"cpus": 4, "memory_mib": 2000, "seconds": 1800, "gpus": 1}
     assert record.peak_memory_mib > 1 and record.cpu_seconds > 0 and record.job is None
 
 
 def test_the_record_is_there_while_the_work_runs():
-    with stage("train", LOG, JOB):
+    with stage("train", JOB):
         record = the_record()
         assert record.state == "running" and job_records.settled(record, {}) == ("running", None)
     assert the_record().state == "completed"
@@ -89,7 +93,7 @@ def test_what_slurm_gave_counts_before_what_snakemake_asked(monkeypatch):
 
 def test_a_record_keeps_no_account_address_or_token():
     secret = {"slurm_account": "def-someone", "slurm_extra": "--mail-user=me@example.org", "mem_mb": "<TBD>"}
-    with stage("train", LOG, {**JOB, **secret}):
+    with stage("train", job(LOG, resources={**RESOURCES, **secret})):
         pass
     text = job_records.path_of(the_record()).read_text()
     assert "def-someone" not in text and "@" not in text and "memory_mib" not in the_record().asked
@@ -101,7 +105,7 @@ def test_a_full_disk_costs_the_record_and_not_the_work(monkeypatch, capsys):
 
     monkeypatch.setattr(job_records, "write_json", full)
     done = []
-    with stage("train", LOG, JOB):
+    with stage("train", JOB):
         done.append(True)
     assert done and not job_records.read()
     assert "no record of this job's time and memory: OSError" in capsys.readouterr().err
@@ -130,10 +134,10 @@ def test_a_file_that_is_no_record_is_skipped_and_said(capsys):
 
 def test_a_job_killed_by_the_kernel_is_told_from_one_that_runs():
     script = (
-        "import sys, time\nfrom qa.jobs.stage import stage\n"
-        f"with stage('train', {LOG!r}, {JOB!r}):\n    print('at work', flush=True)\n    time.sleep(600)\n"
+        "import sys, time\nfrom qa.jobs.stage import stage\nfrom stage_jobs import job\n"
+        f"with stage('train', job({LOG!r})):\n    print('at work', flush=True)\n    time.sleep(600)\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(LIBRARY)}
+    environment = {**os.environ, "PYTHONPATH": f"{LIBRARY}:{HELPERS}"}
     process = subprocess.Popen([sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout.readline() == "at work\n"
@@ -147,7 +151,7 @@ def test_a_job_killed_by_the_kernel_is_told_from_one_that_runs():
 
 
 def test_another_process_of_the_same_number_is_not_the_job():
-    with stage("train", LOG, JOB):
+    with stage("train", JOB):
         record = the_record()
     pid = record.process.split(":")[0]
     assert job_records.settled(replace(record, state="running", process=f"{pid}:1"), {})[0] == "killed"

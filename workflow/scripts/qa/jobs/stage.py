@@ -1,11 +1,11 @@
-"""How a stage runs: log to file and terminal, a user's mistake in one line, the network only where it is allowed."""
+"""How a stage runs: its log, its record, its seals, and one line for a mistake that the user can correct."""
 
 import importlib
 import logging
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -16,39 +16,32 @@ log = logging.getLogger("qa")
 
 
 @contextmanager
-def stage(
-    name: str,
-    log_file: str | Path,
-    job: dict[str, Any] | None = None,
-    network: bool = False,
-    given: Iterable[str] = (),
-    made: Iterable[str] = (),
-) -> Iterator[None]:
-    """Run a stage's work within the block, its log in `log_file` and on stderr.
+def stage(name: str, snakemake: Any, network: bool = False, aggregates: bool = False) -> Iterator[tuple[Any, Any, Any]]:
+    """Run a stage's work within the block; yield the job's inputs, outputs and params.
 
-    Of a `job` (its wildcards, threads and resources, see jobs.recorded) a record is kept. Without `network` the Hugging
-    Face libraries are told to stay offline. The files `given` must be as they were sealed, and those `made` are sealed
-    (see checksums). An InputError or Interrupted ends the process with exit code 1 and its message, and so does what
-    the machine is short of; any other exception likewise, with its traceback in the log.
+    `snakemake` is the object that Snakemake gives a script. The log goes to its log file and to stderr. A record of the
+    job is kept (see qa.jobs.job_records). Inputs are compared with their seals before the work, outputs are sealed
+    after it (see qa.common.checksums). Without `network` the Hugging Face libraries stay offline. A stage that
+    `aggregates` the records of all jobs keeps none of its own, and opens none of its inputs.
+
+    An InputError or an Interrupted ends the process with exit code 1 and its message, and so does a machine that is
+    short of disk or memory. Any other exception does too, with its traceback in the log.
     """
     if not network:
         os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
-    # bars, of transformers too, which asks the hub's library: a log has lines
+    # transformers asks the hub's library whether to show bars; a log has lines
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
+    log_file, outputs = snakemake.log[0], snakemake.output
     _log_to(name, log_file)
     try:
-        # imported by name, so that what merely watches a job is no part of its code's digest and reruns nothing
-        record = (
-            nullcontext()
-            if job is None
-            else importlib.import_module("qa.jobs.job_records").recorded(name, log_file, job)
-        )
-        seals = importlib.import_module("qa.common.checksums")
-        with record:
-            seals.check(given)
-            seals.forget(made)
-            yield
-            seals.seal(made)
+        # imported by name: what merely watches a job is no part of the code digest, so its changes rerun nothing
+        checksums = importlib.import_module("qa.common.checksums")
+        records = importlib.import_module("qa.jobs.job_records")
+        with nullcontext() if aggregates else records.recorded(name, log_file, _job(snakemake)):
+            checksums.check([] if aggregates else snakemake.input)
+            checksums.forget(outputs)
+            yield snakemake.input, outputs, snakemake.params
+            checksums.seal(outputs)
     except InputError as error:
         log.error(f"{error}")
         sys.exit(1)
@@ -56,8 +49,8 @@ def stage(
         log.warning(f"{error}")
         sys.exit(1)
     except Exception as error:
-        if told := shortage(error):
-            log.error(f"{told}; not made: {some(made) or 'what it was to make'}")
+        if message := shortage(error):
+            log.error(f"{message}; not made: {some(outputs) or 'what it was to make'}")
         else:
             log.error(f"{type(error).__name__}: {error} (traceback in {log_file})")
             with suppress(OSError), open(log_file, "a", encoding="utf-8") as stream:
@@ -65,12 +58,18 @@ def stage(
         sys.exit(1)
 
 
+def _job(snakemake: Any) -> dict[str, Any]:
+    """What a job's record is made of: wildcards, params, threads and resources."""
+    wildcards, params = {**snakemake.wildcards}, {**snakemake.params}
+    return {"wildcards": wildcards, "params": params, "threads": snakemake.threads, **snakemake.resources}
+
+
 def _log_to(name: str, log_file: str | Path) -> None:
     root = logging.getLogger()
     root.handlers.clear()
     root.setLevel(logging.WARNING)
     log.setLevel(logging.INFO)
-    shape = logging.Formatter(f"%(asctime)s {name}: %(levelname)s %(message)s", "%H:%M:%S")
+    line = logging.Formatter(f"%(asctime)s {name}: %(levelname)s %(message)s", "%H:%M:%S")
     handlers: list[logging.Handler] = [logging.StreamHandler()]
     failure = None
     try:
@@ -79,9 +78,9 @@ def _log_to(name: str, log_file: str | Path) -> None:
     except OSError as error:
         failure = error
     for handler in handlers:
-        handler.setFormatter(shape)
+        handler.setFormatter(line)
         root.addHandler(handler)
     if failure:
         log.warning(f"no log file: {failure}")
     logging.captureWarnings(True)
-    logging.raiseExceptions = False  # a log on a full disk is no reason for a traceback at each line
+    logging.raiseExceptions = False  # on a full disk, each log line would print a traceback
