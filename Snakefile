@@ -24,8 +24,9 @@ include: "workflow/rules/predict.smk"
 include: "workflow/rules/calibrate.smk"
 include: "workflow/rules/postprocess.smk"
 include: "workflow/rules/score.smk"
-include: "workflow/rules/analyze_errors.smk"
+include: "workflow/rules/summarize.smk"
 include: "workflow/rules/compare.smk"
+include: "workflow/rules/analyze_errors.smk"
 include: "workflow/rules/package.smk"
 include: "workflow/rules/resource_usage.smk"
 include: "workflow/rules/report.smk"
@@ -34,7 +35,9 @@ include: "workflow/rules/report.smk"
 if workflow.is_main_process:
     failure_handler = failures.listen(logger)
     checked(timestamps.check, timestamps.stamped(OWN_FILES, [*every_model(), *every_answer()]))
-    logger.info(sweeps.trainings_message(CONFIG.sweeps, lineage.trainings(CONFIG), sum(map(os.path.exists, every_model()))))
+    logger.info(
+        sweeps.trainings_message(CONFIG.sweeps, lineage.trainings(CONFIG), sum(map(os.path.exists, every_model())))
+    )
 
 
 localrules:
@@ -47,14 +50,7 @@ localrules:
 rule all:
     default_target: True
     input:
-        every_answer(),
-        every("slices.csv"),
-        every("errors.parquet"),
-        PACKAGES,
-        "results/summary.csv",
-        "results/comparison.csv",
-        "results/resource_usage.csv",
-        "results/report.html",
+        rules.report.output,
 
 
 rule models:
@@ -69,12 +65,7 @@ rule predictions:
 
 rule scores:
     input:
-        every_metrics(),
-        every("slices.csv"),
-        every("errors.parquet"),
-        "results/summary.csv",
-        "results/comparison.csv",
-        "results/resource_usage.csv",
+        rules.resource_usage.output,
 
 
 onstart:
@@ -87,12 +78,12 @@ onstart:
 
 onsuccess:
     from hooks import leftover_jobs
-    from qa.evaluation import compare
+    from qa.evaluation import compare, summarize
 
     leftover_jobs.after_jobs(workflow)
     compared = compare.closing_message("results/comparison.csv")
     print(
-        tables.closing_message("results/summary.csv", compared)
+        summarize.closing_message("results/summary.csv", compared)
         + resource_usage.closing_message("results/resource_usage.csv")
     )
 

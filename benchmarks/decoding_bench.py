@@ -28,7 +28,7 @@ WIDTH, OVERLAP = 384, 128  # tokens of a row, and those that neighbours share
 N_BEST, LONGEST = 20, 30  # candidates, and tokens of an answer
 DECODING = {"method": "n_best", "n_best_size": N_BEST, "max_answer_length": LONGEST, "null_threshold": 0.0}
 WINDOWS = {"max_length": WIDTH, "overlap": OVERLAP, "max_question_length": 64, "long_contexts": "windows"}
-INPUTS = ("spans.parquet", "windows", "records.parquet")
+INPUTS = ("spans.parquet", "records.parquet")
 OUTPUTS = ("answers", "null_scores", "nbest")
 NAME, SCORE = itemgetter("example_id"), itemgetter("score")
 
@@ -130,8 +130,8 @@ def _candidates_of(start: np.ndarray, end: np.ndarray, features: Any, rows: list
 def ours(folder: Path) -> dict[str, str]:
     """The stage `postprocess`, from the files that it reads to the files that it writes."""
     outputs = {name: str(folder / name) for name in OUTPUTS}
-    spans, windows, records = (folder / name for name in INPUTS)
-    postprocess.postprocess([spans], [windows], records, DECODING, outputs)
+    spans, records = (folder / name for name in INPUTS)
+    postprocess.postprocess([spans], records, DECODING, outputs)
     return read_json(outputs["answers"])
 
 
@@ -154,7 +154,7 @@ def prepared(folder: Path, contexts: int, questions: int, seed: int = 0) -> Pred
     table = arrow_table(folder / "windows")
     first, stop = (table.column(name).to_numpy() for name in ("context_start", "context_stop"))
     start, end = logits(np.random.default_rng(seed), first, stop)
-    spans_of(start, end, first, stop).write(folder / "spans.parquet")
+    spans_of(start, end, first, stop).locate(table).write(folder / "spans.parquet")
     asked = parquet.read_table(folder / "records.parquet", columns=["id", "context"])
     names = asked.column("id").take(table.column("record"))
     token = np.arange(WIDTH)

@@ -57,9 +57,9 @@ def work(stage: str, folder: Path) -> None:
     elif stage == "spans":
         _made_up(cut, spans)
     elif stage == "postprocess":
-        postprocess.postprocess([str(spans)], [str(cut)], records, DECODING, outputs)
+        postprocess.postprocess([str(spans)], records, DECODING, outputs)
     else:
-        score.score(records, outputs, folder / "metrics.json")
+        score.score(*outputs.values(), folder / "metrics.json", folder / "question_scores.parquet")
 
 
 def _made_up(cut: Path, target: Path) -> None:
@@ -67,7 +67,7 @@ def _made_up(cut: Path, target: Path) -> None:
     from qa.model.spans import Spans
     from qa.windows.read_windows import arrow_table
 
-    table = arrow_table(str(cut), ("context_start", "context_stop"))
+    table = arrow_table(str(cut))
     begin, stop = (table.column(name).to_numpy()[:, None] for name in ("context_start", "context_stop"))
     draw, spans = np.random.default_rng(0), Spans.empty(len(begin), CANDIDATES)
     for side in ("start", "end"):
@@ -77,7 +77,7 @@ def _made_up(cut: Path, target: Path) -> None:
         getattr(spans, f"row_{side}_index")[:] = places[:, 0]
         getattr(spans, f"row_{side}_logit")[:] = getattr(spans, f"{side}_logit")[:, 0]
     spans.null_score[:] = draw.normal(size=len(begin))
-    spans.write(target)
+    spans.locate(table).write(target)
 
 
 def measured(stage: str, folder: Path) -> tuple[float, float]:

@@ -62,7 +62,7 @@ STAGES = [
     Stage("predict", ("results/pupil/seed-1/mills/validation/spans.parquet",)),
     Stage("calibrate", ("results/pupil/seed-1/calibration/calibrated.json",)),
     Stage("postprocess", tuple(f"{ANSWERED}/{name}" for name in ("answers.json", "null_scores.json", "nbest.parquet"))),
-    Stage("score", (f"{ANSWERED}/metrics.json",)),
+    Stage("score", tuple(f"{ANSWERED}/{name}" for name in ("metrics.json", "question_scores.parquet"))),
     Stage(
         "analyze_errors", tuple(f"{ANSWERED}/{name}" for name in ("slices.csv", "risk_coverage.csv", "errors.parquet"))
     ),

@@ -120,7 +120,7 @@ def listed(config):
         if "calibration" in rule_inputs.answering(resolved, run, variant, split, decoding):
             rule_inputs.calibration(resolved, run, variant, decoding)
     comparisons.compared(resolved, scored)
-    rule_inputs.telling(resolved)
+    rule_inputs.reported(resolved)
     return expected_jobs.jobs(resolved)
 
 

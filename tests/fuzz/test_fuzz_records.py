@@ -19,7 +19,7 @@ import damage
 import tiny
 from qa.common.errors import InputError
 from qa.data import prepare_questions
-from qa.decoding import answers, postprocess
+from qa.decoding import nbest, postprocess
 from qa.evaluation import score
 from qa.model.spans import Spans
 from qa.windows import tokenize_and_label
@@ -115,16 +115,16 @@ def answered(folder: Path, rows: list[dict], tokenizer, random) -> None:
     lengths = [len(row) for row in table.column("input_ids").to_pylist()]
     assert max(lengths) <= WINDOWS["max_length"] and set(table.column("id").to_pylist()) == {row["id"] for row in rows}
     labels_hold_answers(table.to_pylist(), rows)
-    made_up(table, random.randrange(1000)).write(folder / "spans.parquet")
+    made_up(table, random.randrange(1000)).locate(table).write(folder / "spans.parquet")
     outputs = {key: str(folder / key) for key in ("answers", "null_scores", "nbest")}
     for each in DECODINGS:
         spans = [str(folder / "spans.parquet")]
-        postprocess.postprocess(spans, [str(folder / "windows")], records, {**each, "null_threshold": 0.0}, outputs)
+        postprocess.postprocess(spans, records, {**each, "null_threshold": 0.0}, outputs)
         found = json.loads(Path(outputs["answers"]).read_text())
         assert list(found) == [row["id"] for row in rows]
         assert all(found[row["id"]] in row["context"] for row in rows)
-        assert list(answers.read_nbest(outputs["nbest"]).best) == list(found)
-        measured = score.score(records, outputs, folder / "metrics.json")
+        assert list(nbest.read_nbest(outputs["nbest"]).best) == list(found)
+        measured = score.score(*outputs.values(), folder / "metrics.json", folder / "scores.parquet")
         assert measured["total"] == len(rows) and 0 <= measured["exact"] <= measured["f1"] <= 100
 
 

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from qa.common.files import write_json
-from qa.config import comparisons, lineage, schema, settings, stages
+from qa.config import comparisons, lineage, schema, settings
 from qa.data.prepare_questions import convert
-from qa.decoding.answers import Candidates, decide, write_answers
-from qa.evaluation import analyze_errors, compare, risk_coverage, slices
-from qa.evaluation import score as scores
+from qa.decoding.answers import Candidates, decide
+from qa.decoding.postprocess import write_answers
+from qa.evaluation import analyze_errors, compare, risk_coverage, score, slices, summarize
 from qa.jobs import resource_usage
 
 CANDIDATES = 8
@@ -68,17 +67,15 @@ def make_results(
         for name, variant in lineage.trainings(config):
             _training(name, variant, config.runs[name], rng)
             for split, file in records.items():
-                windows = Path(stages.windows_folder(config.runs[name], split))
-                write_windows(windows, [1 + n % 7 // 6 for n in range(len(rows))])
                 found = _candidates(rows, rng, skill=1.0 + 0.6 * list(runs).index(name))
                 for decoding in decodings:
-                    _answered(found, file, windows, Path("results", name, variant, split, decoding), config)
+                    _answered(found, file, Path("results", name, variant, split, decoding), config)
         scored = list(lineage.scored(config))
-        scores.summarize(scored, [f"results/{'/'.join(each)}/metrics.json" for each in scored], "results/summary.csv")
+        metrics = [f"results/{'/'.join(answers)}/metrics.json" for answers in scored]
+        summarize.summarize(scored, metrics, "results/summary.csv")
         rows_of_pairs, paired = comparisons.compared(config, scored)
-        files = [f"results/{'/'.join(each)}/answers.json" for each in paired]
-        by_split = {split: str(file) for split, file in records.items()}
-        compare.compare(rows_of_pairs, paired, files, by_split, "results/comparison.csv")
+        files = [f"results/{'/'.join(each)}/question_scores.parquet" for each in paired]
+        compare.compare(rows_of_pairs, paired, files, "results/comparison.csv")
         _resources(config)
     return config
 
@@ -138,15 +135,6 @@ def _write_rows(rows: list[dict[str, Any]], records: Path) -> None:
     convert([source], records)
 
 
-def write_windows(folder: Path, counts: list[int]) -> None:
-    """A folder of windows that only says which question each is of; `counts` are the windows of each question."""
-    folder.mkdir(parents=True, exist_ok=True)
-    table = pa.table({"record": np.repeat(np.arange(len(counts)), counts)})
-    with pa.ipc.new_stream(folder / "data.arrow", table.schema) as stream:
-        stream.write_table(table)
-    write_json(folder / "state.json", {"_data_files": [{"filename": "data.arrow"}]})
-
-
 def _candidates(rows: list[dict[str, Any]], rng: np.random.Generator, skill: float) -> Candidates:
     """Spans near the gold answer and elsewhere, which score the better the greater the skill."""
     columns: list[tuple[int, int, int, float]] = []
@@ -164,10 +152,11 @@ def _candidates(rows: list[dict[str, Any]], rng: np.random.Generator, skill: flo
         columns += [(number, start, stop, scored[start, stop]) for start, stop in best]
     record, start, stop, score = zip(*columns, strict=True)
     null = np.array([rng.normal(1 if row["answers"] else 2 + skill, 2) for row in rows])
-    return Candidates(*(np.array(column, np.int64) for column in (record, start, stop)), np.array(score), null)
+    places = (np.array(column, np.int64) for column in (record, start, stop))
+    return Candidates(*places, np.array(score), null, 1 + np.arange(len(rows)) % 7 // 6)
 
 
-def _answered(found: Candidates, records: Path, windows: Path, folder: Path, config: schema.Configuration) -> None:
+def _answered(found: Candidates, records: Path, folder: Path, config: schema.Configuration) -> None:
     """All files of one set of answers, with a calibration where the decoding has one."""
     decoding = config.decodings[folder.name]
     threshold, temperature = decoding.null_threshold, 1.0
@@ -183,10 +172,11 @@ def _answered(found: Candidates, records: Path, windows: Path, folder: Path, con
     files = {name: str(folder / file) for name, file in files.items()}
     folder.mkdir(parents=True)
     write_answers(found, decide(found, threshold, temperature), records, files)
-    scores.score(records, files, folder / "metrics.json")
-    slices.write_slices(records, files["answers"], windows, folder / "slices.csv")
-    risk_coverage.write_risk_coverage(records, files["answers"], files["nbest"], folder / "risk_coverage.csv")
-    analyze_errors.write_mistakes(records, files["answers"], files["nbest"], folder / "errors.parquet")
+    scores = folder / "question_scores.parquet"
+    score.score(files["answers"], files["null_scores"], files["nbest"], folder / "metrics.json", scores)
+    slices.write_slices(scores, folder / "slices.csv")
+    risk_coverage.write_risk_coverage(scores, folder / "risk_coverage.csv")
+    analyze_errors.write_errors(scores, folder / "errors.parquet")
 
 
 def _training(name: str, variant: str, run: schema.Run, rng: np.random.Generator) -> None:

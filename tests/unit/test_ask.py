@@ -92,7 +92,7 @@ def test_answers_and_scores_are_those_of_the_stages_on_the_same_questions(case, 
     tokenize(tmp_path / "r.parquet", load_tokenizer(folder), windows, tmp_path / "windows")
     predict.predict(folder, tmp_path / "windows", prediction, 1, tmp_path / "spans.parquet")
     made = {each: str(tmp_path / f"{each}.json") for each in ("answers", "null_scores", "nbest")}
-    files = [str(tmp_path / "spans.parquet")], [str(tmp_path / "windows")], tmp_path / "r.parquet"
+    files = [str(tmp_path / "spans.parquet")], tmp_path / "r.parquet"
     calibration = tmp_path / "calibration.json"
     write_json(calibration, {"null_threshold": -0.1, "temperature": 2.5})
     postprocess.postprocess(*files, how, made, calibration if name == "n_best" else None)

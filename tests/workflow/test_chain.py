@@ -45,7 +45,7 @@ def test_the_chain_leaves_every_file_that_is_documented(finished):
         f"{SMALL}/package/model.safetensors",
         f"{SMALL}/mills/validation/spans.parquet",
         *(f"{answers}/{name}" for name in ("answers.json", "null_scores.json", "nbest.parquet", "metrics.json")),
-        *(f"{answers}/{name}" for name in ("slices.csv", "errors.parquet")),
+        *(f"{answers}/{name}" for name in ("question_scores.parquet", "slices.csv", "errors.parquet")),
         f"{SMALL}/mills/validation/walkthrough/metrics.json",
         "results/summary.csv",
         "results/comparison.csv",

@@ -18,9 +18,9 @@ REPORT = {"report"}
 RESOURCES = {"resource_usage", *REPORT}
 COMPARE = {"compare", *RESOURCES}
 PACKAGE = {"package", *RESOURCES}
-SCORE = {"score", "summarize", *PACKAGE, *COMPARE}
-EXPLAIN = {"analyze_errors", *RESOURCES}
-POSTPROCESS = {"postprocess", *EXPLAIN, *SCORE}
+ANALYZE = {"analyze_errors", *RESOURCES}
+SCORE = {"score", "summarize", *PACKAGE, *COMPARE, *ANALYZE}
+POSTPROCESS = {"postprocess", *SCORE}
 PREDICT = {"predict", *POSTPROCESS}
 TRAIN = {"train", *PREDICT}
 TOKENIZE = {"tokenize_and_label", *TRAIN}
@@ -141,11 +141,12 @@ CODE: dict[str, set[str]] = {
     "qa/common/parquet.py": TOKENIZE,
     "qa/decoding/postprocess.py": POSTPROCESS,
     "qa/decoding/answers.py": POSTPROCESS,
-    "qa/metrics/squad.py": {*EXPLAIN, *SCORE},
-    "qa/metrics/statistics.py": {*EXPLAIN, *SCORE},
-    "qa/evaluation/slices.py": EXPLAIN,
-    "qa/evaluation/analyze_errors.py": EXPLAIN,
-    "qa/metrics/confidence.py": {*SCORE, *EXPLAIN},
+    "qa/decoding/nbest.py": POSTPROCESS,
+    "qa/metrics/squad.py": SCORE,
+    "qa/metrics/statistics.py": SCORE,
+    "qa/evaluation/slices.py": ANALYZE,
+    "qa/evaluation/analyze_errors.py": ANALYZE,
+    "qa/metrics/confidence.py": SCORE,
     "qa/data/hold_out_calibration.py": NOTHING,
     "qa/decoding/calibrate.py": NOTHING,
     "qa/decoding/ensembles.py": POSTPROCESS,
@@ -153,7 +154,7 @@ CODE: dict[str, set[str]] = {
     "qa/config/lineage.py": REPORT,
     "qa/plan/expected_jobs.py": NOTHING,
     "qa/training/epochs.py": NOTHING,
-    "qa/evaluation/risk_coverage.py": EXPLAIN,
+    "qa/evaluation/risk_coverage.py": ANALYZE,
     "qa/plan/rule_inputs.py": NOTHING,
     "qa/evaluation/compare.py": COMPARE,
     "qa/config/comparisons.py": REPORT,
@@ -164,7 +165,9 @@ CODE: dict[str, set[str]] = {
     "qa/model/devices.py": TRAIN,
     "qa/model/overrides.py": TRAIN,
     "qa/training/manifest.py": TRAIN,
-    "qa/evaluation/score.py": {*SCORE, *EXPLAIN},
+    "qa/evaluation/score.py": SCORE,
+    "qa/evaluation/question_scores.py": SCORE,
+    "qa/evaluation/summarize.py": {"summarize", *COMPARE},
     "qa/common/files.py": {"download", *RECORDS},
     "qa/common/errors.py": {"download", *RECORDS},
     "qa/jobs/stage.py": {"download", *RECORDS},
@@ -217,8 +220,8 @@ CODE: dict[str, set[str]] = {
     "train.py": TRAIN,
     "predict.py": PREDICT,
     "postprocess.py": POSTPROCESS,
-    "score.py": {"score", "summarize", *PACKAGE},
-    "analyze_errors.py": EXPLAIN,
+    "score.py": SCORE,
+    "analyze_errors.py": ANALYZE,
     "hold_out_calibration.py": NOTHING,
     "calibrate.py": NOTHING,
     "soft_targets.py": NOTHING,

@@ -1,21 +1,9 @@
-"""Needs: answers, n-best lists, windows, records. Makes: scores of slices, all wrong answers. Runs on the login node.
-
-Of an ensemble, whose models may cut contexts differently, the first one's windows are counted.
-"""
+"""Needs: scores of questions. Makes: scores of slices, all wrong answers, risk curves. Runs on the login node."""
 
 
 rule analyze_errors:
     input:
-        answers=rules.postprocess.output.answers,
-        nbest=rules.postprocess.output.nbest,
-        records="results/questions/{dataset}/{split}.parquet",
-        windows=lambda wildcards: checked(
-            rule_inputs.windows,
-            CONFIG,
-            wildcards.run,
-            wildcards.variant,
-            f"{wildcards.dataset}/{wildcards.split}",
-        )[0],
+        scores=rules.score.output.question_scores,
     output:
         slices=report(
             "results/{run}/{variant}/{dataset}/{split}/{decoding}/slices.csv",

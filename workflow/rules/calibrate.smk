@@ -1,4 +1,7 @@
-"""Needs: spans, windows, records held out. Makes: a decoding's null threshold and temperature. Runs on the login node."""
+"""Needs: spans of held-out questions. Makes: a decoding's null threshold and temperature. Runs on the login node.
+
+The held-out questions come along for their texts and gold answers, which spans lack.
+"""
 
 
 rule calibrate:

@@ -15,7 +15,6 @@ sys.path.insert(0, str(SCRIPTS.resolve()))
 from qa.plan import timestamps, rule_inputs
 from qa.jobs import failures, interruption, resource_usage
 from qa.config import lineage, settings, stages, sweeps
-from qa.evaluation import score as tables
 from qa.plan.code_digest import code_digest
 from qa.common.errors import InputError
 

@@ -1,15 +1,16 @@
-"""Needs: answers and records. Makes: paired differences of runs and decodings to a reference. Runs on the login node."""
+"""Needs: scores of questions. Makes: paired differences of runs and decodings to a reference. Runs on the login node."""
 
 from qa.config import comparisons
 
 PAIRS, PAIRED = comparisons.compared(CONFIG, lineage.scored(CONFIG))
-PAIRED_SPLITS = list(dict.fromkeys(pair[0] for pair in PAIRS))
 
 
 rule compare:
     input:
-        answers=[f"results/{run}/{variant}/{split}/{by}/answers.json" for run, variant, split, by in PAIRED],
-        records=[f"results/questions/{split}.parquet" for split in PAIRED_SPLITS],
+        scores=[
+            f"results/{run}/{variant}/{split}/{decoding}/question_scores.parquet"
+            for run, variant, split, decoding in PAIRED
+        ],
     output:
         report(
             "results/comparison.csv",
@@ -28,7 +29,6 @@ rule compare:
     params:
         pairs=PAIRS,
         answered=PAIRED,
-        splits=PAIRED_SPLITS,
         code=code("compare"),
     message:
         "Comparing runs and decodings question by question"

@@ -1,6 +1,7 @@
-"""Needs: spans, windows, records. Makes: answers, null scores, n-best lists by one decoding. Runs on the login node.
+"""Needs: spans, questions. Makes: answers, null scores and n-best lists by one decoding. Runs on the login node.
 
-An ensemble's spans and windows are those of its models.
+An ensemble's spans are those of its models. The questions come along for their contexts, which answers are cut from;
+n-best lists carry the questions on to the later stages.
 """
 
 

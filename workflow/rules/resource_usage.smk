@@ -1,6 +1,7 @@
 """Needs: the records that jobs leave in logs/jobs. Makes: what each used of what it asked for. Runs on the login node.
 
-After all else, so that everything has been recorded; what reruns remakes summary or comparison, and with them this table.
+Its inputs are the last files of every branch, so that all jobs have been recorded. Whatever reruns remakes one of them,
+and with it this table and the report.
 """
 
 from qa.plan import expected_jobs
@@ -10,7 +11,7 @@ rule resource_usage:
     input:
         rules.summarize.output,
         rules.compare.output,
-        every("slices.csv"),
+        [every(file) for file in ("slices.csv", "errors.parquet", "risk_coverage.csv")],
         PACKAGES,
     output:
         report(

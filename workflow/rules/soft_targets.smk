@@ -1,4 +1,7 @@
-"""Needs: a teacher's spans of the training questions. Makes: soft targets for a student. Runs on the login node."""
+"""Needs: a teacher's spans of the training questions. Makes: soft targets for a student. Runs on the login node.
+
+The student's windows come along, since a soft target is a distribution over their tokens.
+"""
 
 SOFT_TARGETS_KEYS = {stages.soft_targets_key(run): run for run in RUNS.values() if run.teacher}
 

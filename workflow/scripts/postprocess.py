@@ -5,11 +5,5 @@ from qa.jobs.stage import stage
 with stage("postprocess", snakemake) as (inputs, outputs, params):
     from qa.decoding import postprocess
 
-    postprocess.postprocess(
-        list(inputs.spans),
-        list(inputs.windows),
-        inputs.records,
-        params.decoding,
-        dict(outputs.items()),
-        inputs.get("calibration"),
-    )
+    outputs = dict(outputs.items())
+    postprocess.postprocess(list(inputs.spans), inputs.questions, params.decoding, outputs, inputs.get("calibration"))

@@ -5,6 +5,4 @@ from qa.jobs.stage import stage
 with stage("soft_targets", snakemake) as (inputs, outputs, params):
     from qa.training import soft_targets
 
-    soft_targets.write_targets(
-        list(inputs.spans), list(inputs.windows), inputs.records, inputs.student, params.temperature, outputs[0]
-    )
+    soft_targets.write_targets(list(inputs.spans), inputs.student, params.temperature, outputs[0])

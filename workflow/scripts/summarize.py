@@ -3,7 +3,7 @@
 from qa.jobs.stage import stage
 
 with stage("summarize", snakemake) as (inputs, outputs, params):
-    from qa.evaluation import score
+    from qa.evaluation import summarize
 
     calibrations = dict(zip(map(tuple, params.calibrated), inputs.calibrations, strict=True))
-    score.summarize(params.scored, inputs.metrics, outputs[0], params.swept, calibrations)
+    summarize.summarize(params.scored, inputs.metrics, outputs[0], params.swept, calibrations)

@@ -11,10 +11,41 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qa.common.errors import InputError
-from qa.decoding import answers
-from qa.decoding.answers import Candidates, best_texts, decide, nbest_table, read_nbest, write_answers
+from qa.decoding import nbest
+from qa.decoding.answers import Candidates, decide
+from qa.decoding.nbest import read_nbest
+from qa.decoding.postprocess import write_answers
 
 TEXTS = ("alpha", "beta", "gamma")
+
+
+def records_of(ids, contexts, path=None):
+    """A table of unanswerable questions as records files have it, written to `path` if there is one."""
+    texts, starts = pa.list_(pa.string()), pa.list_(pa.int32())
+    none = [{"text": [], "answer_start": []}] * len(ids)
+    table = pa.table(
+        {
+            "id": pa.array(ids, pa.string()),
+            "title": pa.array(["t"] * len(ids), pa.string()).dictionary_encode(),
+            "question": pa.array(["?"] * len(ids), pa.string()),
+            "context": pa.array(contexts, pa.string()).dictionary_encode(),
+            "answers": pa.array(none, pa.struct([("text", texts), ("answer_start", starts)])),
+        }
+    )
+    if path:
+        parquet.write_table(table, path)
+    return table
+
+
+def written(found, threshold, ids, contexts):
+    """Answers and rows of the n-best table of the last questions, and the decision on all."""
+    decision = decide(found, threshold)
+    part = slice(len(found.null_score) - len(ids), len(found.null_score))
+    (batch,) = records_of(ids, contexts).to_batches()
+    texts, places = nbest.texts_of(found, decision, part, batch.column("context"))
+    rows = nbest.table(found, decision, part, batch, texts).to_pylist()
+    kept = zip(places, decision.answered[part].tolist(), strict=True)
+    return [texts[place] if answered else "" for place, answered in kept], rows, decision
 
 
 def results(scores, null, threshold, texts=TEXTS):
@@ -24,11 +55,9 @@ def results(scores, null, threshold, texts=TEXTS):
     stops = [start + len(text) for start, text in zip(starts, texts, strict=False)]
     found = Candidates(
         np.zeros(len(scores), np.int64), np.array(starts, int), np.array(stops, int), np.array(scores, float),
-        np.array([null]),
+        np.array([null]), np.ones(1, int),
     )  # fmt: skip
-    decision = decide(found, threshold)
-    (row,) = nbest_table(found, decision, 0, ["q"], [context]).to_pylist()
-    (text,) = best_texts(found, decision, 0, [context])
+    (text,), (row,), decision = written(found, threshold, ["q"], [context])
     return text, decision.difference[0], row
 
 
@@ -97,15 +126,16 @@ def test_the_rows_are_those_of_each_question_alone(made, first, threshold):
     found = Candidates(
         *(np.array(column, kind) for column, kind in zip(columns, kinds, strict=True)),
         np.array([null for _, _, null in made]),
+        np.ones(len(made), int),
     )
-    decision = decide(found, threshold)
     contexts, ids = [context for context, _, _ in made[first:]], [f'q"{n}' for n in range(len(made) - first)]
-    rows = nbest_table(found, decision, first, ids, contexts).to_pylist()
-    texts = best_texts(found, decision, first, contexts)
+    texts, rows, _ = written(found, threshold, ids, contexts)
     for (context, spans, null), name, row, answer in zip(made[first:], ids, rows, texts, strict=True):
         top = max([null, *(score for _, _, score in spans)])
         weights = [math.exp(score - top) for _, _, score in spans] + [math.exp(null - top)]
-        assert list(row) == ["id", "null_score", "null_probability", "candidates"]
+        assert [row.pop(name) for name in ("title", "question", "context", "gold", "windows")] == [
+            *("t", "?", context, [], 1)
+        ]
         shares = [candidate.pop("probability") for candidate in row["candidates"]] + [row.pop("null_probability")]
         assert shares == pytest.approx([weight / math.fsum(weights) for weight in weights], rel=1e-12)
         expected = [{"text": context[a:b], "start": a, "stop": b, "score": score} for a, b, score in spans]
@@ -115,14 +145,12 @@ def test_the_rows_are_those_of_each_question_alone(made, first, threshold):
 
 
 def test_the_best_span_of_each_question_is_read_back(tmp_path, monkeypatch):
-    monkeypatch.setattr(answers, "BATCH", 3)
+    monkeypatch.setattr(nbest, "BATCH", 3)
     contexts = [f"mill {number} — Söhl" for number in range(8)]
-    records = [(f"q{number}", context) for number, context in enumerate(contexts)]
-    table = pa.table({"id": [name for name, _ in records], "context": [context for _, context in records]})
-    parquet.write_table(table, tmp_path / "records.parquet")
+    records_of([f"q{number}" for number in range(8)], contexts, tmp_path / "records.parquet")
     record = np.array([0, 0, 1, 4, 4, 7])
     starts, stops = np.array([0, 5, 5, 7, 0, 0]), np.array([4, 6, 6, 13, 4, 13])
-    found = Candidates(record, starts, stops, np.array([2.0, 1, 1, 3, 2, 1]), np.zeros(8))
+    found = Candidates(record, starts, stops, np.array([2.0, 1, 1, 3, 2, 1]), np.zeros(8), np.ones(8, int))
     outputs = {name: str(tmp_path / name) for name in ("answers", "null_scores", "nbest")}
     write_answers(found, decide(found, -100.0), tmp_path / "records.parquet", outputs)
     best = {"q0": "mill", "q1": "1", "q4": "— Söhl", "q7": "mill 7 — Söhl"}

@@ -17,8 +17,15 @@ from qa.common.files import read_json
 from qa.data.prepare_questions import convert
 from qa.decoding import probabilities
 from qa.decoding.answers import Candidates
-from qa.decoding.calibrate import Questions, best_threshold, calibrate, prior_weights, questions_of, scores_at
-from qa.decoding.postprocess import Rows, n_best, postprocess
+from qa.decoding.calibrate import (
+    CalibrationQuestions,
+    best_threshold,
+    calibrate,
+    prior_weights,
+    questions_of,
+    scores_at,
+)
+from qa.decoding.postprocess import n_best, postprocess
 from qa.metrics.squad import raw_scores
 from qa.model.spans import Spans
 from qa.windows.read_windows import arrow_table
@@ -43,7 +50,7 @@ def questions(rows):
     gone = silent | np.isinf(difference)
     # without a span the answer is silence, whatever the threshold
     exact, f1 = (np.where(gone, 1.0 * (silent & np.isinf(difference)), values) for values in (exact, f1))
-    return Questions(difference.astype(float), exact, f1, silent)
+    return CalibrationQuestions(difference.astype(float), exact, f1, silent)
 
 
 def score(made, threshold, metric, weights):
@@ -118,8 +125,8 @@ def test_a_prior_finds_the_threshold_and_the_scores_of_as_many_copies_of_the_una
     silent = np.arange(400) % 5 == 0
     difference = rng.normal(np.where(silent, 1.0, -1.0), 1.5)
     right = (rng.random(400) < 0.8) & ~silent
-    made = Questions(difference, right.astype(float), right.astype(float), silent)
-    copied = Questions(*(np.concatenate([part, *[part[silent]] * 3]) for part in vars(made).values()))
+    made = CalibrationQuestions(difference, right.astype(float), right.astype(float), silent)
+    copied = CalibrationQuestions(*(np.concatenate([part, *[part[silent]] * 3]) for part in vars(made).values()))
     share = float(copied.unanswerable.mean())
     assert share == 0.5
     weights = prior_weights(silent, share)
@@ -133,7 +140,7 @@ def test_a_known_threshold_is_recovered():
     rng = np.random.default_rng(1)
     difference = rng.uniform(-20, 20, 4000)
     silent = difference > 3.7  # the model knows, but is shifted
-    made = Questions(difference, (~silent).astype(float), (~silent).astype(float), silent)
+    made = CalibrationQuestions(difference, (~silent).astype(float), (~silent).astype(float), silent)
     assert best_threshold(made, "f1", np.ones(4000)) == pytest.approx(3.7, abs=0.05)
     assert scores_at(made, 3.7, np.ones(4000)) == pytest.approx(
         {"exact": 100, "f1": 100, "answered": 100 * (~silent).mean()}
@@ -143,7 +150,12 @@ def test_a_known_threshold_is_recovered():
 def test_the_best_candidate_is_judged_and_no_candidate_is_silence():
     golds = [["in 1412"], [], ["oak"], [], ["slate"]]
     candidates = Candidates(
-        np.array([0, 0, 1, 2]), np.array([0, 3, 0, 5]), np.array([7, 7, 4, 9]), np.array([5.0, 4, 3, 2]), np.arange(5.0)
+        np.array([0, 0, 1, 2]),
+        np.array([0, 3, 0, 5]),
+        np.array([7, 7, 4, 9]),
+        np.array([5.0, 4, 3, 2]),
+        np.arange(5.0),
+        np.ones(5, int),
     )
     made = questions_of(candidates, golds, ["1412 oak", "in 1412", "burnt", "the Oak!"])
     assert made.difference.tolist() == [-5, -2, 0, math.inf, math.inf]
@@ -154,16 +166,15 @@ def test_the_best_candidate_is_judged_and_no_candidate_is_silence():
 
 
 def variant(folder, prefix="q", questions=18, seed=0, tokenizer=None):
-    """Records, windows and spans of a variant that knows something: often the answer, or one word more; the paths."""
+    """Write a variant that knows something: often the answer, or one word more; the paths of its spans and records."""
     rng = np.random.default_rng(seed)
     records, windows, spans = (str(folder / f"{prefix}-{seed}-{name}") for name in ("records", "windows", "spans"))
     convert([tiny.write_squad(folder / f"{prefix}.json", questions=questions, prefix=prefix)], records)
     tokenize(records, tokenizer or tiny.word_piece(), WINDOWS, windows)
-    rows = Rows.of(arrow_table(windows))
     table = arrow_table(windows)
     first, stop = (table.column(name).to_numpy() for name in ("context_start", "context_stop"))
-    made = Spans.empty(len(rows.record), 6)
-    for window in range(len(rows.record)):
+    made = Spans.empty(len(table), 6)
+    for window in range(len(table)):
         size = min(6, stop[window] - first[window])
         for name in ("start", "end"):
             places = rng.choice(np.arange(first[window], stop[window]), size, replace=False)
@@ -174,8 +185,8 @@ def variant(folder, prefix="q", questions=18, seed=0, tokenizer=None):
             made.start_index[window, 0], made.end_index[window, 0] = label, min(end + rng.integers(2), stop[window] - 1)
         made.null_score[window] = rng.normal(8 if label == null else 4, 5)
     made.row_start_logit[:] = made.row_end_logit[:] = 0
-    made.write(spans)
-    return spans, windows, records
+    made.locate(table).write(spans)
+    return spans, records
 
 
 def golds_and_contexts(records):
@@ -183,10 +194,10 @@ def golds_and_contexts(records):
     return [row["answers"]["text"] for row in rows], [row["context"] for row in rows]
 
 
-def slowly(spans, windows, records):
+def slowly(spans, records):
     """Each question's candidates with text and score, its null score and its gold answers, in plain lists."""
     golds, contexts = golds_and_contexts(records)
-    found = n_best(Spans.read(spans), Rows.of(arrow_table(windows)), len(golds), 6, 9)
+    found = n_best(Spans.read(spans), 6, 9)
     rows = zip(found.record.tolist(), found.start.tolist(), found.stop.tolist(), found.score.tolist(), strict=True)
     lists = [[] for _ in golds]
     for record, start, stop, value in rows:
@@ -227,9 +238,9 @@ def log_loss(made, threshold, temperature, prior):
 @pytest.mark.parametrize("prior", [None, 0.6])
 def test_the_file_says_what_was_found_and_on_what(prior, tmp_path):
     files = [variant(tmp_path, "first", 18, 3), variant(tmp_path, "second", 12, 4)]
-    spans, windows, records = [list(column) for column in zip(*files, strict=True)]
+    spans, records = [list(column) for column in zip(*files, strict=True)]
     decoding = {**DECODING, "unanswerable_prior": prior}
-    result = calibrate([[s] for s in spans], [[w] for w in windows], records, decoding, tmp_path / "c.json")
+    result = calibrate(spans, records, decoding, tmp_path / "c.json")
     assert read_json(tmp_path / "c.json") == json.loads(json.dumps(result))
     made = [question for each in files for question in slowly(*each)]
     assert (result["questions"], result["articles"], result["calibrated_for"]) == (30, 2, "f1")
@@ -256,8 +267,8 @@ def graded(folder):
     Of 40 answerable questions 16 are right at -10 and 4 at 2, and 20 have a word too much at 0; of 20 unanswerable ones
     10 are at 0 and 10 at 10.
     """
-    spans, windows, records = variant(folder, questions=60)
-    table = arrow_table(windows)
+    spans, records = variant(folder, questions=60)
+    table = arrow_table(spans.removesuffix("spans") + "windows")
     made = Spans.empty(len(table), 1)
     made.row_start_logit[:] = made.row_end_logit[:] = 0
     for window, record in enumerate(table.column("record").to_pylist()):
@@ -271,16 +282,16 @@ def graded(folder):
         if silent or label != null:
             made.start_index[window], made.end_index[window] = start, start if end is None else end
             made.start_logit[window] = made.end_logit[window] = 5
-    made.write(spans)
-    return spans, windows, records
+    made.locate(table).write(spans)
+    return spans, records
 
 
 def test_metric_and_prior_are_those_of_the_decoding(tmp_path):
-    spans, windows, records = graded(tmp_path)
+    spans, records = graded(tmp_path)
     found = {}
     for metric, prior in (("f1", None), ("exact", None), ("f1", 0.6)):
         decoding = {**DECODING, "calibrate_for": metric, "unanswerable_prior": prior}
-        found[metric, prior] = calibrate([[spans]], [[windows]], [records], decoding, tmp_path / "c.json")
+        found[metric, prior] = calibrate([spans], [records], decoding, tmp_path / "c.json")
         assert found[metric, prior]["calibrated_for"] == metric
     assert {key: each["null_threshold"] for key, each in found.items()} == {
         ("f1", None): 6.0,
@@ -295,42 +306,39 @@ def test_metric_and_prior_are_those_of_the_decoding(tmp_path):
 
 
 def test_scores_half_as_large_have_half_the_threshold_and_the_temperature(tmp_path):
-    spans, windows, records = graded(tmp_path)
-    once = calibrate([[spans]], [[windows]], [records], DECODING, tmp_path / "c.json")
+    spans, records = graded(tmp_path)
+    once = calibrate([spans], [records], DECODING, tmp_path / "c.json")
     softer = Spans.read(spans)
     for name in ("start_logit", "end_logit", "null_score"):
         setattr(softer, name, getattr(softer, name) / 2)
     softer.write(tmp_path / "softer")
-    half = calibrate([[str(tmp_path / "softer")]], [[windows]], [records], DECODING, tmp_path / "d.json")
+    half = calibrate([str(tmp_path / "softer")], [records], DECODING, tmp_path / "d.json")
     assert 2 * probabilities.LOWEST < once["temperature"] < probabilities.HIGHEST
     assert half["temperature"] == pytest.approx(once["temperature"] / 2, rel=1e-4)
     assert once["null_threshold"] == 6 and half["null_threshold"] == 3
 
 
 def test_questions_without_titles_are_of_no_article(tmp_path):
-    spans, windows, records = variant(tmp_path)
+    spans, records = variant(tmp_path)
     table = parquet.read_table(records)
     parquet.write_table(table.set_column(1, "title", pa.array([""] * len(table))), tmp_path / "untitled")
     assert table.column_names[1] == "title"
     untitled = str(tmp_path / "untitled")
-    assert calibrate([[spans]], [[windows]], [untitled], DECODING, tmp_path / "c.json")["articles"] == 0
+    assert calibrate([spans], [untitled], DECODING, tmp_path / "c.json")["articles"] == 0
 
 
 def test_an_ensembles_threshold_is_that_of_its_averaged_answers(tmp_path):
     one = variant(tmp_path, seed=1)
     other = variant(tmp_path, seed=2, tokenizer=tiny.byte_level_bpe())
-    files = [[one[0], other[0]]], [[one[1], other[1]]], [one[2]]
-    result = calibrate(*files, DECODING, tmp_path / "c.json")
-    alone = calibrate([[one[0]]], [[one[1]]], [one[2]], DECODING, tmp_path / "d.json")
+    result = calibrate([one[0], other[0]], [one[1]], DECODING, tmp_path / "c.json")
+    alone = calibrate([one[0]], [one[1]], DECODING, tmp_path / "d.json")
     assert result["questions"] == 18 and result["null_threshold"] != alone["null_threshold"]
     # the answers that postprocess writes with it have just the scores that calibration promises
     for split, calibration, variants in (("c", result, (one, other)), ("d", alone, (one,))):
         outputs = {name: str(tmp_path / f"{split}-{name}") for name in ("answers", "null_scores", "nbest")}
-        postprocess(
-            [m[0] for m in variants], [m[1] for m in variants], one[2], DECODING, outputs, tmp_path / f"{split}.json"
-        )
+        postprocess([m[0] for m in variants], one[1], DECODING, outputs, tmp_path / f"{split}.json")
         answers, differences = read_json(outputs["answers"]), read_json(outputs["null_scores"])
-        golds = dict(zip(answers, golds_and_contexts(one[2])[0], strict=True))
+        golds = dict(zip(answers, golds_and_contexts(one[1])[0], strict=True))
         exact, f1 = raw_scores(golds, answers)
         assert calibration["exact"] == pytest.approx(100 * np.mean(list(exact.values())))
         assert calibration["f1"] == pytest.approx(100 * np.mean(list(f1.values())))
@@ -355,16 +363,18 @@ def of_one_kind(folder, answerable):
     (folder / "q.json").write_text(json.dumps(data))
     convert([folder / "q.json"], folder / "records")
     tokenize(folder / "records", tiny.word_piece(), WINDOWS, folder / "windows")
-    spans = Spans.empty(len(arrow_table(folder / "windows")), 2)
+    table = arrow_table(folder / "windows")
+    spans = Spans.empty(len(table), 2)
     spans.null_score[:] = spans.row_start_logit[:] = spans.row_end_logit[:] = 0
-    spans.write(folder / "spans")
-    return [[str(folder / "spans")]], [[str(folder / "windows")]], [str(folder / "records")]
+    spans.locate(table).write(folder / "spans")
+    return [str(folder / "spans")], [str(folder / "records")]
 
 
 def test_questions_without_any_answer_are_refused(tmp_path):
     with pytest.raises(InputError) as error:
         calibrate(*of_one_kind(tmp_path, answerable=False), DECODING, tmp_path / "c.json")
-    assert "all unanswerable" in str(error.value) and "set decodings.*.null_threshold to a number" in str(error.value)
+    assert "all held-out questions are unanswerable" in str(error.value)
+    assert "set decodings.*.null_threshold to a number" in str(error.value)
     assert not (tmp_path / "c.json").exists()
 
 

@@ -30,7 +30,8 @@ def candidates(records):
     ]
     columns = list(zip(*rows, strict=True)) if rows else [[], [], [], []]
     places = [np.array(column, np.int64) for column in columns[:3]]
-    return Candidates(*places, np.array(columns[3], float), np.array([null for _, null in records], float))
+    nulls = np.array([null for _, null in records], float)
+    return Candidates(*places, np.array(columns[3], float), nulls, np.ones(len(records), int))
 
 
 def listed(found, record):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 from hypothesis import given, settings
@@ -15,9 +16,9 @@ import tiny
 from qa.common.errors import InputError
 from qa.common.files import read_json
 from qa.data.prepare_questions import convert
-from qa.decoding.postprocess import Rows, n_best, postprocess, walkthrough
+from qa.decoding.postprocess import n_best, postprocess, walkthrough
 from qa.model.spans import Spans
-from qa.windows.read_windows import arrow_table
+from qa.windows.read_windows import TokenOffsets, arrow_table
 from qa.windows.tokenize_and_label import tokenize
 
 WINDOWS = {"max_length": 40, "overlap": 8, "max_question_length": 12, "long_contexts": "windows", "labels": "exact"}
@@ -25,18 +26,16 @@ WINDOWS = {"max_length": 40, "overlap": 8, "max_question_length": 12, "long_cont
 
 def made_rows(rng, records, longest=9, levels=None):
     """Windows with random offsets, some tokens without width, and random candidates; logits of few `levels` tie."""
-    record, window, lengths, starts, stops = [], [], [], [], []
+    record, lengths, starts, stops = [], [], [], []
     for number in range(records):
         for part in range(rng.integers(1, 4)):
             length = int(rng.integers(2, longest))
             begins = np.arange(length) * 3 + part * 2
             record.append(number)
-            window.append(part)
             lengths.append(length)
             starts.append(begins)
             stops.append(begins + rng.integers(0, 3, length))
-    first = np.concatenate([[0], np.cumsum(lengths)])
-    rows = Rows(np.array(record), np.array(window), first, np.concatenate(starts), np.concatenate(stops))
+    table = pa.table({"record": record, "offset_start": starts, "offset_end": stops})
     spans = Spans.empty(len(record), longest)
     spans.null_score[:] = rng.normal(size=len(record))
     for number, length in enumerate(lengths):
@@ -46,7 +45,7 @@ def made_rows(rng, records, longest=9, levels=None):
             order = np.argsort(-values, kind="stable")
             getattr(spans, f"{name}_index")[number, :length] = order
             getattr(spans, f"{name}_logit")[number, :length] = values[order]
-    return rows, spans
+    return TokenOffsets.of(table), spans.locate(table)
 
 
 def plain_n_best(rows, spans, record, size, longest):
@@ -69,7 +68,7 @@ def plain_n_best(rows, spans, record, size, longest):
 def test_the_n_best_are_those_of_a_loop_over_every_span(seed, size, longest):
     rng = np.random.default_rng(seed)
     rows, spans = made_rows(rng, records=5)
-    found = n_best(spans, rows, 5, size, longest)
+    found = n_best(spans, size, longest)
     for record in range(5):
         mine = found.record == record
         expected = plain_n_best(rows, spans, record, size, longest)
@@ -82,7 +81,7 @@ def test_the_n_best_are_those_of_a_loop_over_every_span(seed, size, longest):
 @given(seed=st.integers(0, 10_000), size=st.integers(1, 30), longest=st.integers(1, 8), levels=st.integers(1, 3))
 def test_among_equal_spans_of_a_window_those_of_better_starts_then_ends_come_in(seed, size, longest, levels):
     rows, spans = made_rows(np.random.default_rng(seed), records=4, levels=levels)
-    found = n_best(spans, rows, 4, size, longest)
+    found = n_best(spans, size, longest)
     for record in range(4):
         best = {}
         for row in np.flatnonzero(rows.record == record):
@@ -105,36 +104,36 @@ def test_among_equal_spans_of_a_window_those_of_better_starts_then_ends_come_in(
 
 
 def test_logits_that_are_no_numbers_crowd_nothing_out():
-    rows, spans = made_rows(np.random.default_rng(4), records=1)
-    whole = n_best(spans, rows, 1, 40, 8)
+    _, spans = made_rows(np.random.default_rng(4), records=1)
+    whole = n_best(spans, 40, 8)
     spans.start_logit[0, 0] = np.nan
-    rest = n_best(spans, rows, 1, 3, 8)
+    rest = n_best(spans, 3, 8)
     assert np.isfinite(rest.score).all() and len(rest.score) == 3 and set(rest.score) <= set(whole.score)
 
 
 def test_parts_of_the_windows_give_what_all_at_once_gives(monkeypatch):
-    rows, spans = made_rows(np.random.default_rng(3), records=40)
-    whole = n_best(spans, rows, 40, 5, 6)
+    _, spans = made_rows(np.random.default_rng(3), records=40)
+    whole = n_best(spans, 5, 6)
     monkeypatch.setattr("qa.decoding.postprocess.PAIRS", 7 * spans.candidates**2)
-    parts = n_best(spans, rows, 40, 5, 6)
+    parts = n_best(spans, 5, 6)
     assert all((getattr(whole, name) == getattr(parts, name)).all() for name in ("record", "start", "stop", "score"))
 
 
 def test_one_token_answers_are_found_by_n_best_and_lost_by_the_walkthrough():
-    rows = Rows(np.array([0]), np.array([0]), np.array([0, 3]), np.array([0, 0, 5]), np.array([0, 4, 9]))
+    table = pa.table({"record": [0], "offset_start": [[0, 0, 5]], "offset_end": [[0, 4, 9]]})
     spans = Spans.empty(1, 1)
     spans.put(np.array([0]), {"start_index": [[1]], "end_index": [[1]], "start_logit": [[2.0]], "end_logit": [[2.0]]})
     spans.put(np.array([0]), {"row_start_index": 1, "row_end_index": 1, "null_score": 0.0})
-    assert n_best(spans, rows, 1, 5, 5).stop.tolist() == [4]
-    assert len(walkthrough(spans, rows, 1).record) == 0
+    assert n_best(spans.locate(table), 5, 5).stop.tolist() == [4]
+    assert len(walkthrough(spans).record) == 0
 
 
 def test_the_walkthrough_reads_the_first_window_only():
     rows, spans = made_rows(np.random.default_rng(5), records=20)
     spans.row_start_index[:], spans.row_end_index[:] = 0, 1
-    found = walkthrough(spans, rows, 20)
+    found = walkthrough(spans)
     assert found.record.tolist() == list(range(20))
-    assert found.null_score.tolist() == spans.null_score[rows.window == 0].astype(float).tolist()
+    assert found.null_score.tolist() == spans.null_score[np.diff(rows.record, prepend=-1) > 0].astype(float).tolist()
 
 
 def chain(tmp_path):
@@ -147,17 +146,24 @@ def chain(tmp_path):
 
 def test_files_hold_every_question_in_order_and_texts_of_their_contexts(tmp_path):
     outputs, rng = chain(tmp_path), np.random.default_rng(1)
-    windows = len(Rows.of(arrow_table(tmp_path / "windows")).record)
+    table = arrow_table(tmp_path / "windows")
+    windows = len(table)
     spans = Spans.empty(windows, 6)
     spans.start_index[:], spans.end_index[:] = rng.integers(12, 20, (windows, 6)), rng.integers(14, 24, (windows, 6))
     spans.start_logit[:], spans.end_logit[:] = rng.normal(size=(2, windows, 6))
     spans.null_score[:] = spans.row_start_logit[:] = spans.row_end_logit[:] = 0
-    spans.write(tmp_path / "spans.parquet")
+    spans.locate(table).write(tmp_path / "spans.parquet")
     decoding = {"method": "n_best", "n_best_size": 4, "max_answer_length": 9, "null_threshold": 0.0}
-    postprocess([tmp_path / "spans.parquet"], [tmp_path / "windows"], tmp_path / "records.parquet", decoding, outputs)
+    postprocess([tmp_path / "spans.parquet"], tmp_path / "records.parquet", decoding, outputs)
     records = pd.read_parquet(tmp_path / "records.parquet").set_index("id")
     answers, null_scores = (read_json(outputs[name]) for name in ("answers", "null_scores"))
     lines = parquet.read_table(outputs["nbest"]).to_pylist()
+    asked = ["title", "question", "context"]
+    assert [[line[name] for name in asked] for line in lines] == records[asked].to_numpy().tolist()
+    assert [[gold["text"] for gold in line["gold"]] for line in lines] == [
+        list(each["text"]) for each in records.answers
+    ]
+    assert [line["windows"] for line in lines] == np.bincount(table["record"].to_numpy()).tolist()
     assert list(answers) == list(null_scores) == [line["id"] for line in lines] == list(records.index)
     assert any(answers.values())
     for line in lines:
@@ -166,29 +172,26 @@ def test_files_hold_every_question_in_order_and_texts_of_their_contexts(tmp_path
         assert sum(found["probability"] for found in line["candidates"]) + line["null_probability"] == pytest.approx(1)
 
 
-def test_spans_of_other_windows_are_refused(tmp_path):
+def test_spans_of_other_questions_are_refused(tmp_path):
     outputs = chain(tmp_path)
-    Spans.empty(3, 2).write(tmp_path / "spans.parquet")
-    with pytest.raises(InputError, match=r"spans\.parquet: spans of 3 windows"):
-        postprocess(
-            [tmp_path / "spans.parquet"],
-            [tmp_path / "windows"],
-            tmp_path / "records.parquet",
-            {"method": "walkthrough"},
-            outputs,
-        )
+    spans = Spans.empty(3, 2)
+    spans.record[:] = 0, 0, 1
+    spans.write(tmp_path / "spans.parquet")
+    with pytest.raises(InputError, match=r"spans\.parquet: spans of 2 questions, but .*records\.parquet has 14"):
+        postprocess([tmp_path / "spans.parquet"], tmp_path / "records.parquet", {"method": "walkthrough"}, outputs)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_null_scores_that_are_no_numbers_are_refused_before_anything_is_written(value, tmp_path):
     outputs = chain(tmp_path)
-    spans = Spans.empty(len(arrow_table(tmp_path / "windows")), 2)
+    table = arrow_table(tmp_path / "windows")
+    spans = Spans.empty(len(table), 2)
     spans.null_score[:] = spans.row_start_logit[:] = spans.row_end_logit[:] = 0
     spans.null_score[3] = value
-    spans.write(tmp_path / "spans.parquet")
+    spans.locate(table).write(tmp_path / "spans.parquet")
     decoding = {"method": "n_best", "n_best_size": 4, "max_answer_length": 9, "null_threshold": 0.0}
-    paths = [tmp_path / "spans.parquet"], [tmp_path / "windows"], tmp_path / "records.parquet"
-    with pytest.raises(InputError, match=r"spans\.parquet: scores that are no finite numbers"):
+    paths = [tmp_path / "spans.parquet"], tmp_path / "records.parquet"
+    with pytest.raises(InputError, match=r"spans\.parquet: scores that are not finite"):
         postprocess(*paths, decoding, outputs)
     assert not any(Path(path).exists() for path in outputs.values())
 

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from qa.common.errors import InputError
 from qa.data.prepare_questions import convert
-from qa.decoding.answers import Candidates, decide, write_answers
-from qa.evaluation import analyze_errors
-from qa.evaluation.analyze_errors import kind_of, write_mistakes
+from qa.decoding import nbest
+from qa.decoding.answers import Candidates, decide
+from qa.decoding.postprocess import write_answers
+from qa.evaluation.analyze_errors import kind_of, write_errors
+from qa.evaluation.score import score
 from qa.metrics.squad import raw_scores
 
 CONTEXT = "The mill of Tarn was built in 1412 by Ada Venn."
@@ -61,13 +63,15 @@ def write(folder, records, candidates, threshold=0.0):
     columns = list(zip(*flat, strict=True)) or [()] * 4
     kinds = (np.int64, np.int64, np.int64, np.float64)
     arrays = [np.array(column, kind) for column, kind in zip(columns, kinds, strict=True)]
-    found = Candidates(*arrays, np.array([null for _, null in candidates]))
+    found = Candidates(*arrays, np.array([null for _, null in candidates]), np.ones(len(records), int))
     outputs = {name: str(folder / name) for name in ("answers", "null_scores", "nbest")}
     return write_answers(found, decide(found, threshold), folder / "records.parquet", outputs)
 
 
 def made(folder):
-    return write_mistakes(folder / "records.parquet", folder / "answers", folder / "nbest", folder / "errors.parquet")
+    scores = folder / "question_scores.parquet"
+    score(folder / "answers", folder / "null_scores", folder / "nbest", folder / "metrics.json", scores)
+    return write_errors(scores, folder / "errors.parquet")
 
 
 def test_each_row_by_hand(tmp_path):
@@ -136,7 +140,7 @@ def test_there_is_a_row_for_exactly_the_questions_without_an_exact_match(tmp_pat
     golds = {key: [gold["text"] for gold in spans] for key, _, _, _, spans in records}
     exact, overlap = raw_scores(golds, answers)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(analyze_errors, "BATCH", batch)
+        patch.setattr(nbest, "BATCH", batch)
         kinds = made(folder)
     rows = parquet.read_table(folder / "errors.parquet").to_pylist()
     assert [row["id"] for row in rows] == [key for key in exact if not exact[key]]
@@ -177,23 +181,16 @@ def two(tmp_path):
 
 
 @pytest.mark.parametrize("answers", [{"a": ""}, {"a": "", "c": ""}, {"a": "", "b": "", "c": ""}])
-def test_answers_of_other_questions_are_named(answers, two):
+def test_answers_of_other_questions_are_refused(answers, two):
     (two / "answers").write_text(json.dumps(answers))
-    with pytest.raises(InputError, match=r"answers: not of the questions of .*records.parquet; remove the file"):
+    with pytest.raises(InputError, match=r"predictions: (nothing for 1 of 2 questions|1 ids that the data)"):
         made(two)
     assert not (two / "errors.parquet").exists()
 
 
-@pytest.mark.parametrize("rows", [[0], [1, 0], [0, 1, 1]])
-def test_n_best_lists_of_other_questions_are_named(rows, two):
-    parquet.write_table(parquet.read_table(two / "nbest").take(rows), two / "nbest")
-    with pytest.raises(InputError, match=r"nbest: not of the questions of .*records.parquet; remove the file"):
-        made(two)
-
-
 def test_an_answer_that_is_no_candidate_is_named(two):
     (two / "answers").write_text('{"a": "", "b": "mill"}')
-    with pytest.raises(InputError, match=r"nbest: id 'b': the answer 'mill' is none of the candidates"):
+    with pytest.raises(InputError, match=r"nbest: id 'b': the answer 'mill' is not the first candidate"):
         made(two)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scored_questions import write_scores
 
 from chain import CONFIG
 from qa.common.errors import InputError
@@ -38,13 +39,12 @@ def records_of(folder, golds, titles=None):
 
 def compared(folder, golds, given_by, pair=PAIR, titles=None):
     """Rows of `compare` over texts by (run, variant, decoding)."""
+    records = records_of(folder, golds, titles)[SPLIT]
     answered, files = [], []
     for (run, variant, decoding), texts in given_by.items():
-        path = folder / f"{run}-{variant}-{decoding}.json"
-        path.write_text(json.dumps(texts))
         answered.append((run, variant, SPLIT, decoding))
-        files.append(str(path))
-    return compare([pair], answered, files, records_of(folder, golds, titles), folder / "comparison.csv")
+        files.append(write_scores(records, texts, folder / f"{run}-{variant}-{decoding}.parquet"))
+    return compare([pair], answered, files, folder / "comparison.csv")
 
 
 GOLDS = {"a": "red mill", "b": "two", "c": None, "d": None, "e": "an oak"}
@@ -103,24 +103,22 @@ def test_equal_means_over_seeds_are_ties_in_whatever_order_they_were_added(tmp_p
     assert 0 < row["f1"] < 100 and (row["f1_ties"], row["f1_p"], row["f1_difference"]) == (1, 1, 0)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda texts: texts.pop("b"), r"new-seed-1-n_best\.json: nothing for 1 of 5 questions \(b\)"),
-        (lambda texts: texts.update(z="?"), r"new-seed-1-n_best\.json: 1 ids that the data does not hold \(z\)"),
-    ],
-)
-def test_answers_to_other_questions_are_refused_by_their_files_name(change, message, tmp_path):
-    change(wrong := dict(NEW))
-    with pytest.raises(InputError, match=message):
-        compared(tmp_path, GOLDS, {("old", "seed-1", "walkthrough"): OLD, ("new", "seed-1", "n_best"): wrong})
+@pytest.mark.parametrize("keys", ["abcd", "abcdez", "abced"])
+def test_scores_of_other_questions_are_refused_by_their_files_name(keys, tmp_path):
+    files = []
+    for name, ids in (("old", "abcde"), ("new", keys)):
+        records = records_of(tmp_path, dict.fromkeys(ids))[SPLIT]
+        files.append(write_scores(records, dict.fromkeys(ids, ""), tmp_path / f"{name}.parquet"))
+    answered = [("old", "seed-1", SPLIT, "walkthrough"), ("new", "seed-1", SPLIT, "n_best")]
+    with pytest.raises(InputError, match=r"new\.parquet: not of the questions of .*old\.parquet"):
+        compare([PAIR], answered, files, tmp_path / "comparison.csv")
     assert not (tmp_path / "comparison.csv").exists()
 
 
 def test_nothing_to_compare_leaves_a_file_of_column_names_and_nothing_to_tell(tmp_path):
     target = tmp_path / "comparison.csv"
     assert comparison.closing_message(target) == ""
-    assert compare([], [], [], {}, target) == []
+    assert compare([], [], [], target) == []
     assert target.read_text() == ",".join(COLUMNS) + "\n" and comparison.closing_message(target) == ""
 
 
@@ -253,20 +251,19 @@ def test_holms_correction_by_hand():
 
 def test_each_metrics_p_values_are_corrected_over_the_rows_of_the_file(tmp_path):
     rng, golds = np.random.default_rng(6), {f"q{n}": "red mill" for n in range(200)}
+    records = records_of(tmp_path, golds)[SPLIT]
     answered, files = [], []
     for number, rate in enumerate((0.5, 0.56, 0.6, 0.75)):
         texts = {key: ("red mill" if rng.random() < rate else ("mill", "")[int(rng.integers(2))]) for key in golds}
-        files.append(str(tmp_path / f"{number}.json"))
-        (tmp_path / f"{number}.json").write_text(json.dumps(texts))
+        files.append(write_scores(records, texts, tmp_path / f"{number}.parquet"))
         answered.append((f"r{number}", "seed-1", SPLIT, "n"))
     asked = [(SPLIT, f"r{number}", "n", "r0", "n") for number in (1, 2, 3)]
-    records = records_of(tmp_path, golds)
-    rows = compare(asked, answered, files, records, tmp_path / "all.csv")
+    rows = compare(asked, answered, files, tmp_path / "all.csv")
     for metric in ("exact", "f1"):
         expected = closed_testing([row[f"{metric}_p"] for row in rows])
         assert [row[f"{metric}_p_holm"] for row in rows] == pytest.approx(expected)
         assert any(row[f"{metric}_p_holm"] > row[f"{metric}_p"] for row in rows)
-    (alone,) = compare(asked[1:2], answered, files, records, tmp_path / "one.csv")
+    (alone,) = compare(asked[1:2], answered, files, tmp_path / "one.csv")
     same = [key for key in rows[1] if not key.endswith("_p_holm")]
     assert {key: alone[key] for key in same} == pytest.approx({key: rows[1][key] for key in same})
 

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 
 from qa.data.prepare_questions import convert
-from qa.evaluation import score as scores
+from qa.decoding import nbest
+from qa.evaluation import question_scores, summarize
 from qa.evaluation.score import score
 from qa.metrics import squad
 
@@ -30,6 +31,7 @@ def files(folder, titles):
     """Records and the three files of a decoding, whose n-best lists begin with another text where it is silent."""
     (folder / "q.json").write_text(json.dumps(data(titles)))
     convert([folder / "q.json"], folder / "records.parquet")
+    records = {row["id"]: row for row in parquet.read_table(folder / "records.parquet").to_pylist()}
     answers, null_scores, best = {}, {}, {}
     for number in range(len(titles)):
         best |= {f"a{number}": str(1900 + number), f"b{number}": '"old" mill'}
@@ -37,24 +39,27 @@ def files(folder, titles):
     answers = {key: text if null_scores[key] <= 0 else "" for key, text in best.items()}
     lines = [
         {
-            "id": key,
+            **{name: records[key][name] for name in ("id", "title", "question", "context")},
+            "gold": [{"text": text, "start": 3} for text in records[key]["answers"]["text"]],
+            "windows": 2,
             "null_score": 0.5,
             "null_probability": 0.1,
-            "candidates": [{"text": text, "score": 1.0, "probability": 0.4}] * 2,
+            "candidates": [{"text": text, "start": 3, "stop": 7, "score": 1.0, "probability": 0.4}] * 2,
         }
         for key, text in best.items()
     ]
     names = {"answers": answers, "null_scores": null_scores}
     for name, values in names.items():
         (folder / f"{name}.json").write_text(json.dumps(values))
-    parquet.write_table(pa.Table.from_pylist(lines), folder / "nbest.parquet")
+    with nbest.writer(folder / "nbest.parquet") as file:
+        file.write_table(pa.Table.from_pylist(lines, file.schema))
     paths = {name: str(folder / f"{name}.json") for name in names} | {"nbest": str(folder / "nbest.parquet")}
     return paths, {"answers": answers, "null_scores": null_scores, "best": best}
 
 
 def test_metrics_are_the_official_ones_with_thresholds_over_the_best_texts(tmp_path):
     paths, values = files(tmp_path, [f"t{number}" for number in range(12)])
-    found = score(tmp_path / "records.parquet", paths, tmp_path / "metrics.json")
+    found = score(*paths.values(), tmp_path / "metrics.json", tmp_path / "scores.parquet")
     gold = squad.read_squad_gold(tmp_path / "q.json")
     official = squad.official_metrics(
         gold, values["answers"], values["null_scores"], math.inf, best_texts=values["best"], average_precision=True
@@ -69,11 +74,24 @@ def test_metrics_are_the_official_ones_with_thresholds_over_the_best_texts(tmp_p
     for name, (low, high) in found["intervals"].items():
         assert low < high and (low < found[name] < high or name.startswith("ece"))  # its bias is taken off
     assert found["interval"]["resamples_of_confidence"] == 200
+    rows = parquet.read_table(tmp_path / "scores.parquet").to_pylist()
+    assert {row["id"]: row["answer"] for row in rows} == values["answers"]
+    assert [100 * sum(row[name] for row in rows) / len(rows) for name in ("exact", "f1")] == [
+        found["exact"],
+        found["f1"],
+    ]
+    for row in rows:
+        kept = bool(row["answer"])
+        places = [row[name] for name in ("start", "stop", "windows", "probability", "null_probability", "null_score")]
+        assert places == [*((3, 7) if kept else (-1, -1)), 2, 0.4 if kept else 0.1, 0.1, 0.5]
+        assert 0 < row["uncalibrated_probability"] < 1
+        assert bool(row["gold"]) == row["id"].startswith("a") and row["context"].endswith("mill burnt.")
+    assert question_scores.number_of_questions(tmp_path / "scores.parquet") == len(rows)
 
 
 def test_questions_of_few_articles_are_drawn_one_by_one(tmp_path):
     paths, _ = files(tmp_path, ["one", "two"])
-    found = score(tmp_path / "records.parquet", paths, tmp_path / "metrics.json")
+    found = score(*paths.values(), tmp_path / "metrics.json", tmp_path / "scores.parquet")
     assert found["interval"]["resampled"] == "questions"
 
 
@@ -82,6 +100,6 @@ def test_the_closing_message_names_the_report_where_there_is_one(tmp_path):
     row |= {f"{name}_{part}": "50" for name in ("exact", "f1", "HasAns_f1", "NoAns_f1") for part in ("mean", "std")}
     summary = tmp_path / "summary.csv"
     summary.write_text(f"{','.join(row)}\n{','.join(row.values())}\n")
-    assert "report.html" not in scores.closing_message(summary)
+    assert "report.html" not in summarize.closing_message(summary)
     (tmp_path / "report.html").write_text("<!doctype html>")
-    assert scores.closing_message(summary).endswith(f"Report:  {tmp_path / 'report.html'}\n")
+    assert summarize.closing_message(summary).endswith(f"Report:  {tmp_path / 'report.html'}\n")

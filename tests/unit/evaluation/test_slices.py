@@ -10,14 +10,14 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scored_questions import write_scores
 
 import tiny
-from qa.common.errors import InputError
 from qa.data.prepare_questions import convert, records_schema
+from qa.decoding import nbest
 from qa.evaluation import slices
 from qa.evaluation.slices import Slicing, answer_type, bin_names, binned, question_word
 from qa.metrics.squad import raw_scores
-from qa.windows.tokenize_and_label import tokenize
 
 WINDOWS = {"max_length": 40, "overlap": 8, "max_question_length": 12, "long_contexts": "windows", "labels": "exact"}
 
@@ -81,13 +81,14 @@ def record(number, context="It was built in 1412.", answers=("1412",), title="",
 
 @pytest.fixture
 def convert_records(tmp_path):
-    """Write records as a records file."""
+    """Write records as a file of scored questions, none of them answered, with these numbers of windows."""
 
-    def convert_records(records):
+    def convert_records(records, windows):
         source = tmp_path / "source.jsonl"
         source.write_text("\n".join(json.dumps(row) for row in records))
         convert([source], tmp_path / "records.parquet")
-        return tmp_path / "records.parquet"
+        texts = dict.fromkeys((row["id"] for row in records), "")
+        return write_scores(tmp_path / "records.parquet", texts, tmp_path / "scores.parquet", windows)
 
     return convert_records
 
@@ -97,7 +98,7 @@ def named(slicing):
 
 
 def test_each_slicing_by_hand(convert_records, monkeypatch):
-    monkeypatch.setattr(slices, "BATCH", 2)
+    monkeypatch.setattr(nbest, "BATCH", 2)
     long = "Ada Venn " + "ground oats " * 100 + "by Söhl"
     questions = slices.read_questions(
         convert_records(
@@ -107,11 +108,12 @@ def test_each_slicing_by_hand(convert_records, monkeypatch):
                 record(2, long, ["Söhl", "by Söhl", "by Söhl"], "Söhl"),
                 record(3, long, ["oats ground oats ground", "Ada Venn"]),
                 record(4, "x" * 40, ["x"]),
-            ]
+            ],
+            [1, 1, 3, 4, 9],
         )
     )
-    assert questions.golds["q3"] == ["oats ground oats ground", "Ada Venn"] and questions.golds["q1"] == []
-    found = {s.kind: named(s) for s in slices.slicings(questions, np.array([1, 1, 3, 4, 9]))}
+    assert questions.scores.tolist() == [[0, 0], [1, 1], [0, 0], [0, 0], [0, 0]]
+    found = {s.kind: named(s) for s in slices.slicings(questions)}
     assert found == {
         "answerability": ["answerable", "unanswerable", *["answerable"] * 3],
         "question word": ["when", "who", "when", "when", "when"],
@@ -149,14 +151,14 @@ def test_each_answerable_question_is_in_exactly_one_slice_of_each_kind(tmp_path_
     file = tmp_path_factory.mktemp("slices") / "records.parquet"
     schema = records_schema()
     pa.parquet.write_table(pa.Table.from_pylist(made, schema), file)
-    questions = slices.read_questions(file)
-    windows = np.array([data.draw(st.integers(1, 9)) for _ in made])
-    scores = np.zeros((len(made), 2))
+    windows = [data.draw(st.integers(1, 9)) for _ in made]
+    scores = write_scores(file, {row["id"]: "" for row in made}, file.with_name("scores.parquet"), windows)
+    questions = slices.read_questions(scores)
     answerable = np.array([bool(row["answers"]["text"]) for row in made])
-    for slicing in slices.slicings(questions, windows):
+    for slicing in slices.slicings(questions):
         assert len(slicing.place) == len(made) and (slicing.place < len(slicing.names)).all()
         assert (slicing.place[answerable] >= 0).all()
-        counted = sum(row["count"] for row in slices.rows(slicing, scores, questions.titles))
+        counted = sum(row["count"] for row in slices.rows(slicing, questions.scores, questions.titles))
         by_answer = slicing.kind in ("answer length in words", "answer type", "answer position in the context")
         assert counted == (answerable.sum() if by_answer else len(made))
 
@@ -202,7 +204,7 @@ def test_a_slice_of_few_questions_has_no_interval_and_an_empty_one_no_row():
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory):
-    """Records and windows of 30 questions in 3 articles, one of a hostile name, and answers to them."""
+    """Scores of 30 questions in 3 articles, one of a hostile name, and the answers to them."""
     folder = tmp_path_factory.mktemp("slices")
     data = tiny.squad(30)
     paragraphs = data["data"][0]["paragraphs"]
@@ -210,11 +212,11 @@ def chain(tmp_path_factory):
     data["data"] = [{"title": title, "paragraphs": paragraphs[n::3]} for n, title in enumerate(titles)]
     (folder / "source.json").write_text(json.dumps(data))
     convert([folder / "source.json"], folder / "records.parquet")
-    tokenize(folder / "records.parquet", tiny.word_piece(), WINDOWS, folder / "windows")
     golds = {qa["id"]: [a["text"] for a in qa["answers"]] for p in paragraphs for qa in p["qas"]}
     rng = random.Random(3)
     answers = {key: rng.choice([*texts, "", "1412", f"{texts[:1]} mill"]) for key, texts in golds.items()}
-    (folder / "answers.json").write_text(json.dumps(answers))
+    windows = [5 if number % 6 == 0 else 1 for number in range(30)]
+    write_scores(folder / "records.parquet", answers, folder / "scores.parquet", windows)
     return (
         folder,
         golds,
@@ -225,7 +227,7 @@ def chain(tmp_path_factory):
 
 def test_the_table_holds_every_slice_with_its_means(chain):
     folder, golds, answers, articles = chain
-    slices.write_slices(folder / "records.parquet", folder / "answers.json", folder / "windows", folder / "slices.csv")
+    slices.write_slices(folder / "scores.parquet", folder / "slices.csv")
     with open(folder / "slices.csv", newline="", encoding="utf-8") as stream:
         rows = {(row["kind"], row["slice"]): row for row in csv.DictReader(stream)}
     assert tuple(rows["answerability", "answerable"]) == slices.COLUMNS
@@ -246,23 +248,4 @@ def test_the_table_holds_every_slice_with_its_means(chain):
         assert bool(row["exact_low"]) == bool(row["f1_high"]) == (len(ids) >= slices.LEAST_QUESTIONS), key
     assert {kind for kind, _ in rows} >= {"windows", "context length in words", "answer position in the context"}
     assert sum(int(row["count"]) for (kind, _), row in rows.items() if kind == "windows") == 30
-    assert int(rows["windows", "4 or more"]["count"]) == 5  # every sixth context is long
-
-
-def test_windows_of_other_questions_are_named(chain):
-    folder = chain[0]
-    with pytest.raises(InputError, match=r"windows: not the windows of 29 questions; remove the folder"):
-        slices.windows_of_questions(folder / "windows", 29)
-    with pytest.raises(InputError, match=r"not the windows of 31 questions"):
-        slices.windows_of_questions(folder / "windows", 31)
-    assert slices.windows_of_questions(folder / "windows", 30).sum() > 30
-
-
-def test_answers_of_other_questions_are_named(chain, tmp_path):
-    folder = chain[0]
-    (tmp_path / "answers.json").write_text('{"q-0": ""}')
-    with pytest.raises(InputError, match="nothing for 29 of 30 questions"):
-        slices.write_slices(
-            folder / "records.parquet", tmp_path / "answers.json", folder / "windows", tmp_path / "s.csv"
-        )
-    assert not (tmp_path / "s.csv").exists()
+    assert int(rows["windows", "4 or more"]["count"]) == 5

@@ -30,15 +30,15 @@ def folder(tmp_path_factory):
     tiny.write_squad(folder / "q.json", questions=24)
     prepare_questions.convert([folder / "q.json"], folder / "r.parquet")
     tokenize(folder / "r.parquet", tiny.word_piece(), WINDOWS, folder / "windows")
-    spans = Spans.empty(len(arrow_table(folder / "windows")), 6)
+    table = arrow_table(folder / "windows")
+    spans = Spans.empty(len(table), 6)
     shape = spans.start_index.shape
     spans.start_index[:], spans.end_index[:] = rng.integers(12, 20, shape), rng.integers(14, 24, shape)
     spans.start_logit[:], spans.end_logit[:] = rng.normal(size=(2, *shape))
     spans.null_score[:] = spans.row_start_logit[:] = spans.row_end_logit[:] = 0
-    spans.write(folder / "spans.parquet")
-    postprocess.postprocess(
-        [folder / "spans.parquet"], [folder / "windows"], folder / "r.parquet", DECODING, made(folder)
-    )
+    spans.locate(table).write(folder / "spans.parquet")
+    postprocess.postprocess([folder / "spans.parquet"], folder / "r.parquet", DECODING, made(folder))
+    score.score(*made(folder).values(), folder / "metrics.json", folder / "scores.parquet")
     return folder
 
 
@@ -78,37 +78,31 @@ STAGES = {
     ),
     "postprocess": (
         {"decode": "windows", "answer": "questions"},
-        lambda f, to: postprocess.postprocess(
-            [f / "spans.parquet"], [f / "windows"], f / "r.parquet", DECODING, made(f)
-        ),
+        lambda f, to: postprocess.postprocess([f / "spans.parquet"], f / "r.parquet", DECODING, made(f)),
     ),
     "score": (
         {"score": "questions", "bootstrap": "resamples"},
-        lambda f, to: score.score(f / "r.parquet", made(f), to),
+        lambda f, to: score.score(*made(f).values(), to, to.with_name("scores")),
     ),
     "slices": (
-        {"read": "questions", "score": "questions", "slice": "scores"},
-        lambda f, to: slices.write_slices(f / "r.parquet", made(f)["answers"], f / "windows", to),
+        {"read": "questions", "slice": "scores"},
+        lambda f, to: slices.write_slices(f / "scores.parquet", to),
     ),
-    "mistakes": (
+    "errors": (
         {"analyze_errors": "questions"},
-        lambda f, to: analyze_errors.write_mistakes(f / "r.parquet", made(f)["answers"], made(f)["nbest"], to),
+        lambda f, to: analyze_errors.write_errors(f / "scores.parquet", to),
     ),
     "compare": (
-        {"score": "questions", "bootstrap": "resamples", "test differences": "assignments"},
-        lambda f, to: compare.compare(PAIRS, ANSWERED, [made(f)["answers"]] * 2, {"m/v": f / "r.parquet"}, to),
+        {"bootstrap": "resamples", "test differences": "assignments"},
+        lambda f, to: compare.compare(PAIRS, ANSWERED, [f / "scores.parquet"] * 2, to),
     ),
     "calibrate": (
         {"decode": "windows", "score": "questions"},
-        lambda f, to: calibrate.calibrate(
-            [[f / "spans.parquet"]], [[f / "windows"]], [f / "r.parquet"], CALIBRATED, to
-        ),
+        lambda f, to: calibrate.calibrate([f / "spans.parquet"], [f / "r.parquet"], CALIBRATED, to),
     ),
     "soft_targets": (
         {"decode": "windows"},
-        lambda f, to: soft_targets.write_targets(
-            [f / "spans.parquet"], [f / "windows"], f / "r.parquet", f / "windows", 2.0, to
-        ),
+        lambda f, to: soft_targets.write_targets([f / "spans.parquet"], f / "windows", 2.0, to),
     ),
 }
 

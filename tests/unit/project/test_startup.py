@@ -53,12 +53,13 @@ def folder(tmp_path_factory):
     (folder / "dataset" / "source.json").write_text(json.dumps({"splits": splits, "files": files}))
     (folder / "manifest.json").write_text(json.dumps({"settings": {}, "seed": 1, "code": "x"}))
     tokenize(folder / "records.parquet", tiny.word_piece(), WINDOWS, folder / "windows")
-    windows = len(arrow_table(folder / "windows"))
+    table = arrow_table(folder / "windows")
+    windows = len(table)
     spans = Spans.empty(windows, 6)
     spans.start_index[:], spans.end_index[:] = rng.integers(12, 20, (windows, 6)), rng.integers(14, 24, (windows, 6))
     spans.start_logit[:], spans.end_logit[:] = rng.normal(size=(2, windows, 6))
     spans.null_score[:] = spans.row_start_logit[:] = spans.row_end_logit[:] = 0
-    spans.write(folder / "spans.parquet")
+    spans.locate(table).write(folder / "spans.parquet")
     return folder
 
 
@@ -89,12 +90,11 @@ ANSWERS = {name: f"{name}.json" for name in ("answers", "null_scores", "nbest")}
 SCORED = [["r", "seed-1", "mills/validation", "n_best"]]
 SUMMARIZED = {"scored": SCORED, "calibrated": [["r", "seed-1", "n_best"]], "swept": {}}
 TOLD = {"metrics": ["metrics.json"], "calibrations": ["calibration.json"]}
-CALIBRATING = {"spans": ["spans.parquet"], "windows": ["windows"], "records": ["records.parquet"]}
-PAIRED = {"answers": ["answers.json"] * 2, "records": ["records.parquet"]}
+CALIBRATING = {"spans": ["spans.parquet"], "questions": ["records.parquet"]}
+PAIRED = {"scores": ["question_scores.parquet"] * 2}
 PAIRS = {
     "pairs": [["mills/validation", "r", "n_best", "s", "n_best"]],
     "answered": [*SCORED, ["s", "seed-1", "mills/validation", "n_best"]],
-    "splits": ["mills/validation"],
 }
 
 
@@ -111,27 +111,27 @@ SHARED = {
 @pytest.fixture(scope="module")
 def modules(folder):
     """The modules of each stage, run one after the other as the workflow does."""
-    inputs = {"spans": ["spans.parquet"], "windows": ["windows"], "records": "records.parquet"}
+    inputs = {"spans": ["spans.parquet"], "questions": "records.parquet"}
     records = ({"dataset": "dataset"}, {"records": "r.parquet"}, {"misaligned": "error"})
-    answered = {"answers": "answers.json", "nbest": "nbest.json", "records": "records.parquet", "windows": "windows"}
+    measured = {"metrics": "metrics.json", "question_scores": "question_scores.parquet"}
     calibrated = {"decoding": {**DECODING, "calibrate_for": "f1", "unanswerable_prior": None}}
     sides = {"kept": "kept.parquet", "held_out": "held_out.parquet"}
-    taught = {**inputs, "student": "windows"}
+    taught = {"spans": ["spans.parquet"], "student": "windows"}
     return {
         "records of SQuAD's JSON": imported(folder, "prepare_questions", *records),
         "records of rows": imported(folder, "prepare_questions", *records, split="rows"),
         "postprocess": imported(folder, "postprocess", inputs, ANSWERS, {"decoding": DECODING}),
+        "score": imported(folder, "score", ANSWERS, measured, {}),
         "analyze_errors": imported(
             folder,
             "analyze_errors",
-            answered,
+            {"scores": "question_scores.parquet"},
             {"slices": "slices.csv", "errors": "errors.parquet", "risk_coverage": "risk.csv"},
             {},
         ),
         "hold_out_calibration": imported(folder, "hold_out_calibration", {"records": "records.parquet"}, sides, {}),
         "calibrate": imported(folder, "calibrate", CALIBRATING, {"found": "calibration.json"}, calibrated),
         "soft_targets": imported(folder, "soft_targets", taught, {"targets": "targets.parquet"}, {"temperature": 2.0}),
-        "score": imported(folder, "score", ANSWERS | {"records": "records.parquet"}, {"m": "metrics.json"}, {}),
         "summarize": imported(folder, "summarize", TOLD, {"table": "summary.csv"}, SUMMARIZED),
         "compare": imported(folder, "compare", PAIRED, {"table": "comparison.csv"}, PAIRS),
         "resource_usage": imported(folder, "resource_usage", {}, {"table": "resource_usage.csv"}, {"expected": []}),

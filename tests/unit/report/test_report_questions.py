@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from contextlib import chdir
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as parquet
@@ -91,15 +92,20 @@ def test_slices_are_those_of_the_table(made):
 
 
 def test_windows_of_models_that_cut_otherwise_are_slices_of_their_own(made, monkeypatch):
-    folders = {answers: made.windows(answers) for answers in made.answers}
     other = made.answers[-1]
-    folders[other] = folders[other].with_name("other")
-    report_fixture.write_windows(folders[other], [2] * 60)
-    monkeypatch.setattr(Results, "windows", lambda self, answers: folders[answers])
+    ids = {answers: "other" if answers == other else "usual" for answers in made.answers}
+    monkeypatch.setattr(Results, "windows_id", lambda self, answers: ids[answers])
+    read = questions.slices.read_questions
+
+    def with_two_windows(path):
+        found = read(path)
+        return replace(found, windows=np.full(60, 2)) if path.parent == other.folder else found
+
+    monkeypatch.setattr(questions.slices, "read_questions", with_two_windows)
     kinds = {
         s["kind"]: s for s in questions.question_columns(made, SPLIT)[0]["slices"] if s["kind"].startswith("windows")
     }
-    assert list(kinds) == [f"windows of {folders[made.answers[0]].name}", "windows of other"]
+    assert list(kinds) == ["windows of usual", "windows of other"]
     assert kinds["windows of other"]["place"] == [1] * 60
 
 

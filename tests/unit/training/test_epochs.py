@@ -65,8 +65,7 @@ def scores_of(inputs, folder, tmp_path):
     predict.predict(folder / "model", inputs["held_out_windows"][0], PREDICTION, 1, spans)
     decoding = {"method": "n_best", "n_best_size": 20, "max_answer_length": 30}
     decoding |= {"calibrate_for": "f1", "unanswerable_prior": None}
-    arguments = ([[str(spans)]], [inputs["held_out_windows"]], inputs["held_out_records"])
-    return calibrate.calibrate(*arguments, decoding, tmp_path / "calibration.json")
+    return calibrate.calibrate([str(spans)], inputs["held_out_records"], decoding, tmp_path / "calibration.json")
 
 
 def test_each_epoch_has_the_scores_that_its_model_would_get_on_the_held_out_questions(inputs, tmp_path):
@@ -149,5 +148,5 @@ def test_candidates_are_those_of_the_stage(inputs, tmp_path):
     predict.predict(folder / "model", inputs["held_out_windows"][0], PREDICTION, 1, tmp_path / "spans.parquet")
     golds = titles_and_golds(inputs["held_out_records"][0])[1]
     decoding = {"method": "n_best", "n_best_size": epochs.CANDIDATES, "max_answer_length": epochs.LONGEST_ANSWER}
-    found = candidates_of([tmp_path / "spans.parquet"], inputs["held_out_windows"], len(golds), decoding)
+    found = candidates_of([tmp_path / "spans.parquet"], decoding, inputs["held_out_records"][0])
     assert len(found.null_score) == len(golds) == 8 and len(found.record)

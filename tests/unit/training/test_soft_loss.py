@@ -199,13 +199,13 @@ def soft_targets_key(tmp_path_factory):
         convert([tiny.write_squad(folder / f"{name}.json", questions=8, prefix=name)], folder / f"{name}.records")
         tokenize(folder / f"{name}.records", load_tokenizer(folder / "model"), WINDOWS, folder / name)
         tokenize(folder / f"{name}.records", TOKENIZERS["Unigram"], WINDOWS, folder / f"{name}-teacher")
-        spans = Spans.empty(len(arrow_table(folder / f"{name}-teacher")), 5)
+        table = arrow_table(folder / f"{name}-teacher")
+        spans = Spans.empty(len(table), 5)
         spans.start_index[:], spans.end_index[:] = np.sort(rng.integers(14, 34, (2, len(spans), 5)), axis=0)
         spans.start_logit[:], spans.end_logit[:] = rng.normal(size=(2, len(spans), 5))
         spans.null_score[:] = spans.row_start_logit[:] = spans.row_end_logit[:] = 0
-        spans.write(folder / f"{name}.spans")
-        teacher = [str(folder / f"{name}.spans")], [str(folder / f"{name}-teacher")]
-        write_targets(*teacher, folder / f"{name}.records", folder / name, TEMPERATURE, folder / f"{name}.targets")
+        spans.locate(table).write(folder / f"{name}.spans")
+        write_targets([str(folder / f"{name}.spans")], folder / name, TEMPERATURE, folder / f"{name}.targets")
         inputs["windows"].append(str(folder / name))
         inputs["targets"].append(str(folder / f"{name}.targets"))
     return inputs | {"validation": inputs["windows"][:1]}

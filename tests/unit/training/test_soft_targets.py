@@ -14,12 +14,11 @@ import tiny
 from qa.common.errors import InputError
 from qa.data.prepare_questions import convert
 from qa.decoding.answers import Candidates
-from qa.decoding.postprocess import Rows
 from qa.model.spans import Spans
 from qa.model.window_dataset import PLACES, SOFT_TARGETS, read_targets
 from qa.training.soft_targets import PLACES as WIDTH
 from qa.training.soft_targets import soft_targets, write_targets
-from qa.windows.read_windows import arrow_table
+from qa.windows.read_windows import TokenOffsets, arrow_table
 from qa.windows.tokenize_and_label import tokenize
 
 WINDOWS = {"max_length": 40, "overlap": 8, "max_question_length": 12, "long_contexts": "windows", "labels": "exact"}
@@ -56,6 +55,7 @@ def candidates(found):
         *(np.array(column, np.int64) for column in columns[:3]),
         np.array(columns[3], float),
         np.array([null for _, null in found], float),
+        np.ones(len(found), int),
     )
 
 
@@ -68,9 +68,8 @@ def arrays(windows, null_position=0):
         for pair in [(0, 0), *((5 * n, 5 * n + 30) for n in range(before - 1)), *tokens, *[(0, 0)] * after]
     ]
     start, end = np.array(offsets, np.int32).T
-    rows = Rows(
+    rows = TokenOffsets(
         np.array([window[0] for window in windows]),
-        np.zeros(len(windows), np.int64),
         np.concatenate([[0], np.cumsum(lengths)]),
         start,
         end,
@@ -204,7 +203,7 @@ def taught(tmp_path_factory):
 def sure_of(folder, family, texts, context):
     """Spans of a teacher that has no doubt which text answers each record, "" for none; the path of their file."""
     table = arrow_table(folder / family)
-    rows = Rows.of(table)
+    rows = TokenOffsets.of(table)
     spans = Spans.empty(len(rows.record), 2)
     spans.null_score[:] = spans.row_start_logit[:] = spans.row_end_logit[:] = 0
     for window, record in enumerate(rows.record.tolist()):
@@ -221,7 +220,7 @@ def sure_of(folder, family, texts, context):
         if spans.end_index[window, 0] < 0 or spans.start_index[window, 0] < 0:
             spans.start_index[window], spans.end_index[window] = -1, -1
             spans.start_logit[window], spans.end_logit[window] = -np.inf, -np.inf
-    spans.write(folder / f"{family}-spans")
+    spans.locate(table).write(folder / f"{family}-spans")
     return str(folder / f"{family}-spans")
 
 
@@ -233,9 +232,9 @@ def test_a_teacher_without_doubt_teaches_the_labels_of_its_answer_whatever_the_t
 ):
     folder, context = taught
     spans = sure_of(folder, teacher, [text, ""], context)
-    write_targets([spans], [str(folder / teacher)], folder / "records", folder / student, 1.0, tmp_path / "t")
+    write_targets([spans], folder / student, 1.0, tmp_path / "t")
     table = arrow_table(folder / student)
-    rows, first = Rows.of(table), context.index(text)
+    rows, first = TokenOffsets.of(table), context.index(text)
     targets = read_targets([str(tmp_path / "t")], len(table))
     held = 0
     for window, record in enumerate(rows.record.tolist()):
@@ -261,7 +260,7 @@ def test_the_labels_of_tokenize_are_what_a_teacher_without_doubt_teaches(taught,
     folder, context = taught
     spans = sure_of(folder, "Unigram", ["1412", ""], context)
     for student in TOKENIZERS:
-        write_targets([spans], [str(folder / "Unigram")], folder / "records", folder / student, 1.0, tmp_path / "t")
+        write_targets([spans], folder / student, 1.0, tmp_path / "t")
         targets, table = (
             read_targets([str(tmp_path / "t")], len(arrow_table(folder / student))),
             arrow_table(folder / student),
@@ -275,9 +274,8 @@ def test_an_ensemble_teaches_the_mean_of_its_variants(taught, tmp_path):
     folder, context = taught
     variants = [("WordPiece", "1st"), ("Unigram", "bridge")]  # both in the first window
     spans = [sure_of(folder, family, [text, ""], context) for family, text in variants]
-    folders = [str(folder / family) for family, _ in variants]
     student = folder / "byte-level BPE"
-    write_targets(spans, folders, folder / "records", student, 1.0, tmp_path / "t")
+    write_targets(spans, student, 1.0, tmp_path / "t")
     targets = read_targets([str(tmp_path / "t")], len(arrow_table(student)))
     both = dense(targets, "start", 0)
     assert sorted(both.values()) == pytest.approx([0.5, 0.5], abs=1e-6) and 0 not in both
@@ -288,7 +286,7 @@ def written(taught, tmp_path):
     folder, context = taught
     spans = sure_of(folder, "WordPiece", ["1412", ""], context)
     for name, student in (("one", "WordPiece"), ("two", "Unigram")):
-        write_targets([spans], [str(folder / "WordPiece")], folder / "records", folder / student, 2.0, tmp_path / name)
+        write_targets([spans], folder / student, 2.0, tmp_path / name)
     sizes = [len(arrow_table(folder / student)) for student in ("WordPiece", "Unigram")]
     return [str(tmp_path / "one"), str(tmp_path / "two")], sizes
 

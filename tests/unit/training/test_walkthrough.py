@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 import tiny
 from qa.common.files import read_json
 from qa.data.prepare_questions import convert
-from qa.decoding.answers import best_texts, decide
-from qa.decoding.postprocess import Rows, postprocess, walkthrough
+from qa.decoding.answers import decide
+from qa.decoding.postprocess import postprocess, walkthrough, write_answers
 from qa.model.loading import load_model
 from qa.model.predict import predict
 from qa.model.spans import Spans
@@ -114,9 +114,9 @@ def test_answers_are_the_walkthroughs_to_the_letter(family, tmp_path):
         spans.row_start_index[number], spans.row_end_index[number] = start.argmax(), end.argmax()
         spans.row_start_logit[number], spans.row_end_logit[number] = start.max(), end.max()
         spans.null_score[number] = start[0] + end[0]
-    found = walkthrough(spans, Rows.of(arrow_table(tmp_path / "w")), 60)
-    answers = best_texts(found, decide(found, np.inf), 0, [context for context, _ in asked])
-    texts = dict(zip([question["id"] for _, question in asked], answers, strict=True))
+    found = walkthrough(spans.locate(arrow_table(tmp_path / "w")))
+    outputs = {name: str(tmp_path / name) for name in ("answers", "null_scores", "nbest")}
+    texts = write_answers(found, decide(found, np.inf), tmp_path / "r.parquet", outputs)
     assert texts == expected
     assert 10 < sum(map(bool, texts.values())) < 50
 
@@ -129,7 +129,7 @@ def test_a_models_answers_are_the_walkthroughs_from_logits_to_text(tmp_path):
     tokenize(tmp_path / "r.parquet", tokenizer, BASELINE, tmp_path / "w")
     settings = {"batch_size": 7, "candidates": 2, "precision": "fp32", "padding": "max_length", "max_length": 48}
     outputs = {name: str(tmp_path / name) for name in ("answers", "null_scores", "nbest")}
-    paths = [tmp_path / "s.parquet"], [tmp_path / "w"], tmp_path / "r.parquet"
+    paths = [tmp_path / "s.parquet"], tmp_path / "r.parquet"
     texts = set()
     for seed in range(8):  # heads at random, so wide that no two logits are nearly equal
         torch.nn.init.normal_(model.qa_outputs.weight, std=5.0, generator=torch.Generator().manual_seed(seed))

@@ -112,11 +112,11 @@ class Reader:
         import pyarrow as pa
 
         from qa.decoding.answers import decide
-        from qa.decoding.postprocess import Rows, decoded
+        from qa.decoding.postprocess import decoded
 
         encoded = self._builder.encoder.questions(_records(questions))
         table = pa.Table.from_batches(list(self._builder.rows(encoded)))
-        found = decoded(self._predictor.spans(table), Rows.of(table), len(questions), self._decoding_settings)
+        found = decoded(self._predictor.spans(table), self._decoding_settings)
         threshold = self._decoding_settings.get("null_threshold", np.inf)  # the walkthrough has no null rule
         decision = decide(found, threshold, self._decoding_settings.get("temperature"))
         answers = []

@@ -2,129 +2,190 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from qa.common.errors import InputError
-from qa.common.files import read_json
+from qa.common.files import read_json, write_json, written_aside
 from qa.common.progress import Progress
 from qa.data.read_records import number_of_records
-from qa.decoding.answers import Candidates, decide, write_answers
+from qa.decoding import nbest
+from qa.decoding.answers import Candidates, Decision, decide
 from qa.decoding.ensembles import average
 from qa.model.spans import Spans
-from qa.windows.read_windows import arrow_table
 
 PAIRS = 64_000  # starts by ends whose joint scores are in memory at once: what fits a processor's cache
 BLOCK = 50_000  # windows whose spans are compared at once
-COLUMNS = ("record", "window", "offset_start", "offset_end")
 
 log = logging.getLogger(__name__)
 
 
-@dataclass
-class Rows:
-    """The windows' side of decoding: W rows in record order, offsets laid end to end.
-
-    `record`, `window`: int (W,); `first_token`: (W + 1,), where a row's offsets begin in `offset_start` and
-    `offset_end` (characters, 0 for special tokens).
-    """
+class Found(NamedTuple):
+    """Spans of text found in windows: int64 arrays `record`, `start`, `stop`, and float64 `score`, of one length."""
 
     record: np.ndarray
-    window: np.ndarray
-    first_token: np.ndarray
-    offset_start: np.ndarray
-    offset_end: np.ndarray
-
-    @classmethod
-    def of(cls, table: Any) -> "Rows":
-        """Take the columns of a table of windows (see rows.arrow_table) as arrays, without a loop over rows."""
-        import pyarrow as pa
-
-        columns = {name: pa.concat_arrays(table.column(name).chunks) for name in COLUMNS}
-        first_token = columns["offset_start"].offsets
-        columns |= {name: columns[name].values for name in ("offset_start", "offset_end")}
-        # not to_numpy, which imports pandas
-        return cls(first_token=np.from_dlpack(first_token), **{n: np.from_dlpack(c) for n, c in columns.items()})
-
-    def part(self, begin: int, end: int) -> "Rows":
-        """The rows from number `begin` up to, but without, number `end`."""
-        tokens = self.first_token[begin : end + 1]
-        inside = slice(tokens[0], tokens[-1])
-        offsets = self.offset_start[inside], self.offset_end[inside]
-        return Rows(self.record[begin:end], self.window[begin:end], tokens - tokens[0], *offsets)
-
-    def characters(self, row: np.ndarray, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """First character of the tokens `start` and past-the-last of the tokens `end` of rows; 0 beyond a row's tokens.
-
-        `start` and `end` broadcast with `row`.
-        """
-        begin, beyond = self.first_token[row], self.first_token[row + 1]
-
-        def lookup(offsets: np.ndarray, place: np.ndarray) -> np.ndarray:
-            token = begin + place
-            inside = (place >= 0) & (token < beyond)
-            return np.where(inside, offsets[np.where(inside, token, 0)], 0)
-
-        return lookup(self.offset_start, start), lookup(self.offset_end, end)
+    start: np.ndarray
+    stop: np.ndarray
+    score: np.ndarray
 
 
-def _array(table: Any, name: str) -> np.ndarray:
-    """A column of numbers; not by to_numpy, which imports pandas."""
-    import pyarrow as pa
-
-    return np.from_dlpack(pa.concat_arrays(table.column(name).chunks))
+NOTHING = Found(*(np.zeros(0, kind) for kind in (np.int64, np.int64, np.int64, np.float64)))
 
 
-class TableRows:
-    """`Rows` of a table whose offsets are read part by part: those of a million rows would be gigabytes."""
+def postprocess(
+    spans_files: Sequence[str],
+    questions_file: str | Path,
+    decoding: dict[str, Any],
+    outputs: dict[str, str],
+    calibration_file: str | Path | None = None,
+) -> None:
+    """Decode a variant's spans, or those of an ensemble's models, by one decoding of the configuration.
 
-    def __init__(self, table: Any):
-        self.table = table
-        self.record, self.window = (_array(table, name) for name in ("record", "window"))
+    Writes `answers` {id: text} and `null_scores` {id: null score minus the best span's score}, both in the official
+    script's formats, and `nbest`, a row a question (see qa.decoding.nbest). A calibrated decoding takes its threshold
+    and temperature from `calibration_file`. For the errors raised see `candidates_of`.
+    """
+    candidates = candidates_of(spans_files, decoding, questions_file)
+    threshold, temperature = decoding.get("null_threshold", np.inf), None  # the walkthrough has no null rule
+    if calibration_file is not None:
+        calibration = read_json(calibration_file)
+        threshold, temperature = calibration["null_threshold"], calibration["temperature"]
+    answers = write_answers(candidates, decide(candidates, threshold, temperature), questions_file, outputs)
+    log.info(f"{sum(map(bool, answers.values())):,} of {len(answers):,} questions answered")
 
-    def part(self, begin: int, end: int) -> Rows:
-        """Some of them, as Rows."""
-        return Rows.of(self.table.slice(begin, end - begin))
 
-    def characters(self, *places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """As `Rows.characters`, of all at once."""
-        return Rows.of(self.table).characters(*places)
+def write_answers(
+    candidates: Candidates, decision: Decision, questions_file: str | Path, outputs: dict[str, str]
+) -> dict[str, str]:
+    """Write `answers`, `null_scores` and `nbest` for a file of questions; return the answers by id."""
+    answers: dict[str, str] = {}
+    first, progress = 0, Progress("answer", len(candidates.null_score), "questions")
+    with (
+        written_aside(outputs["nbest"]) as partial,
+        nbest.writer(partial) as file,
+        ThreadPoolExecutor(1) as thread,  # Arrow writes while the next questions' texts are cut
+    ):
+        writing = None
+        for questions in nbest.batches_of_questions(questions_file):
+            part = slice(first, first + len(questions))
+            texts, bounds = nbest.texts_of(candidates, decision, part, questions.column("context"))
+            if writing:
+                writing.result()
+            table = nbest.table(candidates, decision, part, questions, texts)
+            writing = thread.submit(file.write_table, table)
+            places = zip(bounds, decision.answered[part].tolist(), strict=True)
+            best = (texts[place] if answered else "" for place, answered in places)
+            answers.update(zip(questions.column("id").to_pylist(), best, strict=True))
+            first = part.stop
+            progress.reach(first)
+        if writing:
+            writing.result()
+    write_json(outputs["answers"], answers, flat=True)
+    write_json(outputs["null_scores"], dict(zip(answers, decision.difference.tolist(), strict=True)), flat=True)
+    return answers
 
 
-def null_scores(spans: Spans, rows: Rows | TableRows, records: int) -> np.ndarray:
-    """Null score of each record, the least over its windows: float64 (records,). After the official run_squad rule."""
-    scores = np.full(records, np.inf)
-    np.minimum.at(scores, rows.record, spans.null_score.astype(np.float64))
+def candidates_of(
+    spans_files: Sequence[str], decoding: dict[str, Any], questions_file: str | Path | None = None
+) -> Candidates:
+    """Decode the spans of a model, or of each of an ensemble's models, whose candidates are averaged.
+
+    Raises InputError where the files hold different numbers of questions, and for scores that are not finite.
+    """
+    questions = None if questions_file is None else number_of_records(questions_file)
+    found = []
+    for file in spans_files:
+        spans = Spans.read(file)
+        questions = spans.questions if questions is None else questions
+        _check(spans, file, questions, questions_file or spans_files[0])
+        found.append(decoded(spans, decoding))
+    return found[0] if len(found) == 1 else average(found, decoding["n_best_size"])
+
+
+def _check(spans: Spans, file: str | Path, questions: int, questions_file: str | Path) -> None:
+    if spans.questions != questions:
+        raise InputError(
+            f"{file}: spans of {spans.questions:,} questions, but {questions_file} has {questions:,}; remove {file} "
+            "and run again"
+        )
+    logits = (spans.null_score, spans.row_start_logit, spans.row_end_logit)
+    if not all(np.isfinite(values).all() for values in logits):
+        raise InputError(
+            f"{file}: scores that are not finite: did the training diverge (see its training.csv), or is the precision "
+            "of prediction too low?"
+        )
+
+
+def decoded(spans: Spans, decoding: dict[str, Any]) -> Candidates:
+    """Apply a decoding of the configuration to the spans of a model."""
+    if decoding["method"] == "walkthrough":
+        return walkthrough(spans)
+    return n_best(spans, decoding["n_best_size"], decoding["max_answer_length"])
+
+
+def walkthrough(spans: Spans) -> Candidates:
+    """The published walkthrough's decoding: argmax of starts and of ends over the whole row, kept if end > start.
+
+    It reads the first window of each question only, since there a context is cut to one row. Like there, a question's
+    token counts as if its offsets were the context's, and the offsets of special tokens and padding are 0.
+    """
+    first = np.diff(spans.record, prepend=-1) != 0
+    chosen = np.flatnonzero(first & (spans.row_end_index > spans.row_start_index))
+    score = spans.row_start_logit[chosen].astype(np.float64) + spans.row_end_logit[chosen]
+    start, stop = spans.row_start_character[chosen], spans.row_end_character[chosen]
+    null_score = spans.null_score[first].astype(np.float64)
+    return Candidates(spans.record[chosen], start, stop, score, null_score, windows_of_questions(spans))
+
+
+def n_best(spans: Spans, size: int, max_answer_length: int) -> Candidates:
+    """The best joint spans of each question, after run_squad.py of BERT (Devlin et al. 2019), vectorised.
+
+        for question in questions:
+            best = {}
+            for window in question.windows:
+                pairs = [
+                    (start, end)
+                    for start in window.starts for end in window.ends          # best first
+                    if start <= end < start + max_answer_length                # tokens
+                    and first_character(start) < last_character(end)
+                ]
+                for start, end in sorted(pairs, key=score, reverse=True)[:size]:
+                    span = first_character(start), last_character(end)
+                    best[span] = max(score(start, end), best.get(span, -inf))
+            candidates = sorted(best, key=lambda span: (-best[span], span))[:size]
+
+    A score is start logit plus end logit. So a span that several windows show counts once, with its best score.
+    """
+    step = max(1, PAIRS // spans.candidates**2)  # windows
+    found = [NOTHING]
+    progress = Progress("decode", len(spans), "windows")
+    for begin, end in _blocks(spans.record):
+        parts = []
+        for first in range(begin, end, step):
+            part = slice(first, min(first + step, end))
+            parts.append(_best_of_windows(spans, part, size, max_answer_length))
+            progress.reach(part.stop)
+        found.append(_best_of_questions(_joined(parts), size))
+    return Candidates(*_joined(found), null_scores(spans), windows_of_questions(spans))
+
+
+def null_scores(spans: Spans) -> np.ndarray:
+    """Null score of each question, the least over its windows, as in run_squad.py: float64 (questions,)."""
+    scores = np.full(spans.questions, np.inf)
+    np.minimum.at(scores, spans.record, spans.null_score.astype(np.float64))
     return scores
 
 
-def n_best(spans: Spans, rows: Rows | TableRows, records: int, size: int, max_answer_length: int) -> Candidates:
-    """The best joint spans of each record over its windows: start plus end logit, end >= start, length in tokens.
-
-    A span that several windows show counts once, with its best score; spans without characters are left out. At most
-    `size` a record. After the n-best decoding of BERT's run_squad.py (Devlin et al. 2019), vectorised.
-    """
-    step = max(1, PAIRS // spans.candidates**2)  # windows
-    found: list[list[np.ndarray]] = [[np.zeros(0, np.int64)] for _ in range(3)] + [[np.zeros(0)]]
-    progress = Progress("decode", len(spans), "windows")
-    for begin, end in _blocks(rows.record):
-        parts, block = [], rows.part(begin, end)
-        for first in range(begin, end, step):
-            last = min(first + step, end)
-            parts.append(_chunk_spans(spans, slice(first, last), block, first - begin, size, max_answer_length))
-            progress.reach(last)
-        best = _best_of_records(*map(np.concatenate, zip(*parts, strict=True)), size)
-        for column, values in zip(found, best, strict=True):
-            column.append(values)
-    columns = [np.concatenate(found.pop(0)) for _ in range(4)]  # one by one, since both forms are large
-    return Candidates(*columns, null_scores(spans, rows, records))
+def windows_of_questions(spans: Spans) -> np.ndarray:
+    """How many windows each question has: int (questions,)."""
+    return np.bincount(spans.record, minlength=spans.questions)
 
 
 def _blocks(record: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Bounds of some thousand windows each, with all windows of their records: so many are in memory at once."""
+    """Bounds of blocks of about BLOCK windows, with all windows of their questions: what is in memory at once."""
     begin = 0
     while begin < len(record):
         end = int(np.searchsorted(record, record[min(begin + BLOCK, len(record)) - 1], "right"))
@@ -132,140 +193,83 @@ def _blocks(record: np.ndarray) -> Iterator[tuple[int, int]]:
         begin = end
 
 
-def _best_of_records(
-    record: np.ndarray, start: np.ndarray, stop: np.ndarray, score: np.ndarray, size: int
-) -> tuple[np.ndarray, ...]:
-    """The `size` best distinct spans of each record among those of its windows, best first."""
-    # one number a span, ordered by record, start and stop, whose sorting takes a tenth of a lexsort's time
-    span = (record * (start.max(initial=0) + 1) + start) * ((stop - start).max(initial=0) + 1) + stop - start
-    order = np.argsort(span, kind="stable")
-    first_of_span = np.flatnonzero(np.diff(span[order], prepend=-1))
-    order, score = order[first_of_span], _greatest_of_runs(score[order], first_of_span)
-    record = record[order]
-    _, rank = np.unique(-score, return_inverse=True)
-    best = np.argsort(record * (len(score) + 1) + rank, kind="stable")  # equals stay in the order of start and stop
-    best = best[np.arange(len(best)) - np.searchsorted(record, record) < size]
-    order = order[best]
-    return record[best], start[order], stop[order], score[best]
+def _joined(parts: list[Found]) -> Found:
+    """All parts, one after the other. Empties the list column by column, since both forms of all would be large."""
+    columns = [list(column) for column in zip(*parts, strict=True)]
+    parts.clear()
+    return Found(*(np.concatenate(columns.pop(0)) for _ in Found._fields))
 
 
-def _chunk_spans(spans: Spans, part: slice, rows: Rows, row: int, size: int, longest: int) -> tuple[np.ndarray, ...]:
-    """Record, first character, past-the-last character and score of the best `size` spans of each window of a part.
-
-    The part's first window is `row` of the rows. Among equal scores at the end of a window's list, those of better
-    starts, then of better ends, come in.
-    """
-    windows = row + np.arange(part.stop - part.start)
+def _best_of_windows(spans: Spans, part: slice, size: int, max_answer_length: int) -> Found:
+    """The best `size` spans of each window of a part: the inner loop of `n_best`."""
     start, end = spans.start_index[part], spans.end_index[part]
-    first, stop = rows.characters(windows[:, None], start, end)
-    length = end[:, None, :] - start[:, :, None]
-    # Spans without characters leave before the best are chosen, or they would crowd out real ones.
-    allowed = (length >= 0) & (length < longest) & (start >= 0)[:, :, None] & (stop[:, None, :] > first[:, :, None])
+    first, last = spans.start_character[part], spans.end_character[part]
+    tokens = end[:, None, :] - start[:, :, None]
+    # spans without characters leave before the best are chosen, or they would crowd out real ones
+    allowed = (tokens >= 0) & (tokens < max_answer_length) & (last[:, None, :] > first[:, :, None])
+    allowed &= (start >= 0)[:, :, None]
     window, i, j = _greatest_pairs(spans.start_logit[part], spans.end_logit[part], allowed, size)
     score = spans.start_logit[part][window, i].astype(np.float64) + spans.end_logit[part][window, j]
-    found = (rows.record[windows[window]], first[window, i], stop[window, j])
-    return (*(values.astype(np.int64) for values in found), score)
+    columns = (spans.record[part][window], first[window, i], last[window, j])
+    return Found(*(values.astype(np.int64) for values in columns), score)
 
 
 def _greatest_pairs(
     start: np.ndarray, end: np.ndarray, allowed: np.ndarray, size: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Window, start and end of the `size` greatest finite sums of each window; the first pairs among equals.
+    """Window, start and end of the `size` greatest finite sums of each window, the first pairs among equals.
 
-    `start`, `end`: float32 (W, k); `allowed`: bool (W, k, k), which pairs count.
+        for window in windows:
+            pairs = [(i, j) for i in range(k) for j in range(k) if allowed[window, i, j]]
+            chosen = sorted(pairs, key=lambda pair: -(start[window, i] + end[window, j]))[:size]
+
+    `start`, `end`: float32 (W, k); `allowed`: bool (W, k, k), which pairs count. Within a window, pairs come in the
+    order of i and j, not of their sums.
     """
     windows, k = start.shape
-    rough = start[:, :, None] + end[:, None, :]  # in float32, so that sums which differ a little may come out equal
+    # 1. Sums in float32, which is fast, but sums that differ a little may come out equal.
+    rough = start[:, :, None] + end[:, None, :]
     rough = np.where(allowed & np.isfinite(rough), rough, -np.inf).reshape(windows, -1)
+    chosen = rough > -np.inf
     if size < k * k:
+        # 2. In each window, all pairs that are as great as the pair of rank `size`, within the rounding.
         least = np.partition(rough, -size, axis=1)[:, [-size]]
-        chosen = (rough >= np.nextafter(least, np.float32(-np.inf))) & (rough > -np.inf)
+        chosen &= rough >= np.nextafter(least, np.float32(-np.inf))
+        # 3. Where those are too many, exact sums decide.
         crowded = np.flatnonzero(chosen.sum(axis=1) > size)
         exact = start[crowded, :, None].astype(np.float64) + end[crowded, None, :]
         exact = np.where(chosen[crowded], exact.reshape(-1, k * k), -np.inf)
         order = np.argsort(-exact, axis=1, kind="stable")[:, :size]
         chosen[crowded] = False
         chosen[crowded[:, None], order] = True
-    else:
-        chosen = rough > -np.inf
     window, pair = np.divmod(np.flatnonzero(chosen), k * k)
     return window, *np.divmod(pair, k)
 
 
-def _greatest_of_runs(values: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """The greatest value of each run; `first` are the places where runs begin."""
-    return np.maximum.reduceat(values, first) if len(first) else values
+def _best_of_questions(found: Found, size: int) -> Found:
+    """The `size` best distinct spans of each question, best first: the outer loop of `n_best`.
 
-
-def walkthrough(spans: Spans, rows: Rows | TableRows, records: int) -> Candidates:
-    """The published walkthrough's decoding: argmax of starts and of ends over the whole row, kept if end > start.
-
-    It reads the first window of each record only, the context cut to one row. The offsets of question tokens are used
-    as if they were the context's, and those of special tokens and padding are 0, as there.
+    for question in questions:
+        best = {}
+        for span, score in found[question]:
+            best[span] = max(score, best.get(span, -inf))
+        keep = sorted(best, key=lambda span: (-best[span], span))[:size]
     """
-    chosen = np.flatnonzero((rows.window == 0) & (spans.row_end_index > spans.row_start_index))
-    start, stop = rows.characters(chosen, spans.row_start_index[chosen], spans.row_end_index[chosen])
-    score = spans.row_start_logit[chosen].astype(np.float64) + spans.row_end_logit[chosen]
-    first = rows.window == 0
-    null = np.full(records, np.inf)
-    null[rows.record[first]] = spans.null_score[first]
-    return Candidates(rows.record[chosen], start, stop, score, null)
-
-
-def decoded(spans: Spans, rows: Rows | TableRows, records: int, decoding: dict[str, Any]) -> Candidates:
-    """What a decoding of the configuration finds in the spans of so many questions."""
-    if decoding["method"] == "walkthrough":
-        return walkthrough(spans, rows, records)
-    return n_best(spans, rows, records, decoding["n_best_size"], decoding["max_answer_length"])
-
-
-def candidates_of(
-    spans_files: Sequence[str], windows_folders: Sequence[str], records: int, decoding: dict[str, Any]
-) -> Candidates:
-    """What a decoding finds in the spans of a variant for so many questions, or of an ensemble's variants, averaged.
-
-    Raises InputError when spans and windows are not of the same rows, and for scores that are no finite numbers.
-    """
-    found = []
-    for spans_file, windows_folder in zip(spans_files, windows_folders, strict=True):
-        spans, rows = Spans.read(spans_file), TableRows(arrow_table(windows_folder, COLUMNS))
-        _check(spans, rows, spans_file, windows_folder)
-        found.append(decoded(spans, rows, records, decoding))
-    return found[0] if len(found) == 1 else average(found, decoding["n_best_size"])
-
-
-def _check(spans: Spans, rows: Rows | TableRows, spans_file: str, windows_folder: str) -> None:
-    if len(spans) != len(rows.record):
-        raise InputError(
-            f"{spans_file}: spans of {len(spans):,} windows, where {windows_folder} has {len(rows.record):,}; remove "
-            "the file and run again"
-        )
-    logits = (spans.null_score, spans.row_start_logit, spans.row_end_logit)
-    if not all(np.isfinite(values).all() for values in logits):
-        raise InputError(
-            f"{spans_file}: scores that are no finite numbers: did the training diverge (see its training.csv), or is "
-            "prediction's precision too low?"
-        )
-
-
-def postprocess(
-    spans_files: Sequence[str],
-    windows_folders: Sequence[str],
-    records_file: str | Path,
-    decoding: dict[str, Any],
-    outputs: dict[str, str],
-    calibration_file: str | Path | None = None,
-) -> None:
-    """Decode a variant's spans, or those of an ensemble's variants, by one decoding of the configuration.
-
-    Writes `answers` {id: text} and `null_scores` {id: null score minus best span's score}, both the official script's
-    formats, and `nbest`, a row a question (see answers.nbest_table). A calibrated decoding takes threshold and
-    temperature from `calibration_file`. For what is raised see `candidates_of`.
-    """
-    found = candidates_of(spans_files, windows_folders, number_of_records(records_file), decoding)
-    threshold, temperature = decoding.get("null_threshold", np.inf), None  # the walkthrough has no null rule
-    if calibration_file is not None:
-        calibrated = read_json(calibration_file)
-        threshold, temperature = calibrated["null_threshold"], calibrated["temperature"]
-    answers = write_answers(found, decide(found, threshold, temperature), records_file, outputs)
-    log.info(f"{sum(map(bool, answers.values())):,} of {len(answers):,} questions answered")
+    if not len(found.record):
+        return found
+    # 1. One number for each span, which orders by question, start and stop. It sorts ten times as fast as a lexsort.
+    length = found.stop - found.start
+    span = (found.record * (found.start.max() + 1) + found.start) * (length.max() + 1) + length
+    order = np.argsort(span, kind="stable")
+    # 2. Equal spans stand together now: of each keep one, with its greatest score.
+    first = np.flatnonzero(np.diff(span[order], prepend=-1))
+    score = np.maximum.reduceat(found.score[order], first)
+    order = order[first]
+    record = found.record[order]
+    # 3. Order by question and falling score, again by one number; equal scores stay in the order of start and stop.
+    _, rank = np.unique(-score, return_inverse=True)
+    best = np.argsort(record * (len(score) + 1) + rank, kind="stable")
+    # 4. Of each question keep the first `size`.
+    best = best[np.arange(len(best)) - np.searchsorted(record, record) < size]
+    order = order[best]
+    return Found(record[best], found.start[order], found.stop[order], score[best])

@@ -1,23 +1,23 @@
-"""Comparison: the paired difference between two runs' or decodings' answers to the same questions.
+"""Comparison: the paired difference between two runs, or two decodings, on the same questions.
 
-A question's score is its mean over a run's variants (seeds), so intervals and p-values are over questions, for these
-very trainings: they tell what other questions of the kind might give, not what other seeds would. The spread over seeds
-is in summary.csv.
+A question's score is its mean over a run's variants (seeds). Intervals and p-values are over questions, for these very
+trainings: they tell what other questions of the kind might give, not what other seeds might. The spread over seeds is
+in summary.csv.
 """
 
 import csv
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from qa.common.errors import InputError
 from qa.common.files import written_aside
 from qa.common.text import text_table
-from qa.data import read_records
-from qa.evaluation import score
-from qa.metrics import squad, statistics
+from qa.evaluation import question_scores, summarize
+from qa.metrics import statistics
 from qa.metrics.statistics import Ratios
 
 METRICS = ("exact", "f1")
@@ -32,72 +32,69 @@ log = logging.getLogger(__name__)
 
 Pair = tuple[str, str, str, str, str]  # dataset/split, run, decoding, reference run, its decoding
 Answered = tuple[str, str, str, str]  # run, variant, dataset/split, decoding
+Side = tuple[str, str]  # run, decoding
 
 
 def compare(
-    pairs: Sequence[Pair],
-    answered: Sequence[Answered],
-    files: Sequence[str],
-    records: Mapping[str, str],
-    target: str | Path,
+    pairs: Sequence[Pair], answered: Sequence[Answered], files: Sequence[str], target: str | Path
 ) -> list[dict[str, Any]]:
     """Write comparison.csv, a row (COLUMNS) a pair, and return its rows.
 
-    `answered` says of each answers.json in `files` whose it is; `records` are the records files by `dataset/split`.
-    Scores are means in percent, differences (run minus reference) and their 95 % intervals percentage points; `_p` are
-    of a paired randomisation test, `_p_holm` the same corrected for the number of rows, each metric by itself; `_wins`,
-    `_losses` and `_ties` count the questions that the run answers better, worse and as well as the reference.
+    `answered` says whose answers each question_scores.parquet in `files` scores. Scores are means in percent.
+    Differences (run minus reference) and their 95 % intervals are percentage points. `_p` is from a paired
+    randomisation test, `_p_holm` the same corrected for the number of rows, each metric by itself. `_wins`, `_losses`
+    and `_ties` count the questions that the run answers better, worse and as well as the reference.
 
-    Raises InputError for answers whose ids are not those of the records.
+    Raises InputError for files of one split that score different questions.
     """
     rows = []
     for split in dict.fromkeys(pair[0] for pair in pairs):
-        titles, golds = read_records.titles_and_golds(records[split])
-        given = [(*who, file) for who, file in zip(answered, files, strict=True) if who[2] == split]
-        means, seeds = _means(golds, given)
+        sources = zip(answered, files, strict=True)
+        titles, means, seeds = _means([((run, by), file) for (run, _, place, by), file in sources if place == split])
         article = statistics.clusters(titles)
-        here = [(tuple(names[:2]), tuple(names[2:])) for place, *names in pairs if place == split]
+        here = [((run, decoding), (reference, its)) for place, run, decoding, reference, its in pairs if place == split]
         columns = differences(*(np.stack([means[pair[end]] for pair in here]) for end in (0, 1)), article)
-        for (side, other), found in zip(here, columns, strict=True):
-            counts = (len(golds), seeds[side], seeds[other], "questions" if article is None else "articles")
-            named = zip((*KEYS, *COUNTS), (*split.split("/"), *side, *other, *counts), strict=True)
+        for (side, reference), found in zip(here, columns, strict=True):
+            counts = (len(titles), seeds[side], seeds[reference], "questions" if article is None else "articles")
+            named = zip((*KEYS, *COUNTS), (*split.split("/"), *side, *reference, *counts), strict=True)
             rows.append(dict(named) | found)
     for metric in METRICS:
         for row, corrected in zip(rows, statistics.holm([row[f"{metric}_p"] for row in rows]), strict=True):
             row[f"{metric}_p_holm"] = float(corrected)
-    if len(rows) * statistics.LEAST_P > NOTABLE:
-        log.warning(
-            f"{len(rows):,} comparisons: Holm's correction makes the least p-value that {statistics.FLIPS:,} random "
-            f"assignments can give {min(1.0, len(rows) * statistics.LEAST_P):.2f}, so no difference can be below "
-            f"{NOTABLE}; compare fewer, by compare_to or runs"
-        )
-    with written_aside(target) as aside, aside.open("w", newline="", encoding="utf-8") as stream:
+    _warn_of_many(len(rows))
+    with written_aside(target) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     return rows
 
 
-def _means(
-    golds: squad.GoldAnswers, files: Sequence[tuple[str, str, str, str, str]]
-) -> tuple[dict[tuple[str, str], np.ndarray], dict[tuple[str, str], int]]:
-    """Exact match and F1 from 0 to 1, float64 (2, questions), mean over a run's files, and how many those are.
+def _warn_of_many(rows: int) -> None:
+    """Warn where the correction for so many comparisons makes even the least possible p-value a large one."""
+    if rows * statistics.LEAST_P > NOTABLE:
+        log.warning(
+            f"{rows:,} comparisons: the least p-value of {statistics.FLIPS:,} random assignments is "
+            f"{min(1.0, rows * statistics.LEAST_P):.2f} after Holm's correction, so no difference can be below "
+            f"{NOTABLE}; compare fewer, by compare_to or runs"
+        )
 
-    `files` are (run, variant, split, decoding, answers.json); the result is by (run, decoding).
+
+def _means(files: Sequence[tuple[Side, str]]) -> tuple[list[str], dict[Side, np.ndarray], dict[Side, int]]:
+    """Titles of a split's questions; mean scores of each side over a run's variants, and how many those are.
+
+    `files` are (side, question_scores.parquet). Mean scores are exact match and F1 from 0 to 1, float64 (2, questions).
     """
-    known: dict[tuple[str, str], tuple[float, float]] = {}  # most texts are given by several
-    sums: dict[tuple[str, str], np.ndarray] = {}
-    counts: dict[tuple[str, str], int] = {}
-    for run, _, _, decoding, file in files:
-        texts = squad.read_predictions(file)
-        squad.check_ids(golds, texts, str(file))
-        new = {key: texts[key] for key in golds if (key, texts[key]) not in known}
-        exact, overlap = squad.raw_scores({key: golds[key] for key in new}, new)
-        known.update(((key, text), (exact[key], overlap[key])) for key, text in new.items())
-        found = np.array([known[key, texts[key]] for key in golds], float).T
-        sums[run, decoding] = sums.get((run, decoding), 0) + found
-        counts[run, decoding] = counts.get((run, decoding), 0) + 1
-    return {side: total / counts[side] for side, total in sums.items()}, counts
+    sums: dict[Side, np.ndarray] = {}
+    counts: dict[Side, int] = {}
+    ids: list[str] = []
+    for side, file in files:
+        scores = question_scores.read(file, numbers=METRICS, texts=("id", "title"))
+        ids = ids or scores["id"]
+        if scores["id"] != ids:
+            raise InputError(f"{file}: not of the questions of {files[0][1]}; remove both and run again")
+        sums[side] = sums.get(side, 0) + np.stack([scores[metric] for metric in METRICS])
+        counts[side] = counts.get(side, 0) + 1
+    return scores["title"], {side: total / counts[side] for side, total in sums.items()}, counts
 
 
 def differences(sides: np.ndarray, references: np.ndarray, article: np.ndarray | None) -> list[dict[str, float]]:
@@ -143,5 +140,7 @@ def closing_message(comparison_file: str | Path) -> str:
         against = f"{row['reference_run']}/{row['reference_decoding']}"
         names = (row["run"], row["decoding"], against, row["dataset"], row["split"])
         lines.append((*names, change, f"{low} to {high}", f"{float(row['f1_p_holm']):.4f}"))
-    head = f"Differences in F1 in percentage points ({comparison_file}, written {score.written_at(comparison_file)}):"
+    head = (
+        f"Differences in F1 in percentage points ({comparison_file}, written {summarize.written_at(comparison_file)}):"
+    )
     return f"{head}\n\n{text_table(lines)}\n\n"

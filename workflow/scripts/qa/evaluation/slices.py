@@ -12,16 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from qa.common.errors import InputError
 from qa.common.files import written_aside
-from qa.common.parquet import opened
 from qa.common.progress import Progress
-from qa.metrics.squad import raw_scores, read_predictions
+from qa.decoding.nbest import golds_of
+from qa.evaluation import question_scores
 from qa.metrics.statistics import Ratios, bootstrap, clusters
-from qa.windows.read_windows import arrow_table
 
 COLUMNS = ("kind", "slice", "count", "exact", "exact_low", "exact_high", "f1", "f1_low", "f1_high", "resampled")
-BATCH = 2_000  # questions whose contexts are in memory at once
 LEAST_QUESTIONS = 20  # of fewer, a bootstrap interval is too narrow to mean much: none is given
 
 QUESTION_WORDS = ("what", "who", "when", "where", "which", "why", "how", "how many/much", "other")
@@ -74,21 +71,23 @@ class Slicing:
 
 
 @dataclass
-class Questions:
-    """What slices and scores need of n questions: titles, gold answers by id, and an int array (n,) for each of these.
+class QuestionFeatures:
+    """What slices know of n questions: `titles`, `scores`, and an int array (n,) for each feature.
 
-    `word`: place in QUESTION_WORDS; `context_words`; of answerable questions (-1 for others) `answer_words` of the
-    shortest gold answer, `answer_type`, a place in ANSWER_TYPES, and `quarter` of the context's characters where the
-    first gold answer starts.
+    `scores`: float64 (n, 2), exact match and F1 from 0 to 1. `word`: place in QUESTION_WORDS; `context_words`;
+    `windows`, how many the question has. For answerable questions, and -1 for others: `answer_words` of the shortest
+    gold answer; `answer_type`, a place in ANSWER_TYPES; `quarter` of the context's characters where the first gold
+    answer starts.
     """
 
     titles: list[str]
-    golds: dict[str, list[str]]
+    scores: np.ndarray
     word: np.ndarray
     context_words: np.ndarray
     answer_words: np.ndarray
     answer_type: np.ndarray
     quarter: np.ndarray
+    windows: np.ndarray
 
 
 def question_word(question: str) -> str:
@@ -143,28 +142,26 @@ def binned(values: np.ndarray, lasts: Sequence[int]) -> np.ndarray:
     return np.where(values == -1, -1, np.searchsorted(lasts, values))
 
 
-def read_questions(records_file: str | Path) -> Questions:
-    """Read a records file, some thousand contexts in memory at a time."""
-
+def read_questions(scores_file: str | Path) -> QuestionFeatures:
+    """Read question_scores.parquet, some thousand contexts in memory at a time. Raises as question_scores.batches."""
     titles: list[str] = []
-    golds: dict[str, list[str]] = {}
     features: list[tuple[int, ...]] = []
-    columns = ["id", "title", "question", "context", "answers"]
-    with opened(records_file, read_dictionary=["context"]) as file:
-        progress = Progress("read", file.metadata.num_rows, "questions")
-        for batch in file.iter_batches(BATCH, columns=columns):
-            contexts = batch.column("context")
-            sizes = [(len(text.split()), len(text)) for text in contexts.dictionary.to_pylist()]
-            texts, starts = (batch.column("answers").field(name).to_pylist() for name in ("text", "answer_start"))
-            asked, places = batch.column("question").to_pylist(), contexts.indices.to_pylist()
-            for question, place, answers, begins in zip(asked, places, texts, starts, strict=True):
-                words, characters = sizes[place]
-                word = QUESTION_WORDS.index(question_word(question))
-                features.append((word, words, *_features_of_answer(answers, begins, characters)))
-            titles += batch.column("title").to_pylist()
-            golds.update(zip(batch.column("id").to_pylist(), texts, strict=True))
-            progress.reach(len(titles))
-    return Questions(titles, golds, *np.array(features, np.int64).reshape(-1, 5).T)
+    columns = ["title", "question", "context", "gold"]
+    progress = Progress("read", question_scores.number_of_questions(scores_file), "questions")
+    for batch in question_scores.batches(scores_file, columns):
+        contexts = batch.column("context")
+        sizes = [(len(text.split()), len(text)) for text in contexts.dictionary.to_pylist()]
+        golds, starts = golds_of(batch), golds_of(batch, "start")
+        asked, places = batch.column("question").to_pylist(), contexts.indices.to_pylist()
+        for question, place, texts, begins in zip(asked, places, golds, starts, strict=True):
+            words, characters = sizes[place]
+            word = QUESTION_WORDS.index(question_word(question))
+            features.append((word, words, *_features_of_answer(texts, begins, characters)))
+        titles += batch.column("title").to_pylist()
+        progress.reach(len(titles))
+    numbers = question_scores.read(scores_file, numbers=("exact", "f1", "windows"))
+    scores = np.stack([numbers["exact"], numbers["f1"]], axis=1)
+    return QuestionFeatures(titles, scores, *np.array(features, np.int64).reshape(-1, 5).T, numbers["windows"])
 
 
 def _features_of_answer(texts: list[str], starts: list[int], characters: int) -> tuple[int, int, int]:
@@ -176,23 +173,8 @@ def _features_of_answer(texts: list[str], starts: list[int], characters: int) ->
     return shortest, ANSWER_TYPES.index(answer_type(common)), 4 * starts[0] // characters
 
 
-def windows_of_questions(windows_folder: str | Path, questions: int) -> np.ndarray:
-    """How many windows each question of a records file has: int (questions,).
-
-    Raises InputError where the windows are not those of as many questions.
-    """
-    record = np.concatenate([np.from_dlpack(part) for part in arrow_table(windows_folder, ["record"])["record"].chunks])
-    counts = np.bincount(record, minlength=questions)
-    if len(counts) != questions or not counts.all():
-        raise InputError(f"{windows_folder}: not the windows of {questions:,} questions; remove the folder, run again")
-    return counts
-
-
-def slicings(questions: Questions, windows: np.ndarray) -> list[Slicing]:
-    """All slicings of questions, which have the given numbers of windows (int, one a question).
-
-    Those by what an answer is leave out unanswerable questions.
-    """
+def slicings(questions: QuestionFeatures) -> list[Slicing]:
+    """All slicings of questions. Those by what an answer is leave out unanswerable questions."""
     distinct = {title: number for number, title in enumerate(dict.fromkeys(questions.titles))}
     article = np.array([distinct[title] for title in questions.titles], np.int64)
     unanswerable = (questions.answer_words == -1).astype(np.int64)
@@ -203,7 +185,7 @@ def slicings(questions: Questions, windows: np.ndarray) -> list[Slicing]:
         Slicing("answer type", ANSWER_TYPES, questions.answer_type),
         Slicing("answer position in the context", QUARTERS, questions.quarter),
         Slicing("context length in words", bin_names(CONTEXT_WORDS), binned(questions.context_words, CONTEXT_WORDS)),
-        Slicing("windows", bin_names(WINDOWS), binned(windows, WINDOWS)),
+        Slicing("windows", bin_names(WINDOWS), binned(questions.windows, WINDOWS)),
         Slicing("article", [title or NO_TITLE for title in distinct], article),
     ]
 
@@ -218,40 +200,34 @@ def rows(slicing: Slicing, scores: np.ndarray, titles: Sequence[str]) -> Iterato
     order = np.argsort(slicing.place, kind="stable")
     bounds = np.searchsorted(slicing.place[order], np.arange(len(slicing.names) + 1))
     for number, name in enumerate(slicing.names):
-        variants = order[bounds[number] : bounds[number + 1]]
-        if not len(variants):
+        members = order[bounds[number] : bounds[number + 1]]
+        if not len(members):
             continue
-        some = scores[variants]
-        exact, overlap = (100.0 * some.sum(axis=0) / len(some)).tolist()
-        row = {"kind": slicing.kind, "slice": name, "count": len(variants), "exact": exact, "f1": overlap}
-        if len(variants) >= LEAST_QUESTIONS:
-            article = clusters([titles[variant] for variant in variants])
-            ends = bootstrap(Ratios(["exact", "f1"], some, np.ones_like(some)), article)
+        values = scores[members]
+        exact, f1 = (100.0 * values.sum(axis=0) / len(values)).tolist()
+        row = {"kind": slicing.kind, "slice": name, "count": len(members), "exact": exact, "f1": f1}
+        if len(members) >= LEAST_QUESTIONS:
+            article = clusters([titles[member] for member in members])
+            ends = bootstrap(Ratios(["exact", "f1"], values, np.ones_like(values)), article)
             row |= {f"{metric}_low": low for metric, (low, _) in ends.items()}
             row |= {f"{metric}_high": high for metric, (_, high) in ends.items()}
             row["resampled"] = "questions" if article is None else "articles"
         yield row
 
 
-def write_slices(
-    records_file: str | Path, answers_file: str | Path, windows_folder: str | Path, target: str | Path
-) -> list[dict[str, Any]]:
-    """Write slices.csv: a row of COLUMNS for each slice, of answers {id: text} to a records file's questions.
+def write_slices(scores_file: str | Path, target: str | Path) -> list[dict[str, Any]]:
+    """Write slices.csv: a row of COLUMNS for each slice of the questions of question_scores.parquet.
 
-    Cells of intervals are empty for slices of few questions (see `rows`). Raises InputError for missing or unknown ids
-    and for windows of other questions.
+    Cells of intervals are empty for slices of few questions (see `rows`).
     """
-    questions = read_questions(records_file)
-    exact, overlap = raw_scores(questions.golds, read_predictions(answers_file))
-    scores = np.array([list(exact.values()), list(overlap.values())], np.float64).T
-    windows = windows_of_questions(windows_folder, len(questions.titles))
-    found, ways = [], slicings(questions, windows)
+    questions = read_questions(scores_file)
+    found, ways = [], slicings(questions)
     progress = Progress("slice", sum(int((slicing.place >= 0).sum()) for slicing in ways), "scores")
     for slicing in ways:
-        for row in rows(slicing, scores, questions.titles):
+        for row in rows(slicing, questions.scores, questions.titles):
             found.append(row)
             progress.reach(progress.done + row["count"])
-    with written_aside(target) as aside, aside.open("w", newline="", encoding="utf-8") as stream:
+    with written_aside(target) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(found)

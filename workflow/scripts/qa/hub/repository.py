@@ -280,8 +280,6 @@ def card_terms(metadata: Any) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value}
 
 
-
-
 def endpoint() -> str:
     """The hub's address: HF_ENDPOINT, or https://huggingface.co.
 

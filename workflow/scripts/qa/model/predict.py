@@ -75,7 +75,7 @@ class Predictor:
         how = f"{self.form}, {packing.attention_of(self.model, self.device, precision)}"
         log.info(f"predicting {len(windows):,} windows on {self.device}, {precision}, {how}")
         with devices.repeatable(self.settings.get("deterministic", False)), devices.precision_context(precision):
-            return spans_of(
+            spans = spans_of(
                 self.model,
                 windows,
                 self.collator,
@@ -85,6 +85,7 @@ class Predictor:
                 self.folder,
                 self.settings["padding"] == "max_length",
             )
+        return spans.locate(table)
 
 
 def spans_of(

@@ -2,39 +2,51 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from qa.common.errors import broken
+from qa.windows.read_windows import TokenOffsets
+
+BLOCK = 50_000  # windows whose offsets are in memory at once
 
 
 @dataclass
 class Spans:
-    """What prediction keeps of each window; W windows, k candidates.
+    """What prediction keeps of each window: all that decoding needs of it. W windows, k candidates.
 
-    `start_index`, `end_index`: int32 (W, k), places in the row, best first, -1 where the context is shorter than k;
-    `start_logit`, `end_logit`: float32 (W, k). `null_score`: float32 (W,), start plus end logit of the null position.
-    `row_start_index`, `row_end_index`, `row_start_logit`, `row_end_logit`: (W,), the greatest over the whole row with
-    question, special tokens and padding, as the walkthrough decodes.
+    `record`: int32 (W,), the number of the window's question, rising. `start_index`, `end_index`: int32 (W, k), tokens
+    of the window, best first, -1 where the context is shorter than k; `start_logit`, `end_logit`: float32 (W, k);
+    `start_character`, `end_character`: int32 (W, k), where those tokens begin and end in the context. `null_score`:
+    float32 (W,), start plus end logit of the null position. `row_*`: (W,), the greatest of the whole row with question,
+    special tokens and padding, which the walkthrough decodes.
     """
 
+    record: np.ndarray
     start_index: np.ndarray
     start_logit: np.ndarray
+    start_character: np.ndarray
     end_index: np.ndarray
     end_logit: np.ndarray
+    end_character: np.ndarray
     null_score: np.ndarray
     row_start_index: np.ndarray
     row_start_logit: np.ndarray
+    row_start_character: np.ndarray
     row_end_index: np.ndarray
     row_end_logit: np.ndarray
+    row_end_character: np.ndarray
 
     @classmethod
     def empty(cls, windows: int, candidates: int) -> "Spans":
         """Room for `windows` windows of `candidates` candidates, nothing found yet."""
 
         def column(name: str) -> np.ndarray:
-            shape = (windows,) if name.startswith(("row_", "null_")) else (windows, candidates)
-            return np.full(shape, -1, np.int32) if name.endswith("index") else np.full(shape, -np.inf, np.float32)
+            shape = (windows,) if name.startswith(("row_", "null_", "record")) else (windows, candidates)
+            if name.endswith(("logit", "score")):
+                return np.full(shape, -np.inf, np.float32)
+            return np.full(shape, 0 if name.endswith("character") else -1, np.int32)
 
         return cls(**{part.name: column(part.name) for part in fields(cls)})
 
@@ -43,6 +55,11 @@ class Spans:
         """Starts, and ends, kept for each window."""
         return self.start_index.shape[1]
 
+    @property
+    def questions(self) -> int:
+        """Questions that the windows belong to: each question has at least one window."""
+        return int(self.record[-1]) + 1 if len(self) else 0
+
     def __len__(self) -> int:
         return len(self.null_score)
 
@@ -50,6 +67,19 @@ class Spans:
         """Set the values of some windows, each array's first axis in the order of `rows`."""
         for name, values in found.items():
             getattr(self, name)[rows] = values
+
+    def locate(self, windows: Any) -> "Spans":
+        """Fill in `record` and the characters from the table of these windows (see read_windows.arrow_table)."""
+        for begin in range(0, len(self), BLOCK):
+            offsets = TokenOffsets.of(windows.slice(begin, BLOCK))
+            part, row = slice(begin, begin + BLOCK), np.arange(len(offsets.record))
+            self.record[part] = offsets.record
+            for prefix, rows in (("", row[:, None]), ("row_", row)):
+                start, end = (getattr(self, f"{prefix}{side}_index")[part] for side in ("start", "end"))
+                characters = offsets.characters(rows, start, end)
+                for side, values in zip(("start", "end"), characters, strict=True):
+                    getattr(self, f"{prefix}{side}_character")[part] = values
+        return self
 
     def write(self, path: str | Path) -> None:
         """Write as Parquet: a row a window, candidates as lists of fixed length; read with pandas or pyarrow."""

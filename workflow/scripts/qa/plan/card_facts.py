@@ -47,6 +47,7 @@ def needs_of_package(resolved: Configuration, name: str, variant: str) -> Files:
     return {
         "model": f"{folder}/model",
         "manifest": f"{folder}/manifest.json",
+        "history": f"{folder}/training.csv",  # which only the report reads, by its place: here it is missed when lost
         "pretrained": f"resources/models/{run.model}",
         "datasets": [f"resources/datasets/{each}" for each in _datasets(run)],
         "metrics": [

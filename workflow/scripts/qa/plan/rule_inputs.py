@@ -9,7 +9,7 @@ from qa.plan.code_digest import code_digest
 
 OF_TRAINING = ("training.csv", "manifest.json")
 OF_ANSWERS = (
-    *("answers.json", "null_scores.json", "nbest.parquet", "metrics.json"),
+    *("answers.json", "null_scores.json", "nbest.parquet", "metrics.json", "question_scores.parquet"),
     *("slices.csv", "errors.parquet", "risk_coverage.csv"),
 )
 Files = dict[str, str | list[str]]
@@ -28,7 +28,7 @@ def training(resolved: Configuration, name: str) -> Files:
     }
     held_out = lineage.calibration_splits(run)
     if held_out:
-        needed["held_out_records"] = [records(split) for split in held_out]
+        needed["held_out_records"] = [questions(split) for split in held_out]
         needed["held_out_windows"] = [stages.windows_folder(run, split) for split in held_out]
     if validation := [run.validate_on] if run.validate_on else held_out:
         needed["validation"] = [stages.windows_folder(run, split) for split in validation]
@@ -55,14 +55,12 @@ def teaching(resolved: Configuration, split: str, key: str, soft_targets_key: st
     teachers = lineage.parts_named(resolved, soft_targets_keys[soft_targets_key])
     return {
         "spans": [f"results/{run}/{variant}/{split}/spans.parquet" for run, variant in teachers],
-        "windows": [stages.windows_folder(resolved.runs[run], split) for run, _ in teachers],
-        "records": records(split),
         "student": f"results/windows/{split}/{key}",
     }
 
 
 def calibration(resolved: Configuration, name: str, variant: str, decoding: str) -> Files:
-    """What `calibrate` needs: held-out records, and of each split spans and windows of each of the variant's models.
+    """What `calibrate` needs: held-out questions, and for each split the spans of each of the variant's models.
 
     Raises InputError where there is nothing to calibrate.
     """
@@ -74,33 +72,29 @@ def calibration(resolved: Configuration, name: str, variant: str, decoding: str)
             "calibrated`"
         )
     return {
-        "records": [records(split) for split in splits],
+        "questions": [questions(split) for split in splits],
         "spans": [file for split in splits for file in lineage.spans(resolved, name, variant, split)],
-        "windows": [file for split in splits for file in windows(resolved, name, variant, split)],
     }
 
 
 def answering(resolved: Configuration, name: str, variant: str, split: str, decoding: str) -> Files:
-    """What `postprocess` needs: spans and windows of each of the variant's models, and what was calibrated."""
-    needed: Files = {
-        "spans": lineage.spans(resolved, name, variant, split),
-        "windows": windows(resolved, name, variant, split),
-        "records": records(split),
-    }
+    """What `postprocess` needs: questions, spans of each of the variant's models, and the calibration if any."""
+    needed: Files = {"spans": lineage.spans(resolved, name, variant, split), "questions": questions(split)}
     if _decoding(resolved, decoding).is_calibrated:
         needed["calibration"] = f"results/{name}/{variant}/calibration/{decoding}.json"
     return needed
 
 
-def telling(resolved: Configuration) -> list[str]:
-    """What `report` needs beside the tables of all runs: everything that a set of answers came with, and manifests."""
-    found = [f"results/{run}/{variant}/{file}" for run, variant in lineage.trainings(resolved) for file in OF_TRAINING]
+def reported(resolved: Configuration) -> list[str]:
+    """What `report` reads beside its rule's input, which lies downstream of all of these."""
+    files = ["results/summary.csv", "results/comparison.csv"]
+    files += [f"results/{run}/{variant}/{file}" for run, variant in lineage.trainings(resolved) for file in OF_TRAINING]
     for run, variant, split, decoding in lineage.scored(resolved):
-        found += [f"results/{run}/{variant}/{split}/{decoding}/{file}" for file in OF_ANSWERS]
-        needed = answering(resolved, run, variant, split, decoding)
-        found += [records(split), *windows(resolved, run, variant, split)]
-        found += [needed["calibration"]] if "calibration" in needed else []
-    return list(dict.fromkeys(found))
+        files += [f"results/{run}/{variant}/{split}/{decoding}/{file}" for file in OF_ANSWERS]
+        files += [questions(split)]
+        if resolved.decodings[decoding].is_calibrated:
+            files += [f"results/{run}/{variant}/calibration/{decoding}.json"]
+    return list(dict.fromkeys(files))
 
 
 def _decoding(resolved: Configuration, name: str) -> Decoding:
@@ -109,11 +103,6 @@ def _decoding(resolved: Configuration, name: str) -> Decoding:
     return resolved.decodings[name]
 
 
-def windows(resolved: Configuration, name: str, variant: str, split: str) -> list[str]:
-    """Folders of the windows behind lineage.spans, one for each of a variant's models."""
-    return [stages.windows_folder(resolved.runs[run], split) for run, _ in lineage.parts(resolved, name, variant)]
-
-
-def records(split: str) -> str:
+def questions(split: str) -> str:
     """The file of a split's questions."""
     return f"results/questions/{split}.parquet"

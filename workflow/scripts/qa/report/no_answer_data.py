@@ -12,7 +12,7 @@ from qa.report.results import Answers, Results
 if TYPE_CHECKING:
     import pandas as pd
 
-    from qa.decoding.answers import Listed
+    from qa.decoding.nbest import NBest
 
 BINS = 30
 NO_SPAN = 1e5  # a question without any span has a higher null score (see answers.NO_SPAN)
@@ -28,7 +28,7 @@ class Group:
     """
 
     answers: list[Answers]
-    nbests: "list[Listed]"
+    nbests: "list[NBest]"
     golds: Mapping[str, Sequence[str]]
     null_scores: dict[str, float]
     results: Results
@@ -64,10 +64,8 @@ class Group:
 
 def groups(results: Results, split: str, runs: Sequence[str]) -> Iterator[Group]:
     """The sets of answers of each run's first variant on a split, grouped by equal null scores."""
-    from qa.data.read_records import titles_and_golds
-    from qa.decoding.answers import read_nbest
+    from qa.decoding.nbest import read_nbest
 
-    _, golds = titles_and_golds(results.records(split))
     for run in runs:
         found: list[Group] = []
         for answers in (first for first in results.one_of_each(split) if first.run == run):
@@ -77,7 +75,7 @@ def groups(results: Results, split: str, runs: Sequence[str]) -> Iterator[Group]
                 same[0].answers.append(answers)
                 same[0].nbests.append(nbest)
             else:
-                found.append(Group([answers], [nbest], golds, null_scores, results))
+                found.append(Group([answers], [nbest], nbest.golds, null_scores, results))
         yield from found
 
 

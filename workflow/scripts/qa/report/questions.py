@@ -160,13 +160,13 @@ def _golds(answers: list[dict[str, Any]], questions: SplitQuestions) -> list[lis
 
 def _slicings(results: Results, split: str) -> list[dict[str, Any]]:
     """All slicings of a split's questions. The number of windows of a question may differ between models."""
-    questions = slices.read_questions(results.records(split))
-    folders = list(dict.fromkeys(results.windows(answers) for answers in results.of_split(split)))
+    by_windows = {results.windows_id(answers): answers for answers in results.of_split(split)}
     found: dict[str, slices.Slicing] = {}
-    for folder in folders:
-        for slicing in slices.slicings(questions, slices.windows_of_questions(folder, len(questions.titles))):
-            own = slicing.kind == "windows" and len(folders) > 1
-            found[f"windows of {folder.name}" if own else slicing.kind] = slicing
+    for windows_id, answers in by_windows.items():
+        questions = slices.read_questions(answers.folder / "question_scores.parquet")
+        for slicing in slices.slicings(questions):
+            own = slicing.kind == "windows" and len(by_windows) > 1
+            found[f"windows of {windows_id}" if own else slicing.kind] = slicing
     return [{"kind": kind, "names": list(s.names), "place": s.place.tolist()} for kind, s in found.items()]
 
 

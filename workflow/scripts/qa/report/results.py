@@ -138,10 +138,10 @@ class Results:
         """The file of a split's questions."""
         return FOLDER / "questions" / f"{split}.parquet"
 
-    def windows(self, answers: Answers) -> Path:
-        """The folder of windows behind a set of answers; for an ensemble, that of its first model."""
+    def windows_id(self, answers: Answers) -> str:
+        """The id of the windows behind a set of answers; for an ensemble, that of its first model."""
         run, _ = lineage.parts(self.config, answers.run, answers.variant)[0]
-        return Path(stages.windows_folder(self.config.runs[run], answers.split))
+        return stages.windows_id(self.config.runs[run])
 
 
 def _table(file: Path) -> "pd.DataFrame":

@@ -11,7 +11,7 @@ from qa.common import checksums
 from qa.common.files import written_aside
 from qa.data.read_records import column, titles_and_golds
 from qa.decoding import calibrate
-from qa.decoding.postprocess import Rows, n_best
+from qa.decoding.postprocess import n_best
 from qa.model import predict
 from qa.model.collators import PackingCollator, PaddingCollator
 from qa.model.loading import inputs_of
@@ -45,14 +45,14 @@ class Check:
         scores = calibrate.scores_at(questions, threshold, weights)
         return {EXACT: scores["exact"], F1: scores["f1"]}
 
-    def _questions(self, model: Any, windows: str, records: str) -> calibrate.Questions:
+    def _questions(self, model: Any, windows: str, records: str) -> calibrate.CalibrationQuestions:
         table = arrow_table(windows)
         columns = [*inputs_of(model, ["input_ids", "token_type_ids"]), *predict.PLACES]
         store = WindowDataset(table, [name for name in columns if name in table.column_names])
         # model.forward, which is not compiled: shapes differ from training's
         spans = predict.spans_of(model.forward, store, self.collator, BATCH, CANDIDATES, self.device, DIVERGED)
         golds = list(titles_and_golds(records)[1].values())
-        candidates = n_best(spans, Rows.of(table), len(golds), CANDIDATES, LONGEST_ANSWER)
+        candidates = n_best(spans.locate(table), CANDIDATES, LONGEST_ANSWER)
         contexts = column(records, "context")
         return calibrate.questions_of(candidates, golds, calibrate.texts_of(candidates, contexts))
 

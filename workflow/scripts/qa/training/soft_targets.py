@@ -7,26 +7,18 @@ from typing import Any
 import numpy as np
 
 from qa.common.files import written_aside
-from qa.data.read_records import number_of_records
 from qa.decoding.answers import Candidates, decide
-from qa.decoding.postprocess import Rows, candidates_of
-from qa.windows.read_windows import arrow_table
+from qa.decoding.postprocess import candidates_of
+from qa.windows.read_windows import TokenOffsets, arrow_table
 
-COLUMNS = ("record", "window", "offset_start", "offset_end", "context_start", "context_stop", "null_position")
+COLUMNS = ("record", "offset_start", "offset_end", "context_start", "context_stop", "null_position")
 TEACHER = {"method": "n_best", "n_best_size": 20, "max_answer_length": 30}  # the teacher's candidates
 PLACES = TEACHER["n_best_size"] + 1  # and the null answer
 
 log = logging.getLogger(__name__)
 
 
-def write_targets(
-    spans_files: list[str],
-    windows_folders: list[str],
-    records_file: str | Path,
-    student_windows: str | Path,
-    temperature: float,
-    target: str | Path,
-) -> None:
+def write_targets(spans_files: list[str], student_windows: str | Path, temperature: float, target: str | Path) -> None:
     """Write a row of soft targets for each of a student's windows, from the spans of a teacher or of its variants.
 
     The Parquet file has the columns that `soft_targets` returns, each a list of PLACES.
@@ -34,9 +26,9 @@ def write_targets(
     import pyarrow as pa
     import pyarrow.parquet as parquet
 
-    found = candidates_of(spans_files, windows_folders, number_of_records(records_file), TEACHER)
+    found = candidates_of(spans_files, TEACHER)
     table = arrow_table(student_windows, COLUMNS)
-    targets = soft_targets(found, Rows.of(table), _columns(table, COLUMNS[4:]), temperature)
+    targets = soft_targets(found, TokenOffsets.of(table), _columns(table, COLUMNS[3:]), temperature)
     arrays = {
         name: pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), PLACES) for name, values in targets.items()
     }
@@ -47,7 +39,7 @@ def write_targets(
 
 
 def soft_targets(
-    candidates: Candidates, rows: Rows, windows: dict[str, np.ndarray], temperature: float
+    candidates: Candidates, rows: TokenOffsets, windows: dict[str, np.ndarray], temperature: float
 ) -> dict[str, np.ndarray]:
     """The teacher's distributions over the start and the end tokens of each window, at a temperature.
 
@@ -92,7 +84,7 @@ def _pairs(bounds: np.ndarray, record: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _tokens(
-    rows: Rows, windows: dict[str, np.ndarray], window: np.ndarray, start: np.ndarray, stop: np.ndarray
+    rows: TokenOffsets, windows: dict[str, np.ndarray], window: np.ndarray, start: np.ndarray, stop: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """First and last token of the smallest span of tokens with the characters [start, stop) of the context.
 

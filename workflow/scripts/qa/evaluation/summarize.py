@@ -1,0 +1,95 @@
+"""The table of scores over all runs, and the closing message of the workflow."""
+
+import csv
+import time
+from pathlib import Path
+from typing import Any
+
+from qa.common.errors import InputError
+from qa.common.files import read_json, written_aside
+from qa.common.text import text_table
+
+NESTED = ("intervals", "interval")  # keys of metrics.json that belong to one variant: means over variants have none
+KEYS = ["run", "dataset", "split", "decoding"]
+HEADLINE = {"exact_mean": "EM", "f1_mean": "F1", "HasAns_f1_mean": "answerable F1", "NoAns_f1_mean": "unanswerable F1"}
+
+
+def summarize(
+    scored: list[tuple[str, str, str, str]],
+    files: list[str],
+    target: str | Path,
+    swept: dict[str, dict[str, str]] | None = None,
+    calibrations: dict[tuple[str, str, str], str] | None = None,
+) -> Any:
+    """Write summary.csv: a row a run, dataset, split and decoding, with mean and deviation of each metric over seeds.
+
+    `scored` has (run, variant, dataset/split, decoding) of each metrics.json in `files`. The deviation is the sample's
+    (n - 1), empty for a single seed. `swept` has the values of each swept setting by run: such a setting is a column of
+    text, empty for other runs. `calibrations` are calibration files by (run, variant, decoding): their EM and F1 on the
+    held-out questions become `calibration_exact` and `calibration_f1`, by which settings can be chosen.
+    """
+    import pandas as pd
+
+    swept = swept or {}
+    rows = []
+    for (run, variant, split, decoding), file in zip(scored, files, strict=True):
+        row = {
+            **dict(zip(KEYS, (run, *split.split("/"), decoding), strict=True)),
+            "variant": variant,
+            **read_json(file),
+        }
+        if calibration_file := (calibrations or {}).get((run, variant, decoding)):
+            calibration = read_json(calibration_file)
+            row |= {f"calibration_{metric}": calibration[metric] for metric in ("exact", "f1")}
+        rows.append(row)
+    frame = pd.DataFrame(rows)
+    metrics = [name for name in frame.columns if name not in (*KEYS, "variant", *NESTED)]
+    groups = frame.groupby(KEYS, sort=False)
+    columns = {"seeds": groups["variant"].count()}
+    for name in metrics:
+        columns[f"{name}_mean"], columns[f"{name}_std"] = groups[name].mean(), groups[name].std()
+    table = pd.DataFrame(columns).reset_index()
+    settings = dict.fromkeys(setting for values in swept.values() for setting in values)
+    for place, setting in enumerate(settings, len(KEYS)):
+        table.insert(place, setting, [swept.get(run, {}).get(setting, "") for run in table["run"]])
+    with written_aside(target) as aside:
+        table.to_csv(aside, index=False)
+    return table
+
+
+def as_text(summary_file: str | Path) -> str:
+    """The headline scores of summary.csv as a table for the terminal, in percent, with the deviation over seeds."""
+    with open(summary_file, newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    if not rows:
+        raise InputError(f"{summary_file}: no rows")
+    lines = [[*KEYS, "seeds", *HEADLINE.values()]]
+    for row in rows:
+        values = [_with_deviation(row[name], row[name.replace("_mean", "_std")]) for name in HEADLINE]
+        lines.append([*(row[key] for key in KEYS), row["seeds"], *values])
+    return text_table(lines)
+
+
+def closing_message(summary_file: str | Path, comparison: str = "") -> str:
+    """What a run of the workflow ends with: its scores, if there are any, `comparison`, and where the files are."""
+    summary = Path(summary_file)
+    report = summary.with_name("report.html")
+    if not summary.exists():
+        return ""
+    return (
+        f"\nScores in percent ({summary}, written {written_at(summary)}):\n\n{as_text(summary)}\n\n{comparison}"
+        "Models:  results/{run}/{variant}/model\n"
+        "Answers: results/{run}/{variant}/{dataset}/{split}/{decoding}/answers.json\n"
+        "Scores:  results/{run}/{variant}/{dataset}/{split}/{decoding}/metrics.json\n"
+    ) + (f"Report:  {report}\n" if report.exists() else "")
+
+
+def written_at(path: str | Path) -> str:
+    """When a file was written, to the minute, in local time."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(Path(path).stat().st_mtime))
+
+
+def _with_deviation(mean: str, deviation: str) -> str:
+    if not mean:
+        return "-"
+    return f"{float(mean):.2f}" + (f" ± {float(deviation):.2f}" if deviation else "")
