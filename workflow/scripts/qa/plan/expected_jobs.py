@@ -4,51 +4,59 @@ from qa.config import lineage, stages
 from qa.config.lineage import Part
 from qa.config.schema import Configuration, Ensemble
 
+Wildcards = dict[str, str]
 
-def jobs(resolved: Configuration) -> list[dict[str, str]]:
+
+def jobs(resolved: Configuration) -> list[Wildcards]:
     """Sets of wildcards: each job that a resolved configuration asks for has its wildcards among those of one set."""
-    sources = [{"kind": kind, "name": name} for kind in ("models", "datasets") for name in getattr(resolved, kind)]
-    trainings = [{"run": run, "variant": variant} for run, variant in lineage.trainings(resolved)]
-    asked = [
+    return [
+        *_downloads(resolved),
+        *_hold_outs(resolved),
+        *_tokenizations(resolved),
+        *_soft_targets(resolved),
+        *({"run": run, "variant": variant} for run, variant in lineage.trainings(resolved)),
+        *({"run": run, "variant": variant, **_split(split)} for (run, variant), split in predictions(resolved)),
+        *_answers(resolved),
+    ]
+
+
+def _downloads(resolved: Configuration) -> list[Wildcards]:
+    return [{"kind": kind, "name": name} for kind in ("models", "datasets") for name in getattr(resolved, kind)]
+
+
+def _hold_outs(resolved: Configuration) -> list[Wildcards]:
+    shares = [(run, lineage.held_out_share(run)) for run in resolved.runs.values()]
+    return [{**_split(split), "share": f"{share:g}"} for run, share in shares if share for split in run.train_on or []]
+
+
+def _tokenizations(resolved: Configuration) -> list[Wildcards]:
+    """Windows of all splits that train, validate, calibrate or are predicted, once for equal settings."""
+    predicted: dict[str, dict[str, None]] = {}
+    for (name, _), split in predictions(resolved):
+        predicted.setdefault(name, {})[split] = None
+    windows: dict[tuple[str, str], None] = {}
+    for name, run in resolved.runs.items():
+        splits = [*lineage.training_splits(run), *lineage.calibration_splits(run)]
+        splits += [run.validate_on] if run.validate_on else []
+        windows |= dict.fromkeys((split, stages.windows_id(run)) for split in [*splits, *predicted.get(name, ())])
+    return [{**_split(split), "windows_id": windows_id} for split, windows_id in windows]
+
+
+def _soft_targets(resolved: Configuration) -> list[Wildcards]:
+    students = [run for run in resolved.runs.values() if run.teacher]
+    keys = [(run, stages.windows_id(run), stages.soft_targets_key(run)) for run in students]
+    return [
+        {**_split(split), "windows_id": windows_id, "soft_targets_key": key}
+        for run, windows_id, key in keys
+        for split in lineage.training_splits(run)
+    ]
+
+
+def _answers(resolved: Configuration) -> list[Wildcards]:
+    return [
         {"run": run, "variant": variant, **_split(split), "decoding": decoding}
         for run, variant, split, decoding in lineage.scored(resolved)
     ]
-    foreseen = predictions(resolved)
-    predicted = [{"run": run, "variant": variant, **_split(split)} for (run, variant), split in foreseen]
-    answered: dict[str, dict[str, None]] = {name: {} for name in resolved.runs}
-    for (name, _), split in foreseen:
-        answered[name][split] = None
-    windows = {
-        (split, stages.windows_id(run)): None
-        for name, run in resolved.runs.items()
-        for split in [
-            *lineage.training_splits(run),
-            *lineage.calibration_splits(run),
-            *filter(None, [run.validate_on]),
-            *answered[name],
-        ]
-    }
-    taught = [
-        {**_split(split), "windows_id": stages.windows_id(run), "soft_targets_key": stages.soft_targets_key(run)}
-        for run in resolved.runs.values()
-        if run.teacher
-        for split in lineage.training_splits(run)
-    ]
-    divided = [
-        {**_split(split), "share": f"{share:g}"}
-        for run in resolved.runs.values()
-        if (share := lineage.held_out_share(run))
-        for split in run.train_on or []
-    ]
-    return (
-        sources
-        + trainings
-        + [{**_split(split), "windows_id": windows_id} for split, windows_id in windows]
-        + predicted
-        + asked
-        + taught
-        + divided
-    )
 
 
 def predictions(resolved: Configuration) -> list[tuple[Part, str]]:
