@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qa.common.errors import InputError
@@ -133,6 +133,7 @@ def cases(draw):
     return records, candidates
 
 
+@settings(deadline=None)
 @given(cases(), st.integers(1, 4))
 def test_there_is_a_row_for_exactly_the_questions_without_an_exact_match(tmp_path_factory, case, batch):
     folder, (records, candidates) = tmp_path_factory.mktemp("mistakes"), case

@@ -8,7 +8,7 @@ import statistics as plain
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scored_questions import write_scores
 
@@ -146,6 +146,7 @@ def made_records(draw):
     return made
 
 
+@settings(deadline=None)
 @given(made_records(), st.data())
 def test_each_answerable_question_is_in_exactly_one_slice_of_each_kind(tmp_path_factory, made, data):
     file = tmp_path_factory.mktemp("slices") / "records.parquet"

@@ -52,7 +52,8 @@ def test_at_temperature_one_the_probabilities_are_those_of_the_answers(number, s
     record = np.repeat(np.arange(number), np.diff(bounds))
     order = np.lexsort((-scores, record))  # best first
     places = np.zeros(len(scores), int)
-    decision = decide(Candidates(record, places, places, scores[order], null_scores), 0.0)
+    windows = np.ones(len(null_scores), int)
+    decision = decide(Candidates(record, places, places, scores[order], null_scores, windows), 0.0)
     found, null = probabilities(scores[order], bounds, null_scores)
     assert found == pytest.approx(decision.probability) and null == pytest.approx(decision.null_probability)
 

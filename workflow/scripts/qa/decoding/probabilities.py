@@ -1,4 +1,4 @@
-"""Probabilities of candidates and of no answer, and the temperature that makes them more believable."""
+"""Probabilities of candidates and of no answer, and the temperature that calibrates them."""
 
 import math
 from dataclasses import dataclass
@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 
 LOWEST, HIGHEST = 0.05, 20.0  # temperatures that are considered
-GRID = 25  # of them tried first: with several right candidates the likelihood may have more than one peak
+GRID = 25  # temperatures tried first: with several right candidates the likelihood may have more than one peak
 TOLERANCE = 1e-7  # of log T
-LEAST_CHANCE = 1e-12  # of an outcome, lest one question has all the loss
+LEAST_CHANCE = 1e-12  # of an outcome, so that no single question dominates the loss
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 @dataclass(frozen=True)
 class Temperature:
-    """A fitted temperature, and the mean log loss (nats) of the questions that it was fitted on.
+    """A fitted temperature, and the mean log loss (nats) of the questions it was fitted on.
 
-    `before`: at T = 1; `after`: at T = `value`; both NaN, and `value` 1, where there was no question.
+    `before` is the loss at T = 1, `after` at T = `value`. Without questions, both are NaN and `value` is 1.
     """
 
     value: float
@@ -28,7 +28,7 @@ class Temperature:
 def log_probabilities(
     score: np.ndarray, question: np.ndarray, null_score: np.ndarray, temperature: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Logarithms of the probabilities of candidates and of silence, where a question's add up to 1.
+    """Logarithms of the probabilities of candidates and of no answer; those of one question add up to 1.
 
     `score`, `question`: float64 and int, one a candidate; `null_score`: float64 (n,). Scores are divided by
     `temperature`. Returns float64 arrays of the shapes of `score` and `null_score`.
@@ -44,8 +44,8 @@ def softmax(
     score: np.ndarray, question: np.ndarray, null_score: np.ndarray, temperature: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
     """The probabilities themselves; see `log_probabilities`."""
-    spans, silence = log_probabilities(score, question, null_score, temperature)
-    return np.exp(spans), np.exp(silence)
+    spans, null = log_probabilities(score, question, null_score, temperature)
+    return np.exp(spans), np.exp(null)
 
 
 def probabilities(
@@ -54,7 +54,7 @@ def probabilities(
     """Softmax over the scores of each question's candidates and its null score, all divided by a temperature.
 
     `scores`: float64, one a candidate; `bounds`: int (n + 1,), where each question's candidates begin;
-    `null_scores`: float64 (n,). Returns float64 arrays of the shapes of `scores` and `null_scores`. At 1.0 these are
+    `null_scores`: float64 (n,). Returns float64 arrays of the shapes of `scores` and `null_scores`: at temperature 1.0,
     the probabilities of answers.Decision. Raises ValueError for shapes that do not fit and scores that are not finite.
     """
     question = _questions_of(scores, bounds, null_scores)
@@ -62,15 +62,17 @@ def probabilities(
 
 
 def certainty(nbest: Any, answered: np.ndarray) -> dict[str, np.ndarray]:
-    """Probability of what was answered to each of n questions, silence included: `calibrated` and `uncalibrated`.
+    """Probability of the answer to each of n questions, or of no answer where that was decided.
 
-    `nbest`: answers.Listed; `answered`: bool (n,), which questions got a text. Float64 (n,) each; the second is at
-    temperature 1.
+    `nbest`: nbest.NBest; `answered`: bool (n,), which questions got a text. Returns `calibrated` and `uncalibrated`,
+    float64 (n,) each; the second is at temperature 1.
     """
     first = np.minimum(nbest.bounds[:-1], max(len(nbest.score) - 1, 0))
     raw = probabilities(nbest.score, nbest.bounds, nbest.null_score)
-    both = {"calibrated": (nbest.probability, nbest.null_probability), "uncalibrated": raw}
-    return {name: np.where(answered, spans[first] if len(spans) else 0.0, null) for name, (spans, null) in both.items()}
+    pairs = {"calibrated": (nbest.probability, nbest.null_probability), "uncalibrated": raw}
+    return {
+        name: np.where(answered, spans[first] if len(spans) else 0.0, null) for name, (spans, null) in pairs.items()
+    }
 
 
 def fit_temperature(
@@ -81,14 +83,15 @@ def fit_temperature(
     correct: np.ndarray,
     weights: np.ndarray | None = None,
 ) -> Temperature:
-    """The temperature at which the probability of what was answered best says whether it is right.
+    """Fit the temperature at which the probability of an answer best predicts whether the answer is right.
 
-    It minimises the weighted mean log loss of that probability (see `certainty`) against `correct`, (n,), 0 or 1, over
-    all questions: also those where no candidate is right, which a likelihood of the right candidate would leave out.
+    The fit minimises the weighted mean log loss of that probability (see `certainty`) against `correct`, (n,), 0 or 1.
+    It covers all questions: a likelihood of the right candidate would leave out those where no candidate is right.
     Temperature scaling after Guo, Pleiss, Sun and Weinberger, "On calibration of modern neural networks", 2017.
+
     `scores`, `bounds`, `null_scores`: see `probabilities`, a question's best candidate first; `answered`: bool (n,),
-    whether that was the answer, not silence; `weights`: float64 (n,). A minimum beyond LOWEST or HIGHEST gives that
-    bound. Raises ValueError as `probabilities` does, and for other shapes.
+    whether that candidate was the answer; `weights`: float64 (n,). A minimum beyond LOWEST or HIGHEST gives that bound.
+    Raises ValueError as `probabilities` does, and for other shapes.
     """
     question = _questions_of(scores, bounds, null_scores)
     if not answered.shape == correct.shape == null_scores.shape:
@@ -113,7 +116,7 @@ def fit_temperature(
 
 
 def _minimum(function, low: float, high: float) -> float:
-    """Where a function of one number is least: the best of a grid, then golden-section search around it."""
+    """Where a function of one number is least: the best place of a grid, then golden-section search around it."""
     grid = np.linspace(low, high, GRID)
     best = int(np.argmin([function(x) for x in grid]))
     a, b = float(grid[max(best - 1, 0)]), float(grid[min(best + 1, GRID - 1)])

@@ -25,8 +25,8 @@ KEYS = ("dataset", "split", "run", "decoding", "reference_run", "reference_decod
 COUNTS = ("questions", "seeds", "reference_seeds", "resampled")
 OF_METRIC = ("", "_reference", "_difference", "_low", "_high", "_p", "_p_holm", "_wins", "_losses", "_ties")
 COLUMNS = (*KEYS, *COUNTS, *(metric + part for metric in METRICS for part in OF_METRIC))
-NOTABLE = 0.05  # a corrected p-value below it is commonly called significant
-PLACES = 12  # decimals of a difference: means over seeds that are equal may differ by rounding
+NOTABLE = 0.05  # a smaller corrected p-value is commonly called significant
+PLACES = 12  # decimals of a difference: rounding may separate equal means over seeds
 
 log = logging.getLogger(__name__)
 
@@ -98,10 +98,11 @@ def _means(files: Sequence[tuple[Side, str]]) -> tuple[list[str], dict[Side, np.
 
 
 def differences(sides: np.ndarray, references: np.ndarray, article: np.ndarray | None) -> list[dict[str, float]]:
-    """The columns of METRICS (but `_p_holm`) of each pair: scores from 0 to 1, float64 (pairs, 2, questions).
+    """The columns of METRICS, except `_p_holm`, of each pair.
 
-    `article` is each question's article, or None where questions are drawn, and swapped, one by one. All pairs share
-    the draws, so a row does not depend on which other rows there are.
+    `sides`, `references`: scores from 0 to 1, float64 (pairs, 2, questions). `article` is each question's article: the
+    tests draw and swap whole articles, or single questions where it is None. All pairs share the draws, so a row does
+    not depend on the other rows.
     """
     gained = np.round(sides - references, PLACES)
     columns = gained.reshape(-1, gained.shape[-1]).T  # (questions, pairs x metrics)
@@ -127,7 +128,7 @@ def differences(sides: np.ndarray, references: np.ndarray, article: np.ndarray |
 
 
 def closing_message(comparison_file: str | Path) -> str:
-    """The differences in F1 of comparison.csv for the terminal; empty where there is no file or no row."""
+    """The differences in F1 of comparison.csv for the terminal; "" where there is no file or no row."""
     rows = []
     if Path(comparison_file).exists():
         with open(comparison_file, newline="", encoding="utf-8") as stream:

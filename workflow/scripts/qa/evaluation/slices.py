@@ -1,4 +1,4 @@
-"""Slices: exact match and F1 of kinds of questions, each with its interval: where a model is good, and where not."""
+"""Slices: exact match and F1 of kinds of questions, each with its interval."""
 
 import csv
 import logging
@@ -19,12 +19,12 @@ from qa.evaluation import question_scores
 from qa.metrics.statistics import Ratios, bootstrap, clusters
 
 COLUMNS = ("kind", "slice", "count", "exact", "exact_low", "exact_high", "f1", "f1_low", "f1_high", "resampled")
-LEAST_QUESTIONS = 20  # of fewer, a bootstrap interval is too narrow to mean much: none is given
+LEAST_QUESTIONS = 20  # a bootstrap interval of fewer is too narrow, so they get none
 
 QUESTION_WORDS = ("what", "who", "when", "where", "which", "why", "how", "how many/much", "other")
 ANSWER_TYPES = ("number", "date", "name", "phrase")
 QUARTERS = ("first quarter", "second quarter", "third quarter", "last quarter")
-# the last value of each bin but the open one
+# the last value of each bin, except the open bin
 ANSWER_WORDS = (1, 2, 3, 5, 10)
 CONTEXT_WORDS = (100, 150, 200, 300, 500)
 WINDOWS = (1, 2, 3)
@@ -60,7 +60,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Slicing:
-    """One way to tell questions apart: the `names` of its slices, and in which of them each question is.
+    """One way to divide questions: the `names` of its slices, and the slice of each question.
 
     `place`: int (questions,), -1 for a question in none of them.
     """
@@ -91,9 +91,9 @@ class QuestionFeatures:
 
 
 def question_word(question: str) -> str:
-    """The first of who (whom, whose), what, when, where, which, why and how anywhere in a question, else `other`.
+    """The first question word of a question: who (whom, whose), what, when, where, which, why or how, else `other`.
 
-    How many and how much are a kind of their own.
+    It may stand anywhere. "How many" and "how much" are a kind of their own.
     """
     found = _QUESTION_WORD.search(question)
     if not found:
@@ -105,16 +105,16 @@ def question_word(question: str) -> str:
 
 
 def answer_type(text: str) -> str:
-    """Whether an answer is a `date`, a `number`, a `name` or a `phrase`: the first of these rules that holds.
+    """Whether an answer is a `date`, a `number` or a `name`, by the first rule that holds, else a `phrase`.
 
     Words are cut at white space and dashes, and stripped of punctuation.
 
-    date: there is a month, a weekday, a year (1000 to 2099, also 1998/99), a decade, a century or an era (BC, AD), or
-    a date in digits, and beside it only numbers of up to three digits, ordinals and words such as of, early or until.
-    number: the first word, after words such as about or more than, begins with a digit (a sign or a currency may stand
-    before it) and is no ordinal, or is a number in words.
-    name: each word begins with a capital or a digit, one at least with a capital; small words of names (of, the, de,
-    van) may stand between. A script without capitals has no names.
+    date: the answer has a month, a weekday, a year (1000 to 2099, also 1998/99), a decade, a century, an era (BC, AD)
+    or a date in digits. All other words are numbers of up to three digits, ordinals, or words such as of, early, until.
+    number: the first word, after words such as about or more than, is a number in words, or begins with a digit (after
+    a sign or a currency) and is no ordinal.
+    name: every word begins with a capital or a digit, and at least one with a capital. Small words of names (of, the,
+    de, van) may stand between. A script without capitals has no names.
     """
     words = list(filter(None, (_EDGES.sub("", part) for part in _BREAK.split(text))))
     small = [word.lower() for word in words]
@@ -130,7 +130,7 @@ def answer_type(text: str) -> str:
 
 
 def bin_names(lasts: Sequence[int]) -> list[str]:
-    """Names of bins of whole numbers by the last value of each but the open one: (1, 3) gives 1, 2 to 3, 4 or more."""
+    """Names of bins of whole numbers, from the last value of each closed bin: (1, 3) gives 1, 2 to 3, 4 or more."""
     names = [str(lasts[0]) if lasts[0] == 1 else f"up to {lasts[0]}"]
     for before, last in pairwise(lasts):
         names.append(str(last) if last == before + 1 else f"{before + 1} to {last}")
@@ -165,7 +165,7 @@ def read_questions(scores_file: str | Path) -> QuestionFeatures:
 
 
 def _features_of_answer(texts: list[str], starts: list[int], characters: int) -> tuple[int, int, int]:
-    """Words of the shortest gold answer, type of the most common (the first of equals), quarter of the first start."""
+    """Words of the shortest gold answer, type of the most common one (the first of equals), quarter of the first."""
     if not texts:
         return -1, -1, -1
     (common, _), *_ = Counter(texts).most_common(1)
@@ -174,7 +174,7 @@ def _features_of_answer(texts: list[str], starts: list[int], characters: int) ->
 
 
 def slicings(questions: QuestionFeatures) -> list[Slicing]:
-    """All slicings of questions. Those by what an answer is leave out unanswerable questions."""
+    """All slicings of questions. Unanswerable questions are in no slice by answer length, type or position."""
     distinct = {title: number for number, title in enumerate(dict.fromkeys(questions.titles))}
     article = np.array([distinct[title] for title in questions.titles], np.int64)
     unanswerable = (questions.answer_words == -1).astype(np.int64)
@@ -194,8 +194,8 @@ def rows(slicing: Slicing, scores: np.ndarray, titles: Sequence[str]) -> Iterato
     """Yield a row of COLUMNS for each slice that holds a question; scores in percent.
 
     `scores`: float64 (questions, 2), exact match and F1 from 0 to 1. A slice of fewer than LEAST_QUESTIONS has no
-    interval. Articles are drawn where the slice has at least statistics.LEAST_ARTICLES of them, else questions, and so
-    in a slice that is an article; `resampled` says which.
+    interval. The bootstrap draws whole articles where the slice has at least statistics.LEAST_ARTICLES of them, else
+    single questions; `resampled` says which.
     """
     order = np.argsort(slicing.place, kind="stable")
     bounds = np.searchsorted(slicing.place[order], np.arange(len(slicing.names) + 1))

@@ -1,4 +1,4 @@
-"""Prediction: the best starts and ends of each window with their logits, never all logits of a dataset."""
+"""Prediction: the best starts and ends of each window, with their logits and their characters of the context."""
 
 import logging
 from collections import deque

@@ -1,4 +1,4 @@
-"""The files that a stage needs, for a run, variant, split and decoding: what the rules give it as input."""
+"""The files that a stage needs, for a run, variant, split and decoding: the inputs of its rule."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def training(resolved: Configuration, name: str) -> Files:
         "windows": [stages.windows_folder(run, split) for split in lineage.training_splits(run)],
     }
     held_out = lineage.calibration_splits(run)
-    if held_out:
+    if held_out:  # epochs are scored on these, and windows have no gold answers
         needed["held_out_records"] = [questions(split) for split in held_out]
         needed["held_out_windows"] = [stages.windows_folder(run, split) for split in held_out]
     if validation := [run.validate_on] if run.validate_on else held_out:
@@ -41,12 +41,12 @@ def training(resolved: Configuration, name: str) -> Files:
 
 
 def measuring(run: Run, scripts: str | Path) -> str:
-    """A digest of the code that tells which epoch is best, where that decides the model; else ""."""
+    """A digest of the code that finds the best epoch, where a run keeps that one; else ""."""
     return code_digest(Path(scripts, "qa", "training", "epochs.py")) if run.training.keep_epoch == "best" else ""
 
 
 def teaching(resolved: Configuration, split: str, key: str, soft_targets_key: str) -> Files:
-    """What `soft_targets` needs for a student's windows. Raises InputError where no run is taught so."""
+    """What `soft_targets` needs for a student's windows. Raises InputError where no run has such soft targets."""
     soft_targets_keys = {stages.soft_targets_key(run): run.teacher for run in resolved.runs.values() if run.teacher}
     if soft_targets_key not in soft_targets_keys:
         raise InputError(
