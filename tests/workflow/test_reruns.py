@@ -242,7 +242,6 @@ CODE: dict[str, set[str]] = {
 CODE_OF_QUALITY: dict[str, set[str]] = {
     "qa/data/hold_out_calibration.py": HOLD_OUT,
     "qa/decoding/calibrate.py": CALIBRATE,
-    "qa/metrics/confidence.py": CALIBRATE,
     "qa/decoding/postprocess.py": {*TEACH, *CALIBRATE},
     "qa/decoding/ensembles.py": {*TEACH, *CALIBRATE},
     "qa/training/soft_targets.py": TEACH,
