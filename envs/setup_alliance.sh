@@ -4,6 +4,7 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+clone=$(dirname "$here")
 requirements=$here/requirements-alliance.txt
 ranges=$here/requirements.txt
 directory=$HOME/virtualenvs/qa
@@ -15,8 +16,9 @@ usage() {
 usage: envs/setup_alliance.sh [--python MODULE] [--arrow MODULE] [DIRECTORY]
 
 Loads the modules gcc, $arrow_module and $python_module, makes a virtual environment in DIRECTORY (default: $directory)
-and installs envs/requirements-alliance.txt into it from the cluster's own wheels. Run it on a login node, as often
-as you like: a finished environment is only checked, an unfinished or damaged one is made anew.
+and installs envs/requirements-alliance.txt into it from the cluster's own wheels, then this clone's library and its
+command \`qa\`. Run it on a login node, as often as you like: a finished environment is only checked, an unfinished or
+damaged one is made anew.
 
 DIRECTORY must be in your home or project space: scratch is purged of files older than 60 days.
 --python, --arrow: other versions of these modules, such as --arrow arrow/21.0.0 (module spider arrow lists them).
@@ -126,6 +128,18 @@ install() {
   }
 }
 
+# The clone that the command `qa` of the environment runs; nothing where there is no such command.
+clone_of_library() {
+  "$directory/bin/python" -I -c 'from qa.common import installation; print(installation.clone())' 2>/dev/null || true
+}
+
+install_library() {
+  local log=$directory/setup.log
+  "$directory/bin/python" -m pip install --no-index --no-deps --no-build-isolation --disable-pip-version-check \
+    --editable "$clone" >>"$log" 2>&1 || fail "pip could not install the library of $clone; the end of $log:" \
+    "$(tail -n 8 "$log" | sed '2,$s/^/  /')"
+}
+
 make() {
   [[ ! -e $directory ]] || find "$directory" -mindepth 1 ! -name "${marker##*/}" -delete
   mkdir -p "$directory"
@@ -135,6 +149,7 @@ make() {
   echo "Checking that everything imports"
   check --import || fail "the environment in $directory is not right, see above" \
     "Correct envs/requirements-alliance.txt, or the modules, and run this again: it starts anew"
+  install_library
   echo finished >"$marker"
 }
 
@@ -157,6 +172,9 @@ elif [[ $(<"$marker") != finished ]]; then
 elif ! is_right; then
   echo "$directory is not, or no longer, what envs/requirements-alliance.txt asks for: making it anew"
   make
+elif [[ $(clone_of_library) != "$clone" ]]; then
+  echo "The command qa in $directory runs from now on the library of $clone"
+  install_library
 fi
 
 loaded=$(tr : '\n' <<<"${LOADEDMODULES:-}" | grep -E '^(gcc|arrow|python)/' | tr '\n' ' ' || true)

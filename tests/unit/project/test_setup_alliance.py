@@ -66,10 +66,13 @@ def make_wheels(folder: Path) -> None:
     for line in (ENVS / "requirements-alliance.txt").read_text().splitlines():
         if text := line.partition("#")[0].strip():
             wanted = Requirement(text)
+            if wanted.name == "setuptools":  # it builds the library, so no stand-in will do
+                continue
             version = next((limit.version for limit in wanted.specifier if limit.operator in ("==", ">=")), "1.0")
             needs = ("pyarrow>=21.0.0", "packaging") if wanted.name == "datasets" else ()
             make_wheel(folder, wanted.name, f"{version}+computecanada", needs)
     pack(folder, "packaging")
+    pack(folder, "setuptools")
 
 
 def make_modules(cluster: Path) -> None:
@@ -183,6 +186,20 @@ def test_what_it_says_to_type_next_gives_a_shell_with_everything(finished):
     show = "import sys, pyarrow, snakemake, transformers; print(sys.prefix, pyarrow.__version__)"
     shell = cluster.run(*WITH_MODULES, "bash", "-c", "\n".join([load, activate, account, f"python -c '{show}'"]))
     assert shell.stdout.split() == [str(cluster.environment), "23.0.1"]
+
+
+def test_the_environment_has_the_command_qa_of_this_clone_or_of_the_last_one_that_set_it_up(finished, tmp_path):
+    cluster, said = finished
+    version = "\n".join([*steps(said)[:2], f"cd {tmp_path}", "qa --version"])
+    assert cluster.run(*WITH_MODULES, "bash", "-c", version).stdout.endswith(f"the clone {ENVS.parent}\n")
+    for part in ("envs", "workflow/scripts/qa"):
+        shutil.copytree(ENVS.parent / part, tmp_path / "clone" / part)
+    for part in ("pyproject.toml", "LICENSE"):
+        shutil.copy(ENVS.parent / part, tmp_path / "clone")
+    done = cluster.run("bash", str(tmp_path / "clone" / "envs" / SCRIPT.name))
+    assert done.returncode == 0 and f"runs from now on the library of {tmp_path}/clone" in done.stdout, done.stdout
+    assert cluster.run(*WITH_MODULES, "bash", "-c", version).stdout.endswith(f"the clone {tmp_path}/clone\n")
+    assert cluster.set_up().returncode == 0
 
 
 def test_pyarrow_comes_from_the_module_and_not_from_pip(finished):

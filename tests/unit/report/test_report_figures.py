@@ -221,7 +221,7 @@ def test_figures_are_drawn_without_pyplot_and_imported_without_matplotlib(tmp_pa
         "Figures(sys.argv[1]).add('a', 'b', 'c', pd.DataFrame({'x': [1]}), lambda axes, data: None)\n"
         "assert 'matplotlib' in sys.modules and 'matplotlib.pyplot' not in sys.modules\n"
     )
-    environment = {"PYTHONPATH": str(page.TEMPLATES.parents[1] / "scripts"), "PATH": "", "HOME": str(tmp_path)}
+    environment = {"PYTHONPATH": str(page.TEMPLATES.parents[2]), "PATH": "", "HOME": str(tmp_path)}
     command = [sys.executable, "-c", code, str(tmp_path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

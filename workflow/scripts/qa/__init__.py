@@ -1,5 +1,7 @@
-"""Extractive question answering: the library behind the workflow's stages.
+"""Extractive question answering: the library behind the workflow's stages, and the command `qa`.
 
-Plain functions over plain data. Nothing here knows of Snakemake; the adapters in `workflow/scripts/` unpack its
-objects and call these modules. Imports run one way, from the stages' modules down to `files` and `errors`.
+Plain functions over plain data. Nothing here knows of Snakemake: the adapters in `workflow/scripts/` unpack its objects
+and call these modules. Imports run in one direction, which `make lint` checks (pyproject.toml has the layers).
 """
+
+__version__ = "0.1.0"  # of CITATION.cff and of the rules too (LIBRARY_VERSION in workflow/rules/common.smk)

@@ -1,4 +1,4 @@
-"""Ask a fine-tuned model: `python -m qa.ask --model DIR --context FILE "question"`.
+"""Ask a fine-tuned model: `qa ask --model DIR --context FILE "question"`.
 
 Without a question they are read from standard input, a line each. `--questions FILE` (or `-` for standard input) holds
 JSON lines instead, each {"id", "question", "context"}: id and context may be left out where `--context` is given. The
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m qa.ask", description=__doc__.split("\n\n")[1])
+    parser = argparse.ArgumentParser(prog="qa ask", description=__doc__.split("\n\n")[1])
     parser.add_argument(
         "question", nargs="?", help="one question; without it they come from standard input, one a line"
     )

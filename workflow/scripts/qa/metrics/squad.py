@@ -308,7 +308,7 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[float]
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m qa.metrics",
+        prog="qa score",
         description="Score predictions with the numbers, arguments and output of SQuAD's evaluate-v2.0.py. "
         "Unlike that script, it refuses predictions and null scores that lack a question or hold an unknown one.",
     )

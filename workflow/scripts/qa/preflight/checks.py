@@ -17,6 +17,7 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
+from qa.common import installation
 from qa.common.errors import InputError, some
 from qa.common.files import read_json, sha256_of_file, write_json
 from qa.common.text import readable_bytes
@@ -31,7 +32,6 @@ SECONDS = 10.0  # limit for the hub, SLURM and hashing; after it, the run goes o
 HUB_WAITS = (0.5,)  # seconds before the one retry
 PYTHON = (3, 11)
 LIBRARY = Path(__file__).parents[2]
-REQUIREMENTS = Path(__file__).parents[4] / "envs" / "requirements.txt"
 PLUGIN = "snakemake-executor-plugin-slurm"
 BYTES_OF_WEIGHT = {"float16": 2, "bfloat16": 2}  # by the dtype in config.json; 4 for any other
 TRAINED, CHECKPOINT = 4, 12  # bytes per parameter: fp32; fp32 and the two moments of AdamW
@@ -99,7 +99,7 @@ def message(findings: list[Finding]) -> str:
     return "\n".join([f"Preflight found {counted}; nothing was queued:", *lines])
 
 
-def check_software(packages: bool, slurm: bool, requirements: Path = REQUIREMENTS) -> Iterator[Finding]:
+def check_software(packages: bool, slurm: bool) -> Iterator[Finding]:
     """Check the versions of Python and of each required package. It imports pyarrow, but not torch.
 
     Without `packages`, jobs have environments of their own, so only Snakemake's packages are checked. A torch without
@@ -109,8 +109,7 @@ def check_software(packages: bool, slurm: bool, requirements: Path = REQUIREMENT
         yield problem(
             f"Python {sys.version.split()[0]} is too old, 3.11 is needed: make the environment with a newer Python"
         )
-    lines = [line.partition("#")[0].strip() for line in requirements.read_text(encoding="utf-8").splitlines()]
-    wanted = {Requirement(line).name: Requirement(line) for line in lines if line}
+    wanted = {(needed := Requirement(text)).name: needed for text in installation.requirements()}
     if not slurm:
         wanted.pop(PLUGIN, None)
     if not packages:

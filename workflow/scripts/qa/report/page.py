@@ -18,7 +18,7 @@ from qa.common.text import readable_seconds
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-TEMPLATES = Path(__file__).parents[3] / "report" / "page"
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Section:
 
 
 def render(template: str, **context: Any) -> Markup:
-    """A template of `workflow/report/page` filled in; every value is escaped that is no Markup."""
+    """A template of `qa/report/templates` filled in; every value is escaped that is no Markup."""
     return Markup(_environment().get_template(template).render(**context))
 
 

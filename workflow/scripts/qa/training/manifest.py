@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from qa.common import installation
 from qa.common.files import sha256_of_file, sha256_of_folder
 
 PACKAGES = ("snakemake", "transformers", "datasets", "torch", "accelerate", "tokenizers", "safetensors", "numpy")
-PROJECT = Path(__file__).parents[4]
 VARYING = ("state.json", "source.json")  # a random fingerprint; the time and place of a download
 
 
@@ -26,8 +26,14 @@ def versions() -> dict[str, str | None]:
     return found
 
 
-def code_state(project: Path = PROJECT) -> dict[str, Any]:
-    """The project's Git commit, and whether tracked files differ from it. Both are None outside a checkout."""
+def code_state(project: Path | None = None) -> dict[str, Any]:
+    """Git commit of the library's clone (or of `project`), and whether tracked files differ from it.
+
+    For an installed library, the commit that pip installed. Both are None where git or pip recorded nothing.
+    """
+    project = project or installation.clone()
+    if project is None:
+        return {"git_commit": installation.installed_commit(), "git_dirty": None}
     commit = _git(project, "rev-parse", "HEAD")
     changes = _git(project, "status", "--porcelain", "--untracked-files=no") if commit else None
     return {"git_commit": commit, "git_dirty": None if changes is None else bool(changes)}

@@ -1,0 +1,160 @@
+"""The command `qa`: ask a model, score predictions, check a configuration, and look at a run.
+
+Each command's module is imported only when it is asked for. In a clone of the repository, `qa` runs the library of that
+clone, as its rules do, whichever clone was installed into the environment.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+import qa
+from qa.common import installation
+from qa.common.errors import InputError
+
+Arguments = Sequence[str]
+OWN_LIBRARY = "import sys; sys.path.insert(0, sys.argv.pop(1)); from qa.cli import main; sys.exit(main())"
+
+
+def _main_of(module: str) -> Callable[[Arguments], int]:
+    """A command that is the `main` of a module."""
+    return lambda arguments: import_module(module).main(arguments)
+
+
+def preflight(arguments: Arguments) -> int:
+    """Run the checks of the workflow in this folder through Snakemake, which queues nothing; return its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="qa preflight",
+        description="Say what would stop a run. Nothing is queued.",
+        epilog="Any other options go to Snakemake, such as --configfile my.yaml.",
+    )
+    parser.add_argument("--profile", default="profiles/slurm", metavar="DIR", help="default: profiles/slurm")
+    options, others = parser.parse_known_args(arguments)
+    if not any(Path(file).is_file() for file in ("Snakefile", "workflow/Snakefile")):
+        raise InputError("no Snakefile in this folder: call `qa preflight` where you call snakemake")
+    command = [sys.executable, "-m", "snakemake", "--profile", options.profile, "--nolock", "--quiet", "host", *others]
+    return subprocess.run(command, env={**os.environ, "QA_PREFLIGHT": "only"}).returncode
+
+
+def config(arguments: Arguments) -> int:
+    """Check configuration files as Snakemake would merge them, and print what their runs resolve to."""
+    parser = argparse.ArgumentParser(
+        prog="qa config", description="Check a configuration and print, as YAML, what its runs resolve to."
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="later files win over earlier ones, as for Snakemake")
+    parser.add_argument("--run", metavar="NAME", help="print this run only")
+    options = parser.parse_args(arguments)
+    import yaml
+
+    from qa.config import settings, strict_yaml
+
+    merged: dict = {}
+    strict_yaml.check_files(options.files)
+    for file in options.files:
+        try:
+            read = yaml.load(Path(file).read_text(encoding="utf-8-sig"), Loader=strict_yaml.LOADER)
+        except FileNotFoundError:
+            raise InputError(f"{file}: no such file") from None
+        _merge(merged, read if isinstance(read, dict) else {})
+    resolved = settings.resolve(merged)
+    runs = {**resolved["runs"], **resolved["ensembles"]}
+    if options.run is not None and options.run not in runs:
+        raise InputError(f"no run `{options.run}` in the configuration; there are {', '.join(runs)}")
+    shown = runs if options.run is None else {options.run: runs[options.run]}
+    print(yaml.safe_dump({"runs": shown}, sort_keys=False, allow_unicode=True), end="")
+    return 0
+
+
+def _merge(into: dict, other: dict) -> None:
+    """Update a dictionary by another one, below every key that holds dictionaries in both (as Snakemake does)."""
+    for key, value in other.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value
+
+
+def usage(arguments: Arguments) -> int:
+    """Write results/resource_usage.csv anew and print it by rule."""
+    argparse.ArgumentParser(
+        prog="qa usage",
+        description="Write results/resource_usage.csv from the records of all jobs, and print it rule by rule.",
+    ).parse_args(arguments)
+    return import_module("qa.jobs.resource_usage").main()
+
+
+def verify(arguments: Arguments) -> int:
+    """Compare results and downloads with their seals."""
+    parser = argparse.ArgumentParser(
+        prog="qa verify", description="Say whether results and downloads are still as they were written."
+    )
+    parser.add_argument("folders", nargs="*", metavar="FOLDER", help="default: resources and results")
+    return import_module("qa.common.checksums").main(parser.parse_args(arguments).folders)
+
+
+COMMANDS: dict[str, tuple[Callable[[Arguments], int], str]] = {
+    "ask": (_main_of("qa.ask"), "ask a fine-tuned model questions about a text"),
+    "score": (_main_of("qa.metrics.squad"), "score a predictions file as the official SQuAD 2.0 script does"),
+    "config": (config, "check a configuration and print what its runs resolve to"),
+    "preflight": (preflight, "say what would stop a run; queue nothing"),
+    "status": (_main_of("qa.jobs.status"), "say what runs, waits, failed and is done"),
+    "usage": (usage, "compare the time and memory of jobs with their requests"),
+    "verify": (verify, "say whether results and downloads are as they were written"),
+}
+OF_A_RUN = ("config", "preflight", "status", "usage", "verify")  # useless without the workflow's environment
+
+
+def main(arguments: Arguments | None = None) -> int:
+    """Run a command; return its exit code: 1 for a user's mistake, in one line, and 2 for bad usage."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    _use_the_library_of_this_folder(arguments)
+    parser = argparse.ArgumentParser(
+        prog="qa",
+        description="Extractive question answering: look at runs, check configurations, ask and score models.",
+        epilog="`qa COMMAND --help` says more about a command.",
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and the clone that runs, and exit")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, (_, summary) in COMMANDS.items():
+        commands.add_parser(name, help=summary, add_help=False)
+    options = parser.parse_args(arguments[:1])
+    if options.version:
+        print(version())
+        return 0
+    if (name := options.command) is None:
+        parser.error("a COMMAND is needed")
+    try:
+        if name in OF_A_RUN and find_spec("snakemake") is None:
+            raise ModuleNotFoundError(name="snakemake")
+        return COMMANDS[name][0](arguments[1:])
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+    except ModuleNotFoundError as error:
+        if (error.name or "qa").partition(".")[0] == "qa":
+            raise
+        print(
+            f"error: {sys.executable} has no module `{error.name}`: activate the environment of the workflow, or make "
+            "one with `make setup`",
+            file=sys.stderr,
+        )
+    return 1
+
+
+def version() -> str:
+    """Version, and the clone or the installed copy that runs, with its commit where pip recorded one."""
+    if clone := installation.clone():
+        return f"qa {qa.__version__}, the library of the clone {clone}"
+    origin = f" from commit {commit}" if (commit := installation.installed_commit()) else ""
+    return f"qa {qa.__version__}, installed in {installation.PACKAGE.parent}{origin}"
+
+
+def _use_the_library_of_this_folder(arguments: Arguments) -> None:
+    """Go on with the library of the clone that this process is in, where it is another one."""
+    here = Path.cwd().joinpath(*installation.PLACE)
+    if (here / "cli.py").is_file() and here.resolve() != installation.PACKAGE:
+        os.execv(sys.executable, [sys.executable, "-P", "-c", OWN_LIBRARY, str(here.parent), *arguments])

@@ -1,0 +1,37 @@
+"""Which copy of the library this process runs, and what that copy needs."""
+
+import json
+from importlib import metadata
+from pathlib import Path
+
+DISTRIBUTION = "qa-workflow"
+PACKAGE = Path(__file__).resolve().parents[1]
+PLACE = ("workflow", "scripts", "qa")  # of the library in a clone of the repository
+
+
+def clone() -> Path | None:
+    """The clone of the repository that this library belongs to; None for an installed copy."""
+    return PACKAGE.parents[2] if PACKAGE.parts[-3:] == PLACE else None
+
+
+def installed_commit() -> str | None:
+    """The commit that pip installed this copy from; None for a clone and for any other source."""
+    if clone():
+        return None
+    try:
+        origin = metadata.distribution(DISTRIBUTION).read_text("direct_url.json")  # PEP 610
+        return json.loads(origin or "{}").get("vcs_info", {}).get("commit_id")
+    except (metadata.PackageNotFoundError, ValueError):
+        return None
+
+
+def requirements() -> list[str]:
+    """The packages that the workflow needs, with their ranges: of the clone, or of the installed copy's metadata."""
+    root = clone()
+    if root is None:
+        try:
+            return metadata.requires(DISTRIBUTION) or []
+        except metadata.PackageNotFoundError:
+            return []
+    lines = (root / "envs" / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    return [text for line in lines if (text := line.partition("#")[0].strip())]
