@@ -15,7 +15,7 @@ QA = PYTHONPATH=workflow/scripts $(ENV_PYTHON) -m qa
 NEED_SNAKEMAKE = $(ENV_PYTHON) -c 'import importlib.util as u, sys; sys.exit(u.find_spec("snakemake") is None)' || \
   { echo "no snakemake here: activate the environment that has it, or make setup ($(ENV_PYTHON) was asked)"; exit 1; }
 
-.PHONY: help setup demo test test-faults test-fuzz test-alliance test-slurm test-slurm-alliance bench bench-gpu lint format report preflight status verify config-reference \
+.PHONY: help setup demo test test-quick test-faults test-fuzz test-alliance test-slurm test-slurm-alliance bench bench-gpu lint format report preflight status verify config-reference \
   clean clean-results
 
 help: ## this list
@@ -45,6 +45,9 @@ demo: .venv/installed ## fine-tune and score on the embedded questions: minutes 
 # Tests in a browser are skipped where there is no chromium or chromedriver.
 test: .venv/installed-dev ## units, workflow, browser, and a sample of the fuzzing: not tests/faults, not tests/slurm
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+
+test-quick: .venv/installed-dev ## unit tests that import no torch, for the inner loop: at most 90 seconds
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --without-torch tests/unit
 
 test-fuzz: .venv/installed-dev ## ten thousand damaged files of questions and more, new ones each time: a quarter of an hour
 	QA_FUZZ=many $(BIN)/python -m pytest -n $(WORKERS) tests/fuzz
@@ -86,11 +89,12 @@ bench: .venv/installed ## each stage against the public recipes, on the CPU: 5 t
 bench-gpu: ## training and prediction against them, on a CUDA GPU
 	$(ENV_PYTHON) benchmarks/bench_gpu.py
 
-lint: .venv/installed-dev ## style of Python and Snakemake files
+lint: .venv/installed-dev ## style of Python and Snakemake files, and the directions of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/shellcheck envs/setup_alliance.sh .ci/run
+	PYTHONPATH=workflow/scripts $(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/snakemake --lint
 
 format: .venv/installed-dev ## put that style right

@@ -1,5 +1,36 @@
-"""For all tests: several workers share the cores, and more threads than cores would mostly wait for each other."""
+"""For all tests: several workers share the cores, and `--without-torch` skips what would import torch."""
 
+import importlib.machinery
 import os
+import sys
+
+import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by torch when it is imported, in the tests' processes too
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--without-torch", action="store_true", help="skip every test that would import torch")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--without-torch"):
+        sys.meta_path.insert(0, _WithoutTorch())
+
+
+class _WithoutTorch:
+    """Finds torch, since libraries ask whether it is there, but skips the file or the test that imports it."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name != "torch":
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        if spec is not None:
+            spec.loader = self
+        return spec
+
+    def create_module(self, spec):
+        raise pytest.skip.Exception("imports torch", allow_module_level=True)
+
+    def exec_module(self, module):
+        """Never reached."""
