@@ -5,20 +5,53 @@ that for what changes no result.
 """
 
 import gc
+import importlib.util
+import os
 import sys
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
 gc.set_threshold(200_000, 20, 20)  # of thousands of jobs none is garbage: a tenth of the time of a large dry run
-SCRIPTS = Path(workflow.current_basedir) / ".." / "scripts"
-sys.path.insert(0, str(SCRIPTS.resolve()))
+
+LIBRARY_VERSION = "0.1.0"  # of the library that these rules fit
+SOURCE = workflow.current_basedir
+SCRIPTS = Path(SOURCE).parent / "scripts" if isinstance(SOURCE, os.PathLike) else None  # rules from git have no folder
+PATHS = workflow.modifier.path_modifier  # puts the `prefix:` of a module before paths
+IN_MODULE = not workflow.modifier.is_main_snakefile()
+
+if SCRIPTS:
+    sys.path.insert(0, str(SCRIPTS))
+
+found = importlib.util.find_spec("qa")
+if found is None or found.origin is None:  # or a mere folder of that name
+    raise WorkflowError(
+        f"the rules come from {SOURCE}, without a clone, so the library {LIBRARY_VERSION} of the same repository must be "
+        "installed: pip install --no-deps git+URL@TAG"
+    )
+
+import qa
+
+if SCRIPTS and not SCRIPTS.joinpath("qa").samefile(Path(qa.__file__).parent):
+    raise WorkflowError(
+        f"the rules of {SCRIPTS.parent} would run with the library {Path(qa.__file__).parent}: use the rules of one "
+        "clone in a workflow"
+    )
+if qa.__version__ != LIBRARY_VERSION:
+    raise WorkflowError(
+        f"the rules of {SOURCE} need version {LIBRARY_VERSION} of the library, but {qa.__version__} is installed in "
+        f"{Path(qa.__file__).parent}: pip install --no-deps git+URL@TAG, with the tag of the rules"
+    )
 
 from qa.plan import timestamps, rule_inputs
 from qa.jobs import failures, interruption, resource_usage
 from qa.config import lineage, settings, stages, sweeps
 from qa.plan.code_digest import code_digest
 from qa.common.errors import InputError
+from qa.common.installation import lead_python_path
 
 interruption.pass_on_signals(".snakemake/scripts")
+if SCRIPTS:
+    lead_python_path()  # jobs too take the library of this clone, whichever one the environment has
 
 
 wildcard_constraints:
@@ -42,8 +75,14 @@ def checked(function, *arguments):
         raise WorkflowError(str(error)) from None
 
 
-CONFIG = checked(settings.resolve, config, workflow.configfiles)
+def located(path):
+    """A path of this workflow where it is: below the `prefix:` of the module, if there is one."""
+    return PATHS.replace_prefix(path)
+
+
+CONFIG = checked(settings.resolve, config, () if IN_MODULE else workflow.configfiles)
 RUNS = CONFIG.runs
+ROOT = located("") or "."  # the folder with results/, resources/, checkpoints/ and logs/
 # Here, since Snakemake forgives an input function that fails where the output is there already.
 OWN_FILES = {
     (kind, name): checked(settings.local_files, source, f"{kind}.{name}")
@@ -85,9 +124,22 @@ def tokenizer_of(wildcards):
     return f"resources/models/{model}"
 
 
+def script_file(name):
+    """A file of scripts/ on this machine: in the clone, or fetched from git."""
+    return SCRIPTS / name if SCRIPTS else Path(workflow.source_path(f"../scripts/{name}"))
+
+
 def code(stage):
     """Digest of a stage's adapter and of the library modules behind it."""
-    return code_digest(SCRIPTS / f"{stage}.py")
+    return code_digest(script_file(f"{stage}.py"), name=f"{stage}.py")
+
+
+def hook(name):
+    """A module of scripts/hooks."""
+    loader = SourceFileLoader(f"hooks.{name}", str(script_file(f"hooks/{name}.py")))  # fetched, it ends in .py@TAG
+    loaded = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+    loader.exec_module(loaded)
+    return loaded
 
 
 def untracked(function):
@@ -109,7 +161,7 @@ def source_of(wildcards):
 
 def local_files(wildcards):
     """The user's own files behind a model or dataset: when they change, they are taken anew."""
-    return OWN_FILES.get((wildcards.kind, wildcards.name), [])
+    return [local(file) for file in OWN_FILES.get((wildcards.kind, wildcards.name), [])]
 
 
 def every_model():

@@ -25,6 +25,7 @@ rule report:
         files=untracked(lambda wildcards: rule_inputs.reported(CONFIG)),
         asked=list(lineage.scored(CONFIG)),
         page=page.digest(),
+        root=untracked(lambda wildcards: ROOT),
         code=code("report"),
     message:
         "Writing results/report.html"

@@ -29,6 +29,7 @@ rule resource_usage:
         "../../envs/qa.yaml"
     params:
         expected=expected_jobs.jobs(CONFIG),
+        root=untracked(lambda wildcards: ROOT),
         code=code("resource_usage"),
     message:
         "Comparing what the jobs used with what they had asked for"

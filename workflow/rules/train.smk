@@ -42,8 +42,8 @@ rule train:
     params:
         settings=lambda wildcards: stages.training(run_of(wildcards), CONFIG.models),
         seed=lambda wildcards: lineage.seed_of(wildcards.variant),
-        code=lambda wildcards: code("train") + rule_inputs.measuring(run_of(wildcards), SCRIPTS),
-        checkpoints="checkpoints/{run}/{variant}",
+        code=lambda wildcards: code("train") + rule_inputs.measuring(run_of(wildcards)),
+        checkpoints=located("checkpoints/{run}/{variant}"),
         runtime_options=untracked(lambda wildcards: stages.runtime_options(run_of(wildcards))),
         run_settings=untracked(lambda wildcards: run_of(wildcards).model_dump()),
         shared=untracked(lambda wildcards: card_facts.shared(CONFIG, wildcards.run, wildcards.variant)),
@@ -68,7 +68,7 @@ rule latest_checkpoint:
     conda:
         "../../envs/qa.yaml"
     params:
-        checkpoint=lambda wildcards: checked(latest_of, wildcards.run, wildcards.variant),
+        checkpoint=lambda wildcards: checked(latest_of, wildcards.run, wildcards.variant, located("checkpoints")),
         code=code("latest_checkpoint"),
     message:
         "Taking the model out of {params.checkpoint}"

@@ -10,7 +10,7 @@ from qa.common.errors import InputError
 from qa.config import lineage, settings, stages
 from qa.plan import code_digest as digest
 from qa.plan import expected_jobs, rule_inputs
-from qa.plan.code_digest import code_digest
+from qa.plan.code_digest import LIBRARY, code_digest
 
 MODEL = {"path": "given/model"}
 CONFIG = {
@@ -417,17 +417,12 @@ def test_answering_does_not_read_how_a_threshold_is_found():
 
 def test_where_the_best_epoch_is_kept_the_code_that_tells_it_counts_as_trainings(tmp_path):
     """A run that keeps the last epoch is trained anew for no change in what only measures it."""
-    scripts = Path(settings.__file__).parents[2]
     library = tmp_path / "qa"
-    shutil.copytree(scripts / "qa", library)
+    shutil.copytree(LIBRARY, library)
     runs = resolved(small={"training": {"keep_epoch": "best"}}).runs
-    assert rule_inputs.measuring(runs["other"], tmp_path) == ""
+    assert rule_inputs.measuring(runs["other"]) == ""
     before = code_digest(library / "training" / "epochs.py", library)
-    assert (
-        rule_inputs.measuring(runs["small"], scripts)
-        == code_digest(scripts / "qa" / "training" / "epochs.py")
-        == before
-    )
+    assert rule_inputs.measuring(runs["small"]) == code_digest(LIBRARY / "training" / "epochs.py") == before
     for module, changes in (("decoding/calibrate", True), ("decoding/postprocess", True), ("evaluation/slices", False)):
         file = library / f"{module}.py"
         file.write_text(file.read_text() + "\nADDED = 1\n")

@@ -201,3 +201,9 @@ def test_a_record_is_plain_json():
     run()
     value = files.read_json(job_records.path_of(the_record()))
     assert value["rule"] == "train" and json.dumps(value)
+
+
+def test_records_of_a_module_with_a_prefix_are_below_the_prefix():
+    assert job_records.folder_of("logs/train/base/seed-1.log") == Path("logs/jobs/train/base/seed-1")
+    assert job_records.folder_of("answers/a/logs/train/base/s.log") == Path("answers/a/logs/jobs/train/base/s")
+    assert job_records.within_logs("answers/logs/train/base/seed-1.log") == Path("train/base/seed-1.log")

@@ -80,7 +80,7 @@ def test_an_installed_library_finds_its_own_files_and_says_where_it_is(installed
     code += "print(*check_software(True, False), sep='\\n')"
     digest, requirements, *findings = installed("-c", code).splitlines()
     assert len(digest) == 12 and int(requirements) == len(installation.requirements())
-    assert len(findings) == 1 and "kind='right'" in findings[0]
+    assert len(findings) == 1 and "kind='ok'" in findings[0]
     assert installed("-m", "qa", "--version").startswith(f"qa {qa.__version__}, installed in ")
     assert "--na-prob-file" in installed("-m", "qa.metrics", "--help")
 

@@ -98,6 +98,7 @@ PAIRS = {
 }
 
 
+TABULATED = {"expected": [], "root": "."}
 PACKED = {"model": "dataset", "manifest": "manifest.json", "pretrained": "dataset", "datasets": ["dataset"]}
 PACKED |= {"metrics": ["metrics.json"], "calibrations": ["calibration.json"]}
 SHARED = {
@@ -134,7 +135,7 @@ def modules(folder):
         "soft_targets": imported(folder, "soft_targets", taught, {"targets": "targets.parquet"}, {"temperature": 2.0}),
         "summarize": imported(folder, "summarize", TOLD, {"table": "summary.csv"}, SUMMARIZED),
         "compare": imported(folder, "compare", PAIRED, {"table": "comparison.csv"}, PAIRS),
-        "resource_usage": imported(folder, "resource_usage", {}, {"table": "resource_usage.csv"}, {"expected": []}),
+        "resource_usage": imported(folder, "resource_usage", {}, {"table": "resource_usage.csv"}, TABULATED),
         "package": imported(folder, "package", PACKED, {"folder": "package"}, {"shared": SHARED}),
     }
 

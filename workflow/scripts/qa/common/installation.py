@@ -1,6 +1,7 @@
 """Which copy of the library this process runs, and what that copy needs."""
 
 import json
+import os
 from importlib import metadata
 from pathlib import Path
 
@@ -23,6 +24,13 @@ def installed_commit() -> str | None:
         return json.loads(origin or "{}").get("vcs_info", {}).get("commit_id")
     except (metadata.PackageNotFoundError, ValueError):
         return None
+
+
+def lead_python_path() -> None:
+    """Let Python processes that this one starts find this copy of the library before any other."""
+    folder = str(PACKAGE.parent)
+    others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path not in ("", folder)]
+    os.environ["PYTHONPATH"] = os.pathsep.join([folder, *others])
 
 
 def requirements() -> list[str]:

@@ -137,8 +137,20 @@ def fingerprint_inputs_of(params: Mapping[str, Any]) -> str:
 
 
 def folder_of(log_file: str | Path) -> Path:
-    """Folder of the records of all attempts at the job that has this log."""
-    return FOLDER / Path(log_file).relative_to(LOGS).with_suffix("")
+    """Folder of the records of all attempts at the job that has this log: in `logs/jobs`, below a module's prefix."""
+    return Path(*_prefix_of(log_file), FOLDER, within_logs(log_file)).with_suffix("")
+
+
+def within_logs(log_file: str | Path) -> Path:
+    """A log's path below its `logs`."""
+    path = Path(log_file)
+    return path.relative_to(Path(*_prefix_of(path), LOGS))
+
+
+def _prefix_of(log_file: str | Path) -> tuple[str, ...]:
+    """The folders before `logs`: the `prefix:` of a Snakemake module, none without."""
+    parts = Path(log_file).parts
+    return parts[: parts.index(LOGS.name)] if LOGS.name in parts else ()
 
 
 def path_of(record: JobRecord) -> Path:
@@ -175,7 +187,7 @@ def _check(record: JobRecord) -> None:
     if any(time.tzinfo is None for time in times):
         raise ValueError("a time without its zone")
     int(record.process.partition(":")[0])
-    if not isinstance(record.asked, dict) or not Path(record.log).is_relative_to(LOGS) or ".." in record.log:
+    if not isinstance(record.asked, dict) or LOGS.name not in Path(record.log).parts or ".." in record.log:
         raise ValueError(f"a log that is not in {LOGS}")
 
 

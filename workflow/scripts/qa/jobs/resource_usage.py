@@ -96,7 +96,7 @@ def _attempt(record: JobRecord, number: int, starts: dict[str, list[slurm_accoun
 
 def _benchmark_peak(record: JobRecord) -> float | None:
     """Peak memory of all processes (MiB) by Snakemake's benchmark file, if this attempt wrote it."""
-    path = RESULTS / "usage" / Path(record.log).relative_to(job_records.LOGS).with_suffix(".tsv")
+    path = RESULTS / "usage" / job_records.within_logs(record.log).with_suffix(".tsv")
     try:
         if record.state != "completed" or path.stat().st_mtime < record.began.timestamp():
             return None

@@ -11,17 +11,17 @@ MESSAGES = frozenset({"common.progress", "common.text"})  # modules for messages
 
 
 @cache
-def code_digest(script: str | Path, library: str | Path = LIBRARY) -> str:
+def code_digest(script: str | Path, library: str | Path = LIBRARY, name: str | None = None) -> str:
     """Twelve hexadecimal digits from the syntax trees of a script and of the `qa` modules that it imports.
 
     Imports of imports count, and imports inside functions. Comments, docstrings, formatting, time stamps and modules of
-    MESSAGES do not change the digest.
+    MESSAGES do not change the digest. `name` is the script's own name, if it lies in a cache under another one.
     """
     script, library = Path(script), Path(library)
-    names = {script: script.name} | {path: path.relative_to(library).as_posix() for path in _reached(script, library)}
+    names = {script: name or script.name} | {path: path.relative_to(library).as_posix() for path in _reached(script, library)}
     digest = hashlib.sha256()
-    for path, name in sorted(names.items(), key=lambda item: item[1]):
-        digest.update(f"{name}\n{_essence(path)}\n".encode())
+    for path, place in sorted(names.items(), key=lambda item: item[1]):
+        digest.update(f"{place}\n{_essence(path)}\n".encode())
     return digest.hexdigest()[:12]
 
 

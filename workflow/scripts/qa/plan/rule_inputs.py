@@ -1,11 +1,9 @@
 """The files that a stage needs, for a run, variant, split and decoding: the inputs of its rule."""
 
-from pathlib import Path
-
 from qa.common.errors import InputError
 from qa.config import lineage, stages
 from qa.config.schema import Configuration, Decoding, Run
-from qa.plan.code_digest import code_digest
+from qa.plan.code_digest import LIBRARY, code_digest
 
 OF_TRAINING = ("training.csv", "manifest.json")
 OF_ANSWERS = (
@@ -40,9 +38,9 @@ def training(resolved: Configuration, name: str) -> Files:
     return needed
 
 
-def measuring(run: Run, scripts: str | Path) -> str:
-    """A digest of the code that finds the best epoch, where a run keeps that one; else ""."""
-    return code_digest(Path(scripts, "qa", "training", "epochs.py")) if run.training.keep_epoch == "best" else ""
+def measuring(run: Run) -> str:
+    """A digest of the code that finds the best epoch, if the run keeps that one; else ""."""
+    return code_digest(LIBRARY / "training" / "epochs.py") if run.training.keep_epoch == "best" else ""
 
 
 def teaching(resolved: Configuration, split: str, key: str, soft_targets_key: str) -> Files:

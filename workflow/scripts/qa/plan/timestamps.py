@@ -30,13 +30,15 @@ def check(paths: Iterable[str | Path]) -> None:
         )
 
 
-def stamped(own_files: dict[tuple[str, str], list[str]], results: Iterable[str]) -> list[str | Path]:
+def stamped(own_files: dict[tuple[str, str], list[str]], results: Iterable[str], root: str = "") -> list[str | Path]:
     """Files and folders whose time stamps matter most: the user's own files, downloads, questions, windows, results.
 
-    `own_files` are the user's own files by kind (`models`, `datasets`) and name; `results` are the paths of results.
+    `own_files` are the user's own files by kind (`models`, `datasets`) and name; `results` are the paths of results;
+    `root` is the folder of resources/ and results/.
     """
-    downloads = [f"resources/{kind}/{name}" for kind, name in own_files]
-    between = [*Path("results").glob("questions/*/[!.]*"), *Path("results").glob("windows/*/*/[!.]*")]
+    downloads = [Path(root, "resources", kind, name) for kind, name in own_files]
+    folder = Path(root, "results")
+    between = [*folder.glob("questions/*/[!.]*"), *folder.glob("windows/*/*/[!.]*")]
     return [*(file for files in own_files.values() for file in files), *downloads, *between, *results]
 
 

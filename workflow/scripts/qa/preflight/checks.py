@@ -129,7 +129,8 @@ def check_software(packages: bool, slurm: bool) -> Iterator[Finding]:
             )
             yield problem(f"pyarrow cannot be imported ({error}): {loading or 'install it again'}")
     if not faults:
-        yield ok(f"Python {sys.version.split()[0]}, and {len(wanted)} packages as {requirements.name} asks for")
+        python = sys.version.split()[0]
+        yield ok(f"Python {python}, and {len(wanted)} packages within the ranges of envs/requirements.txt")
 
 
 def check_reports(plan: Plan) -> Iterator[Finding]:
