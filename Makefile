@@ -47,7 +47,7 @@ test: .venv/installed-dev ## units, workflow, browser, and a sample of the fuzzi
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 test-quick: .venv/installed-dev ## unit tests that import no torch, for the inner loop: at most 90 seconds
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --without-torch tests/unit
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --without-torch -m "not slow" tests/unit
 
 test-fuzz: .venv/installed-dev ## ten thousand damaged files of questions and more, new ones each time: a quarter of an hour
 	QA_FUZZ=many $(BIN)/python -m pytest -n $(WORKERS) tests/fuzz

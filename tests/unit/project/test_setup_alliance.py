@@ -21,7 +21,10 @@ HIDING_MODULES = ("unshare", "--user", "--map-root-user", "--mount", "bash", "-c
 HIDE = 'mount -t tmpfs none /etc/profile.d && mount -t tmpfs none /usr/share/lmod && exec "$@"'
 IMPORTED_AS = {"protobuf": "google/protobuf", "pyyaml": "yaml"}
 
-pytestmark = pytest.mark.skipif(not LMOD.exists(), reason="Lmod is not installed (Debian: apt-get install lmod)")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not LMOD.exists(), reason="Lmod is not installed (Debian: apt-get install lmod)"),
+]
 
 
 def write(path: Path, text: str, mode: int = 0o644) -> Path:
