@@ -214,4 +214,4 @@ def test_an_output_that_cannot_be_written_is_an_error(folder):
 def test_bad_usage_exits_with_two(folder, arguments):
     done = run(folder, *arguments)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "usage: python -m qa.metrics" in done.stderr
+    assert "usage: qa score" in done.stderr
