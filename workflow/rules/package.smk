@@ -34,13 +34,9 @@ rule package:
         "../scripts/package.py"
 
 
-def published_packages(wildcards):
-    return list(checked(card_facts.publications, CONFIG))
-
-
 rule publish_plan:
     input:
-        published_packages,
+        lambda wildcards: list(checked(card_facts.publications, CONFIG)),
     output:
         "results/publish_plan.json",
     log:
@@ -61,7 +57,7 @@ rule publish_plan:
 
 rule publish:
     input:
-        packages=published_packages,
+        packages=lambda wildcards: list(checked(card_facts.publications, CONFIG)),
         plan=rules.publish_plan.output,
     output:
         "results/published.json",

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from textwrap import indent
 
 import qa
 from qa.common import installation
@@ -49,34 +50,18 @@ def config(arguments: Arguments) -> int:
     parser.add_argument("files", nargs="+", metavar="FILE", help="later files win over earlier ones, as for Snakemake")
     parser.add_argument("--run", metavar="NAME", help="print this run only")
     options = parser.parse_args(arguments)
-    import yaml
+    from qa.config import settings
 
-    from qa.config import settings, strict_yaml
-
-    merged: dict = {}
-    strict_yaml.check_files(options.files)
-    for file in options.files:
-        try:
-            read = yaml.load(Path(file).read_text(encoding="utf-8-sig"), Loader=strict_yaml.LOADER)
-        except FileNotFoundError:
-            raise InputError(f"{file}: no such file") from None
-        _merge(merged, read if isinstance(read, dict) else {})
-    resolved = settings.resolve(merged)
-    runs = {**resolved["runs"], **resolved["ensembles"]}
+    if missing := [file for file in options.files if not Path(file).is_file()]:
+        raise InputError(f"{missing[0]}: no such file")
+    configuration = settings.check(options.files)
+    runs = {**configuration.runs, **configuration.ensembles}
     if options.run is not None and options.run not in runs:
         raise InputError(f"no run `{options.run}` in the configuration; there are {', '.join(runs)}")
-    shown = runs if options.run is None else {options.run: runs[options.run]}
-    print(yaml.safe_dump({"runs": shown}, sort_keys=False, allow_unicode=True), end="")
+    print("runs:")
+    for name in runs if options.run is None else [options.run]:
+        print(indent(f"{name}:\n{indent(settings.as_yaml(runs[name]), '  ')}", "  "), end="")
     return 0
-
-
-def _merge(into: dict, other: dict) -> None:
-    """Update a dictionary by another one, below every key that holds dictionaries in both (as Snakemake does)."""
-    for key, value in other.items():
-        if isinstance(value, dict) and isinstance(into.get(key), dict):
-            _merge(into[key], value)
-        else:
-            into[key] = value
 
 
 def usage(arguments: Arguments) -> int:

@@ -18,7 +18,8 @@ def code_digest(script: str | Path, library: str | Path = LIBRARY, name: str | N
     MESSAGES do not change the digest. `name` is the script's own name, if it lies in a cache under another one.
     """
     script, library = Path(script), Path(library)
-    names = {script: name or script.name} | {path: path.relative_to(library).as_posix() for path in _reached(script, library)}
+    modules = {path: path.relative_to(library).as_posix() for path in _reached(script, library)}
+    names = {script: name or script.name} | modules
     digest = hashlib.sha256()
     for path, place in sorted(names.items(), key=lambda item: item[1]):
         digest.update(f"{place}\n{_essence(path)}\n".encode())
