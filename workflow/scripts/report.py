@@ -1,17 +1,16 @@
 """Adapter of the rule `report`."""
 
-import os
-
 from qa.jobs.stage import stage
 
 with stage("report", snakemake) as (inputs, outputs, params):
     from contextlib import chdir
+    from os.path import relpath
 
     from qa.common import checksums
     from qa.config import settings
     from qa.report import build
 
-    page, figures = (os.path.relpath(path, params.root) for path in (outputs.page, outputs.figures))
-    with chdir(params.root):
+    config, page, figures = settings.resolve(params.config), *(relpath(path, params.root) for path in outputs)
+    with chdir(params.root):  # the prefix of a module, as a rule the working directory
         checksums.check(params.files)  # as the stage does with inputs
-        build.build(settings.resolve(params.config), page, figures)
+        build.build(config, page, figures)

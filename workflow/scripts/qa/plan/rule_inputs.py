@@ -39,7 +39,7 @@ def training(resolved: Configuration, name: str) -> Files:
 
 
 def measuring(run: Run) -> str:
-    """A digest of the code that finds the best epoch, if the run keeps that one; else ""."""
+    """A digest of the code that finds the best epoch, where a run keeps that one; else ""."""
     return code_digest(LIBRARY / "training" / "epochs.py") if run.training.keep_epoch == "best" else ""
 
 
