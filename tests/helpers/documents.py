@@ -9,9 +9,19 @@ ROOT = Path(__file__).parents[2]
 FOLDERS = ("", "docs", "config", "profiles/slurm", "benchmarks", "envs")
 # Program names that begin a block of commands; whatever else can be run must not begin a block at all.
 PROGRAMS = {
-    *("make", "snakemake", "python", ".venv/bin/python", ".venv/bin/snakemake", "envs/setup_alliance.sh", "pip"),
+    *(
+        "make",
+        "snakemake",
+        "python",
+        ".venv/bin/python",
+        ".venv/bin/snakemake",
+        ".venv/bin/qa",
+        "qa",
+        "envs/setup_alliance.sh",
+        "pip",
+    ),
     *("git", "ssh", "scp", "cd", "cp", "module", "source", ".", "export", "tmux", "hostname", "pre-commit", "echo"),
-    *("cat", "xdg-open", "pip-audit"),
+    *("cat", "xdg-open", "pip-audit", "envs/setup_alliance.sh"),
 }
 SHELLS = ("bash", "sh", "console")
 WRITTEN = ("demo", "results", "speed", "keys")  # parts of documents that programs write, between comments

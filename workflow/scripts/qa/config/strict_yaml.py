@@ -23,7 +23,7 @@ def read(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise InputError(f"config: {file}: no such file")
     check_files([file])
-    config = yaml.load(file.read_text(encoding="utf-8-sig"), Loader=LOADER)
+    config = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
     if not isinstance(config, dict | None):
         raise InputError(f"config: {file}: holds no keys at top level")
     return config or {}
