@@ -29,29 +29,12 @@ if found is None or found.origin is None:  # or a mere folder of that name
         "installed: pip install --no-deps git+URL@TAG"
     )
 
-import qa
-
-if SCRIPTS and not SCRIPTS.joinpath("qa").samefile(Path(qa.__file__).parent):
-    raise WorkflowError(
-        f"the rules of {SCRIPTS.parent} would run with the library {Path(qa.__file__).parent}: use the rules of one "
-        "clone in a workflow"
-    )
-if qa.__version__ != LIBRARY_VERSION:
-    raise WorkflowError(
-        f"the rules of {SOURCE} need version {LIBRARY_VERSION} of the library, but {qa.__version__} is installed in "
-        f"{Path(qa.__file__).parent}: pip install --no-deps git+URL@TAG, with the tag of the rules"
-    )
-
 from qa.plan import timestamps, rule_inputs
 from qa.jobs import failures, interruption, resource_usage
 from qa.config import lineage, settings, stages, sweeps
 from qa.plan.code_digest import code_digest
+from qa.common import installation
 from qa.common.errors import InputError
-from qa.common.installation import lead_python_path
-
-interruption.pass_on_signals(".snakemake/scripts")
-if SCRIPTS:
-    lead_python_path()  # jobs too take the library of this clone, whichever one the environment has
 
 
 wildcard_constraints:
@@ -75,6 +58,10 @@ def checked(function, *arguments):
         raise WorkflowError(str(error)) from None
 
 
+checked(installation.check, LIBRARY_VERSION, SOURCE, SCRIPTS)
+interruption.pass_on_signals(".snakemake/scripts")
+
+
 def located(path):
     """A path of this workflow where it is: below the `prefix:` of the module, if there is one."""
     return PATHS.replace_prefix(path)
@@ -92,36 +79,28 @@ OWN_FILES = {
 TOKENIZATIONS = {stages.windows_id(run): stages.tokenization(run) for run in RUNS.values()}
 
 
+def known(kind, name, parts):
+    """The part of the configuration that a wildcard names."""
+    if name not in parts:
+        raise WorkflowError(f"no {kind} `{name}` in the configuration; there are {', '.join(parts)}")
+    return parts[name]
+
+
 def run_of(wildcards):
-    if wildcards.run not in RUNS:
-        raise WorkflowError(f"no run `{wildcards.run}` in the configuration; there are {', '.join(RUNS)}")
-    return RUNS[wildcards.run]
+    return known("run", wildcards.run, RUNS)
 
 
 def tokenization_of(wildcards):
-    if wildcards.windows_id not in TOKENIZATIONS:
-        raise WorkflowError(
-            f"no run of the configuration has windows {wildcards.windows_id}; there are {', '.join(TOKENIZATIONS)}"
-        )
-    return TOKENIZATIONS[wildcards.windows_id]
+    return known("windows", wildcards.windows_id, TOKENIZATIONS)
 
 
 def dataset_of(wildcards):
-    dataset = CONFIG.datasets.get(wildcards.dataset)
-    if dataset is None or wildcards.split not in dataset.splits:
-        raise WorkflowError(f"no split `{wildcards.dataset}/{wildcards.split}` in the configuration")
-    return dataset
+    splits = {f"{name}/{split}": dataset for name, dataset in CONFIG.datasets.items() for split in dataset.splits}
+    return known("split", f"{wildcards.dataset}/{wildcards.split}", splits)
 
 
 def decoding_of(wildcards):
-    if wildcards.decoding not in CONFIG.decodings:
-        raise WorkflowError(f"no decoding `{wildcards.decoding}` in the configuration: {', '.join(CONFIG.decodings)}")
-    return CONFIG.decodings[wildcards.decoding]
-
-
-def tokenizer_of(wildcards):
-    model = tokenization_of(wildcards)["model"]
-    return f"resources/models/{model}"
+    return known("decoding", wildcards.decoding, CONFIG.decodings)
 
 
 def script_file(name):
@@ -153,10 +132,7 @@ def on_login(rule):
 
 
 def source_of(wildcards):
-    known = getattr(CONFIG, wildcards.kind)
-    if wildcards.name not in known:
-        raise WorkflowError(f"no `{wildcards.name}` among {wildcards.kind} of the configuration: {', '.join(known)}")
-    return stages.source(known[wildcards.name])
+    return stages.source(known(wildcards.kind[:-1], wildcards.name, getattr(CONFIG, wildcards.kind)))
 
 
 def local_files(wildcards):
@@ -177,7 +153,3 @@ def every(file):
 
 def every_answer():
     return every("answers.json")
-
-
-def every_metrics():
-    return every("metrics.json")

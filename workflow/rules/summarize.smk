@@ -3,7 +3,7 @@
 
 rule summarize:
     input:
-        metrics=every_metrics(),
+        metrics=every("metrics.json"),
         # metrics.json knows no held-out questions, and settings are chosen by the scores on those
         calibrations=[
             f"results/{run}/{variant}/calibration/{decoding}.json"

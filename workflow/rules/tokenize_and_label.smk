@@ -4,7 +4,7 @@
 rule tokenize_and_label:
     input:
         records="results/questions/{dataset}/{split}.parquet",
-        model=tokenizer_of,
+        model=lambda wildcards: "resources/models/{model}".format(model=tokenization_of(wildcards)["model"]),
     output:
         directory("results/windows/{dataset}/{split}/{windows_id}"),
     log:

@@ -5,6 +5,9 @@ import os
 from importlib import metadata
 from pathlib import Path
 
+import qa
+from qa.common.errors import InputError
+
 DISTRIBUTION = "qa-workflow"
 PACKAGE = Path(__file__).resolve().parents[1]
 PLACE = ("workflow", "scripts", "qa")  # of the library in a clone of the repository
@@ -24,6 +27,25 @@ def installed_commit() -> str | None:
         return json.loads(origin or "{}").get("vcs_info", {}).get("commit_id")
     except (metadata.PackageNotFoundError, ValueError):
         return None
+
+
+def check(version: str, rules: object, scripts: Path | None) -> None:
+    """Raise InputError if this library does not fit the rules; let their jobs find this library before any other.
+
+    `version` is the version that the rules need, `rules` their place, `scripts` their folder of scripts, None for rules
+    from git.
+    """
+    if scripts and not scripts.joinpath("qa").samefile(PACKAGE):
+        raise InputError(
+            f"the rules of {scripts.parent} would run with the library {PACKAGE}: use the rules of one clone only"
+        )
+    if qa.__version__ != version:
+        raise InputError(
+            f"the rules of {rules} need version {version} of the library, but {qa.__version__} is in {PACKAGE}: "
+            "pip install --no-deps git+URL@TAG, with the tag of the rules"
+        )
+    if scripts:
+        lead_python_path()
 
 
 def lead_python_path() -> None:
