@@ -116,7 +116,7 @@ def run_module(words: list[str], folder: Path) -> None:
 
 def run_qa(words: list[str], folder: Path) -> None:
     """Run a subcommand that needs no results; look up the options of one that does."""
-    program, (name, *arguments) = [sys.executable, "-m", "qa.cli"], words
+    program, (name, *arguments) = [sys.executable, "-m", "qa"], words
     if name == "score" and "--help" not in arguments:
         assert '"exact": 100.0' in run([*program, "score", "DATA.json", "PREDICTIONS.json"], folder)
     elif name == "config":

@@ -143,7 +143,3 @@ def _use_the_library_of_this_folder(arguments: Arguments) -> None:
     here = Path.cwd().joinpath(*installation.PLACE)
     if (here / "cli.py").is_file() and here.resolve() != installation.PACKAGE:
         os.execv(sys.executable, [sys.executable, "-P", "-c", OWN_LIBRARY, str(here.parent), *arguments])
-
-
-if __name__ == "__main__":
-    sys.exit(main())
