@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from qa.common.errors import InputError
 from qa.config import fields, lineage, schema, settings, sweeps
-from qa.evaluation import score
+from qa.evaluation import summarize
 
 BASE = yaml.safe_load((Path(__file__).parents[3] / "config" / "config.yaml").read_text())
 BASE["runs"] = {"plain": BASE["runs"]["roberta-base"]}
@@ -280,9 +280,9 @@ def test_the_summary_has_a_column_for_each_swept_setting(tmp_path):
     (tmp_path / "m.json").write_text(json.dumps({"exact": 50.0}))
     scored = list(lineage.scored(resolved))
     files = [str(tmp_path / "m.json")] * len(scored)
-    score.summarize(scored, files, tmp_path / "s.csv", sweeps.values_of_runs(resolved.sweeps))
+    summarize.summarize(scored, files, tmp_path / "s.csv", sweeps.values_of_runs(resolved.sweeps))
     rows = list(csv.DictReader((tmp_path / "s.csv").read_text().splitlines()))
-    assert list(rows[0])[:7] == [*score.KEYS, "learning_rate", "padding", "seeds"]
+    assert list(rows[0])[:7] == [*summarize.KEYS, "learning_rate", "padding", "seeds"]
     found = {row["run"]: (row["learning_rate"], row["padding"]) for row in rows}
     assert found == {
         "plain": ("", ""),

@@ -112,7 +112,7 @@ def test_a_full_disk_costs_the_record_and_not_the_work(monkeypatch, capsys):
 
 
 def test_progress_stands_beside_the_record_until_the_stage_ends():
-    with stage("train", LOG, JOB):
+    with stage("train", JOB):
         file = job_records.progress_file(the_record())
         assert os.environ[progress.FILE] == str(file.absolute())
         progress._save(progress.ProgressState("train", 1, 2, "steps", 1.0, 1.0, "", the_record().started))

@@ -296,7 +296,7 @@ def test_a_model_without_finite_logits_has_no_answers(inputs, tmp_path):
 def test_unusable_model_folders_are_named(inputs, tmp_path):
     folder = tmp_path / "m"
     shutil.copytree(inputs["model"], folder)
-    with pytest.raises(InputError, match="BertConfig .* has no num_layers_typo"):
+    with pytest.raises(InputError, match="BertConfig has no num_layers_typo; did you mean"):
         load_model(folder, {"num_layers_typo": 1})
     with pytest.raises(InputError, match="weights of the encoder are missing"):
         load_model(folder, {"num_hidden_layers": 2})
