@@ -117,5 +117,5 @@ def test_light_rules_become_jobs_where_the_site_gives_them_a_walltime(made, clos
     project = copied(made, tmp_path / "project")
     project.path("results/questions/mills/extra.parquet").unlink()
     project.site(records={"runtime": "30m"})
-    job = submitted(project, "results/questions/mills/extra.parquet", jobs=1)["records"]
+    job = submitted(project, "results/questions/mills/extra.parquet", jobs=1)["prepare_questions"]
     assert (job["TimeLimit"], job["MinMemoryNode"], job.get("TresPerJob")) == ("00:30:00", "8000M", None)

@@ -296,7 +296,7 @@ def test_model_and_questions_come_from_a_hub_and_train(tmp_path, changed):
         assert len(hub.requests) == asked, "only download may use the network"
     source = read(project.path("resources/models/one/source.json"))
     assert (source["repo"], source["revision"]) == ("some/encoder", REVISION)
-    for part, name, rules in (("models", "one", set()), ("datasets", "mills", {"records"})):
+    for part, name, rules in (("models", "one", set()), ("datasets", "mills", {"prepare_questions"})):
         other = copy.deepcopy(changed)
         other[part][name]["revision"] = REVISION[::-1]
         assert project.would_run(other, f"{SMALL}/manifest.json") == {"download", "tokenize_and_label", "train"} | rules

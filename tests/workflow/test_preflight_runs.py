@@ -158,7 +158,7 @@ def test_make_preflight_lists_what_is_right_and_runs_nothing(slurm):
     environment = {"PATH": f"{slurm.folder}:{os.environ['PATH']}", "SBATCH_ACCOUNT": "def-prof"}
     done = make_preflight(slurm.project, **environment)
     assert done.returncode == 0, done.stdout + done.stderr
-    for words in ("right: Python 3", "resources/models/one", "SLURM takes the jobs of train", "free, about"):
+    for words in ("ok: Python 3", "resources/models/one", "SLURM takes the jobs of train", "free, about"):
         assert words in done.stdout
     assert "Nothing stands in the way, and nothing was queued.\n" in done.stdout
     assert not slurm.project.path("results/small").exists() and not slurm.asked("sbatch --parsable")

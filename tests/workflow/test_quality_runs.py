@@ -145,11 +145,20 @@ def test_ensembles_and_pupils_stand_in_the_tables(improved):
         rule: sum(row["rule"] == rule for row in rows)
         for rule in ("hold_out_calibration", "calibrate", "soft_targets", "train")
     }
-    assert counts == {"hold_out": 1, "calibrate": 3, "soft_targets": 1, "train": 5}
+    assert counts == {"hold_out_calibration": 1, "calibrate": 3, "soft_targets": 1, "train": 5}
     assert {row["state"] for row in rows} == {"completed"}
 
 
-ANSWERED_ANEW = {"postprocess", "analyze_errors", "score", "summarize", "compare", "package", "resources", "report"}
+ANSWERED_ANEW = {
+    "postprocess",
+    "analyze_errors",
+    "score",
+    "summarize",
+    "compare",
+    "package",
+    "resource_usage",
+    "report",
+}
 
 
 @pytest.mark.parametrize("change", [{"calibrate_for": "exact"}, {"unanswerable_prior": 0.5}])
@@ -161,7 +170,7 @@ def test_calibrating_otherwise_trains_and_predicts_nothing(change, improved, alt
 def test_another_share_is_held_out_and_trained_anew(improved, altered):
     altered["runs"]["pupil"]["hold_out"] = 0.4
     assert improved.would_run(altered, "results/pupil/seed-1/model") == {
-        "hold_out",
+        "hold_out_calibration",
         "tokenize_and_label",
         "predict",
         "soft_targets",

@@ -12,7 +12,7 @@ from chain import CONFIG
 
 pytestmark = pytest.mark.xdist_group("workflow")
 READY = {"model": "one", "train_on": None, "evaluate_on": ["mills/validation"], "decodings": ["n_best"]}
-ANSWERED = {"predict", "postprocess", "score", "analyze_errors", "summarize", "compare", "resources", "report"}
+ANSWERED = {"predict", "postprocess", "score", "analyze_errors", "summarize", "compare", "resource_usage", "report"}
 
 
 @pytest.fixture
