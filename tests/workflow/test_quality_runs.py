@@ -198,7 +198,7 @@ WRONG = {
     "results/seeded/ensemble/mills/validation/n_best/answers.json": "run `seeded` has no variant `ensemble`; it has",
     "results/joint/seed-1/calibration/calibrated.json": "nothing to calibrate: run `joint` holds no questions out",
     "results/seeded/seed-1/calibration/n_best.json": "nothing to calibrate: ",
-    f"results/targets/{KEPT}/k/nobody-2.parquet": "no run of the configuration is taught nobody-2; there are team-2",
+    f"results/targets/{KEPT}/k/nobody-2.parquet": "no run has soft targets nobody-2; there are team-2",
     "results/questions/mills/test@kept-0.45.parquet": "no split `mills/test` in the configuration",
 }
 

@@ -50,6 +50,7 @@ def test_a_hub_that_repeats_the_token_in_its_refusal_is_not_quoted(tmp_path):
         config = {**CONFIG, "models": {**CONFIG["models"], "one": source}}
         where = {"HF_ENDPOINT": hub.url, **SECRETS}
         done = project.snakemake("resources/models/one", config=project.configure(config), **where)
-    assert [request.status for request in hub.asked("*/config.json")] == [500, 403]
+    statuses = [request.status for request in hub.requests if request.path.endswith("/config.json")]
+    assert statuses[0] == 500 and statuses[-1] == 403
     assert done.returncode != 0 and "refuses access (status 403)" in done.stdout, done.stdout
     assert tellers(tmp_path) == [] and not [value for value in SECRETS.values() if value in done.stdout]

@@ -56,7 +56,7 @@ def test_a_mistake_in_a_sweep_names_the_run_as_it_is_written(finished, swept):
     swept["runs"]["small"]["training"]["batch_size"] = [4, 0]
     done = finished.snakemake("-n", config=finished.configure(swept, "wrong.yaml"))
     assert done.returncode != 0 and "Traceback" not in done.stdout
-    assert "config: runs.small.training.batch_size: 0 is less than the minimum of 1" in done.stdout
+    assert "config: runs.small.training.batch_size: 0 is not allowed; it must be at least 1" in done.stdout
 
 
 def test_a_published_model_is_scored_without_training(twin, with_ready):
