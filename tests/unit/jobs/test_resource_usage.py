@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from qa.common import checksums
 from qa.common.files import write_json
 from qa.jobs import job_records, resource_usage, slurm_accounting
 from qa.jobs.job_records import JobRecord
@@ -208,6 +209,15 @@ def test_the_command_makes_the_table_at_any_time(tmp_path):
     assert [row["state"] for row in csv.DictReader(Path("results/resource_usage.csv").read_text().splitlines())] == [
         "failed"
     ]
+
+
+def test_the_command_seals_the_table_that_it_writes(tmp_path):
+    record(0, 5, "failed")
+    Path("results").mkdir(exist_ok=True)
+    Path("results/resource_usage.csv").write_text("an older table")
+    checksums.seal(["results/resource_usage.csv"])
+    assert command(tmp_path).returncode == 0
+    checksums.check(["results/resource_usage.csv"])
 
 
 def test_the_command_says_where_there_are_no_records(tmp_path):
