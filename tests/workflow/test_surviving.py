@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.xdist_group("workflow")
 RECORDS = "results/questions/mills/extra.parquet"
 
 
-def until(condition, seconds=240):
+def until(condition, seconds=3600):
     """Wait for a condition; the limit only ends a test that hangs."""
     end = time.monotonic() + seconds
     while not condition():
@@ -120,6 +121,24 @@ def test_a_stage_that_outlived_snakemake_is_waited_for(stage, target, twin, fini
         script.kill() if script.is_running() else None
         second.kill_tree() if second.process.poll() is None else None
     assert results_of(twin) == results_of(finished) and not leftovers(twin)
+
+
+def test_ctrl_c_saves_the_training_and_the_next_call_goes_on_there(twin, changed):
+    changed["runs"] = {"small": changed["runs"]["small"] | {"training": {"max_steps": 2000, "learning_rate": 1e-3}}}
+    config = twin.configure(changed, "longer.yaml")
+    terminal = Project(twin.folder, ["env", "--default-signal=INT", *twin.prefix])
+    run = Run(terminal, "models", config=config)
+    assert run.until(lambda: list(twin.path("logs/jobs/train").rglob("*.progress")))
+    before = len(run.output.read_text())
+    os.killpg(run.process.pid, signal.SIGINT)
+    assert run.process.wait() == 1
+    printed = run.output.read_text()[before:]
+    step = re.search(r"stopped at step ([\d,]+) of 2,000", printed)[1]
+    assert len(printed.splitlines()) < 12 and "Traceback" not in printed and "Error" not in printed, printed
+    done = twin.snakemake("models", config=config)
+    assert done.returncode == 0, done.stdout
+    assert f"train small seed-1 goes on at step {step}," in done.stdout
+    assert [attempt["resumed_at_step"] for attempt in attempts(twin)] == [0, int(step.replace(",", ""))]
 
 
 def test_a_result_whose_record_snakemake_lost_is_noted_with_its_settings(twin, changed):

@@ -7,12 +7,14 @@ unnoticed. The record that the job itself wrote has their digest.
 import platform
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
+from qa.common.errors import InputError
 from qa.jobs import job_records, slurm
-from qa.training.checkpoints import forget_results
+from qa.training.checkpoints import forget_results, latest_of, step_of
 
 RULES = ("tokenize_and_label", "train", "predict")
 PAUSE = 30.0  # seconds between two questions to SLURM
@@ -21,6 +23,8 @@ LOOK = 1.0  # seconds between two looks at the processes of this node
 
 def before_jobs(workflow):
     """Wait for jobs of an earlier call whose results this call needs, and record results without Snakemake's metadata.
+
+    Say at which step each unfinished training goes on.
 
     For `onstart`: before anything is queued, not in dry runs and not in jobs.
     """
@@ -32,6 +36,8 @@ def before_jobs(workflow):
     for log, job in jobs.items():
         if job.rule.name in RULES and log not in needed and not workflow.persistence.has_metadata(job):
             _record_result(workflow, job)
+        elif job.rule.name == "train" and log in needed:
+            _announce_resume(job)
 
 
 def after_jobs(workflow):
@@ -89,6 +95,15 @@ def _job_of(record: job_records.JobRecord) -> str | None:
 
 def _where(record: job_records.JobRecord) -> str:
     return f"SLURM job {record.job}" if _job_of(record) else f"process {record.process.partition(':')[0]}"
+
+
+def _announce_resume(job) -> None:
+    """Print the step at which a training will go on, if its last job had today's settings and code."""
+    records = job_records.read(job_records.folder_of(job.log[0]))
+    if records and records[-1].fingerprint_inputs == job_records.fingerprint_inputs_of({**job.params}):
+        with suppress(InputError):  # no checkpoint
+            latest = latest_of(*Path(job.params.checkpoints).parts[-2:], Path(job.params.checkpoints).parents[1])
+            _print(f"{_name(records[-1])} goes on at step {step_of(Path(latest)):,}, from {latest}")
 
 
 def _record_result(workflow, job) -> None:

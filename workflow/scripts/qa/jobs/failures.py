@@ -24,6 +24,7 @@ from qa.jobs.slurm_accounting import Start
 IN_FULL = 4  # failed jobs; each of the others has one line
 CLUSTER_STATE = re.compile(r"SLURM status is: '(\w+)'")
 GENERAL = "For further error details see the cluster/cloud log"  # what Snakemake appends to each executor's message
+STOPPED = "\nStopped by Ctrl-C. What is finished stays, and a training keeps what it saved: the same command goes on.\n"
 AGAIN = "What is finished stays: put the cause right and give the same command again."
 
 
@@ -90,13 +91,20 @@ class FailureHandler(logging.Handler):
             slurm_job = str(slurm_job) if slurm_job else None
             self.failures[job["jobid"]] = Failure(job["rule_name"], log, cluster_logs, message or "", slurm_job, group)
 
-    def summary(self, failed: Iterable[Any] = ()) -> str:
-        """The text for the terminal. `failed`: Snakemake's jobs that failed; some of them had no event."""
+    def summary(self, failed: Iterable[Any] = (), stopped: bool = False) -> str:
+        """The text for the terminal. `failed`: Snakemake's jobs that failed; some of them had no event.
+
+        `stopped`: Ctrl-C has ended the run. Then a job is a failure only if its stage failed by itself.
+        """
         try:
             for job in failed:
                 if not job.is_group():
                     self._add_refusal(job)
-            return _summary(self._last_attempts())
+            failures = self._last_attempts()
+            if not stopped:
+                return _summary(failures)
+            failures = [failure for failure in failures if failure.record and failure.record.state == "failed"]
+            return (_summary(failures) if failures else "") + STOPPED
         except Exception as error:  # the summary must never hide what made the run fail
             return f"\nNo summary of what failed ({type(error).__name__}: {error}); see above.\n{AGAIN}\n"
 

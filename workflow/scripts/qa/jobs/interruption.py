@@ -15,7 +15,8 @@ import psutil
 
 from qa.jobs import slurm
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+PASSED_ON = (signal.SIGTERM, signal.SIGUSR1)  # by Snakemake to its jobs; a terminal sends SIGINT to all processes
+SIGNALS = (*PASSED_ON, signal.SIGINT)
 ASK_AGAIN = 300.0  # seconds until SLURM is asked again: a walltime can change while a job runs
 SAFETY = 2.0  # factor: the next step or checkpoint may be slower than the ones measured
 
@@ -23,10 +24,10 @@ log = logging.getLogger(__name__)
 
 
 class Requests:
-    """Signals that ask for an end: SIGTERM (a walltime, preemption, scancel) and SIGUSR1 (sent by the user).
+    """Signals that ask for an end: SIGTERM (a walltime, preemption, scancel), SIGUSR1 (by the user), SIGINT (Ctrl-C).
 
-    A worker also stops when the process `master` (its number) is gone, or has written a signal's name to the file
-    `stop`.
+    A second SIGINT raises KeyboardInterrupt. A worker also stops when the process `master` (its number) is gone, or has
+    written a signal's name to the file `stop`.
     """
 
     def __init__(self, master: int | None = None, stop: Path | None = None) -> None:
@@ -44,13 +45,17 @@ class Requests:
 
     def note(self, number: int, frame: object = None) -> None:
         """Handle a signal: remember it, so that the current step can end and be saved."""
+        if number == signal.SIGINT and self.noted == "SIGINT":
+            raise KeyboardInterrupt
         self.noted = signal.Signals(number).name
-        os.write(2, f"{self.noted} received: stopping after this step\n".encode())  # not by logging, which may be busy
+        again = "; Ctrl-C again ends it at once, without saving" if number == signal.SIGINT else ""
+        # not by logging, which may be busy
+        os.write(2, f"{self.noted} received: training saves after this step and stops{again}\n".encode())
 
 
 @contextmanager
 def requests_noted(master: int | None = None, stop: Path | None = None) -> Iterator[Requests]:
-    """Note SIGTERM and SIGUSR1 within the block, instead of ending the process. Main thread only."""
+    """Note SIGNALS within the block, instead of ending the process. Main thread only."""
     requests = Requests(master, stop)
     with signals_handled(requests.note):
         yield requests
@@ -58,8 +63,12 @@ def requests_noted(master: int | None = None, stop: Path | None = None) -> Itera
 
 @contextmanager
 def signals_handled(handler: Any) -> Iterator[None]:
-    """Set a handler of SIGNALS, as `signal.signal` takes it, within the block. Main thread only."""
-    before = {number: signal.signal(number, handler) for number in SIGNALS}
+    """Set a handler of SIGNALS, as `signal.signal` takes it, within the block. Main thread only.
+
+    A SIGINT that is ignored stays ignored: a shell's script ignores it for the commands that it starts with `&`.
+    """
+    numbers = SIGNALS if signal.getsignal(signal.SIGINT) != signal.SIG_IGN else PASSED_ON
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
@@ -85,7 +94,7 @@ def pass_on_signals(command: str) -> None:
 
 def _pass_on(reader: int, command: str) -> None:
     while True:
-        for number in set(os.read(reader, 64)) & set(SIGNALS):
+        for number in set(os.read(reader, 64)) & set(PASSED_ON):
             for child in psutil.Process().children():
                 with suppress(psutil.Error):
                     if any(command in argument for argument in child.cmdline()):

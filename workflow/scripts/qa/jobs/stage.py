@@ -24,11 +24,13 @@ def stage(name: str, snakemake: Any, network: bool = False, aggregates: bool = F
     after it (see qa.common.checksums). Without `network` the Hugging Face libraries stay offline. A stage that
     `aggregates` the records of all jobs keeps none of its own, and opens none of its inputs.
 
-    An InputError or an Interrupted ends the process with exit code 1 and its message, and so does a machine that is
-    short of disk or memory. Any other exception does too, with its traceback in the log.
+    An InputError, an Interrupted or Ctrl-C ends the process with exit code 1 and one message, and so does a machine
+    that is short of disk or memory. Any other exception does too, with its traceback in the log.
     """
     if not network:
         os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
+    # before torch loads: threads that spin while they wait slow down everything else on a shared machine
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # transformers asks the hub's library whether to show bars; a log has lines
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
     log_file, outputs = snakemake.log[0], snakemake.output
@@ -47,6 +49,9 @@ def stage(name: str, snakemake: Any, network: bool = False, aggregates: bool = F
         sys.exit(1)
     except Interrupted as error:
         log.warning(f"{error}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        log.warning("stopped by Ctrl-C; what it was making is not kept")
         sys.exit(1)
     except Exception as error:
         if message := shortage(error):

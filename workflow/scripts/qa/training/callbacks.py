@@ -27,11 +27,14 @@ class StopReason(IntEnum):
     WALLTIME = 1
     SIGTERM = 2
     SIGUSR1 = 3
+    SIGINT = 4
 
     @property
     def text(self) -> str:
         """The reason in words, for after `since`."""
-        return "its walltime is about to end" if self == StopReason.WALLTIME else f"{self.name} was received"
+        if self == StopReason.WALLTIME:
+            return "its walltime is about to end"
+        return f"{self.name}{' (Ctrl-C)' if self == StopReason.SIGINT else ''} was received"
 
 
 class SetEpochCallback(TrainerCallback):

@@ -94,8 +94,8 @@ def _run(command: list[str], requests: Requests, stop: Path) -> tuple[int, list[
     with signals_handled(signal.SIG_IGN):  # torchrun inherits this; its workers set handlers of their own
         process = subprocess.Popen(
             command,
-            # torchrun would kill its workers 30 seconds after SIGTERM, too few to save a large model: it ignores it
-            env={**os.environ, "PYTHONPATH": _library_path(), "TORCHELASTIC_SIGNALS_TO_HANDLE": "SIGINT"},
+            # torchrun would kill its workers 30 seconds after a signal, too few to save a large model: it ignores them
+            env={**os.environ, "PYTHONPATH": _library_path(), "TORCHELASTIC_SIGNALS_TO_HANDLE": "SIGQUIT"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
