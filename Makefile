@@ -27,6 +27,8 @@ setup: .venv/installed ## the virtual environment with the exact versions of env
 LIBRARY := --no-deps --no-build-isolation --no-index --editable .
 
 .venv/installed: envs/requirements.lock envs/demo-model.txt pyproject.toml
+	@case "$(CURDIR)" in *[[:space:]]*) echo "Snakemake cannot start Python from a path with a space: move this folder, $(CURDIR)"; \
+	  exit 1;; esac
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed, $(PYTHON) is older: make PYTHON=/path/to/python3.11 ..."; exit 1; }
 	$(PYTHON) -m venv .venv

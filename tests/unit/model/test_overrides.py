@@ -1,6 +1,7 @@
 """`overrides` of a model's own configuration: mistyped keys are refused before anything is trained."""
 
 import json
+import sys
 
 import pytest
 
@@ -8,6 +9,7 @@ from qa.common.errors import InputError
 from qa.model.overrides import check_folder
 from qa.preflight.checks import Plan, check_overrides
 from qa.preflight.findings import PROBLEM
+from small_hub import COMMIT
 
 MESSAGE = "models.tiny.overrides: BertConfig has no num_hiden_layers; did you mean `num_hidden_layers`?"
 
@@ -30,12 +32,14 @@ def test_without_overrides_nothing_is_loaded():
     check_folder("no/such/folder", {})
 
 
-def test_preflight_checks_models_that_are_there(folder):
-    plan = Plan({}, overrides={folder: ("num_hiden_layers", "hidden_dropout_prob")})
-    (finding,) = check_overrides(plan)
-    assert (finding.kind, finding.text) == (PROBLEM, MESSAGE)
+def test_preflight_checks_models_that_are_there_or_yet_to_be_downloaded(folder, hub):
+    hub.add_repo("model", "someone/any", COMMIT, {"config.json": json.dumps({"model_type": "bert"}).encode()})
+    for downloads in ({}, {folder: ("model", {"repo": "someone/any", "revision": COMMIT})}):
+        plan = Plan(downloads, overrides={folder: ("num_hiden_layers", "hidden_dropout_prob")})
+        assert [(f.kind, f.text) for f in check_overrides(plan)] == [(PROBLEM, MESSAGE)]
 
 
-def test_preflight_leaves_models_that_are_yet_to_be_downloaded_to_tokenizing():
-    folder = "resources/models/x"
-    assert not list(check_overrides(Plan({folder: ("model", {})}, overrides={folder: ("anything",)})))
+def test_preflight_says_that_keys_could_not_be_checked(folder, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(RuntimeError):  # which becomes a warning
+        list(check_overrides(Plan({}, overrides={folder: ("num_hiden_layers",)})))

@@ -313,6 +313,16 @@ def test_a_package_that_is_not_installed_is_named():
     assert only(found, PROBLEM).endswith("pip install no-such-thing")
 
 
+def test_python_in_a_folder_with_a_space_is_a_problem(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/home/ada/my thesis/.venv/bin/python")
+    assert "move the environment" in of_kind(check_software(packages=True, slurm=False), PROBLEM)[0]
+
+
+@pytest.mark.parametrize("source", [{"package": "pytest", "directory": "pytest/modl"}, {"path": "no/modl"}])
+def test_a_model_folder_that_does_not_exist_is_a_problem(source):
+    assert "there is no such folder" in only(check_sources({FOLDER: ("model", source)}, {}), PROBLEM)
+
+
 def test_files_of_this_machine_are_counted_without_asking_any_hub(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     for name, content in MODEL.items():

@@ -57,7 +57,7 @@ def fetch_model(source: dict, target: Path, waits: tuple[float, ...] = WAITS) ->
     Raises InputError where files are missing or not safe, the hub refuses or cannot be reached, or the disk is full.
     Then nothing has changed at `target`, and files that the hub has sent whole are kept for the next call.
     """
-    origin = Repository("model", source, waits) if "repo" in source else _local_model(source)
+    origin = Repository("model", source, waits) if "repo" in source else local_model(source)
     names = model_files(origin.names, origin.where)
     with _partial_folder(target, source) as partial:
         files = _fetch_all(origin, {name: name for name in names}, partial)
@@ -160,7 +160,7 @@ class _LocalFiles:
         return path
 
 
-def _local_model(source: dict) -> _LocalFiles:
+def local_model(source: dict) -> _LocalFiles:
     """The files of a model's folder, given by its path or as part of an installed Python package."""
     if "path" in source:
         folder, where = Path(source["path"]).expanduser(), f"the model folder {source['path']}"

@@ -7,10 +7,11 @@ import errno
 import importlib
 import importlib.metadata
 import os
+import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from qa.common.errors import InputError, some
 from qa.common.files import read_json, sha256_of_file, write_json
 from qa.common.text import readable_bytes
 from qa.config.fields import listed
-from qa.hub.download import INDEX, matching_files, model_files
+from qa.hub.download import INDEX, local_model, matching_files, model_files
 from qa.hub.repository import Repository
 from qa.preflight.findings import PROBLEM, Finding, at_once, collected, ok, problem, warning
 from qa.preflight.slurm_requests import Request, check_requests
@@ -31,6 +32,7 @@ from qa.training import trackers
 SECONDS = 10.0  # limit for the hub, SLURM and hashing; after it, the run goes on without their result
 HUB_WAITS = (0.5,)  # seconds before the one retry
 PYTHON = (3, 11)
+SPLITS_WORDS = r"""[\s"'$&;()<>|\\*?`]"""  # in a shell's command
 LIBRARY = Path(__file__).parents[2]
 PLUGIN = "snakemake-executor-plugin-slurm"
 BYTES_OF_WEIGHT = {"float16": 2, "bfloat16": 2}  # by the dtype in config.json; 4 for any other
@@ -109,6 +111,11 @@ def check_software(packages: bool, slurm: bool) -> Iterator[Finding]:
         yield problem(
             f"Python {sys.version.split()[0]} is too old, 3.11 is needed: make the environment with a newer Python"
         )
+    if re.search(SPLITS_WORDS, sys.executable):  # Snakemake does not quote it in the command of a job
+        yield problem(
+            f"{sys.executable}: jobs cannot start Python from a path with a space or a shell's special letter: move the "
+            "environment, or the clone that it is in"
+        )
     wanted = {(needed := Requirement(text)).name: needed for text in installation.requirements()}
     if not slurm:
         wanted.pop(PLUGIN, None)
@@ -141,16 +148,26 @@ def check_reports(plan: Plan) -> Iterator[Finding]:
 
 
 def check_overrides(plan: Plan) -> Iterator[Finding]:
-    """Whether the models that are there have the keys of their `overrides`; others are checked before tokenizing.
+    """Whether the models' own configurations have the keys of `overrides`.
 
-    A process of its own loads transformers, which brings torch, so that Snakemake's stays small.
+    The config.json of a model that is not downloaded yet comes from its source. A process of its own loads
+    transformers, which brings torch, so that Snakemake's stays small.
     """
     for folder, keys in plan.overrides.items() if plan.packages else ():
-        if keys and folder not in plan.downloads:
-            command = [sys.executable, "-m", "qa.model.overrides", folder, *keys]
+        _, source = plan.downloads.get(folder, ("model", {"path": folder}))
+        with tempfile.TemporaryDirectory() as scratch:
+            copy = Path(scratch, Path(folder).name)
+            copy.mkdir()
+            try:
+                _origin("model", source).fetch({"config.json": "config.json"}, copy)
+            except InputError:  # the check of sources or downloads says so
+                continue
+            command = [sys.executable, "-m", "qa.model.overrides", str(copy), *keys]
             environment = {**os.environ, "PYTHONPATH": str(LIBRARY), "HF_HUB_OFFLINE": "1"}
             done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=2 * SECONDS)
-            yield from map(problem, done.stdout.splitlines())
+        yield from map(problem, done.stdout.splitlines())
+        if done.returncode:
+            raise RuntimeError(next(reversed(done.stderr.splitlines()), f"exit code {done.returncode}"))
 
 
 def _fault_of_package(requirement: Requirement) -> str:
@@ -194,35 +211,20 @@ def check_sources(downloads: dict[str, tuple[str, dict[str, Any]]], stated: dict
 def _bytes_to_download(kind: str, source: dict[str, Any]) -> int:
     if kind == "dataset" and "repo" not in source:
         return sum(Path(p).expanduser().stat().st_size for files in source["splits"].values() for p in listed(files))
-    names, size, where = _files_of(kind, source)
+    origin = _origin(kind, source)
     if kind == "model":
-        chosen = set(model_files(names, where))
+        chosen = set(model_files(origin.names, origin.where))
         if INDEX in chosen:  # an index names shards, most likely all of them
-            chosen |= {name for name in names if name.endswith(".safetensors") and "/" not in name}
+            chosen |= {name for name in origin.names if name.endswith(".safetensors") and "/" not in name}
     else:
         patterns = [listed(files) for files in source["splits"].values()]
-        chosen = {name for files in patterns for name in matching_files(files, names, where)}
-    return sum(size(name) for name in chosen)
+        chosen = {name for files in patterns for name in matching_files(files, origin.names, origin.where)}
+    return sum(map(origin.size, chosen))
 
 
-def _files_of(kind: str, source: dict[str, Any]) -> tuple[Sequence[str], Callable[[str], int], str]:
-    """The names of a source's files, a function for the size of each in bytes, and the source in words."""
-    if "repo" in source:
-        repository = Repository(kind, source, HUB_WAITS)
-        return repository.names, repository.size, repository.where
-    folder = _model_folder(source)
-    names = [path.name for path in folder.iterdir() if path.is_file()]
-    return names, lambda name: (folder / name).stat().st_size, f"the model folder {folder}"
-
-
-def _model_folder(source: dict[str, Any]) -> Path:
-    if "path" in source:
-        return Path(source["path"]).expanduser()
-    package = source["package"]
-    try:
-        return Path(importlib.metadata.distribution(package).locate_file(source["directory"]))
-    except importlib.metadata.PackageNotFoundError:
-        raise InputError(f"the Python package {package} is not installed here: pip install {package}") from None
+def _origin(kind: str, source: dict[str, Any]) -> Any:
+    """The files of a source, on the hub or, for a model, on this machine, as `download` sees them."""
+    return Repository(kind, source, HUB_WAITS) if "repo" in source else local_model(source)
 
 
 def check_downloads(folders: tuple[str, ...], verified: Path, thoroughly: bool = False) -> Iterator[Finding]:
