@@ -53,30 +53,30 @@ def test_what_takes_less_than_five_seconds_says_nothing(clock, told):
 def test_a_line_comes_at_most_every_five_seconds_with_done_total_rate_and_time_left(clock, told):
     go(clock, 12)
     assert told() == [
-        "train: 5/100 steps, 1.0 steps/s, 1 minute and 35 seconds left",
-        "train: 10/100 steps, 1.0 steps/s, 1 minute and 30 seconds left",
+        "train: 5/100 steps, 1.0 steps/s, 1 min 35 s left",
+        "train: 10/100 steps, 1.0 steps/s, 1 min 30 s left",
     ]
 
 
 def test_where_one_unit_takes_long_each_has_a_line(clock, told):
     go(clock, 40, step=20, total=3)
     assert told() == [
-        "train: 1/3 steps, 0.05 steps/s, 40 seconds left",
-        "train: 2/3 steps, 0.05 steps/s, 20 seconds left",
+        "train: 1/3 steps, 0.05 steps/s, 40 s left",
+        "train: 2/3 steps, 0.05 steps/s, 20 s left",
     ]
 
 
 def test_the_end_is_said_once_where_anything_was(clock, told):
     one = go(clock, 6, total=6)
     one.reach(6)
-    assert told()[-1] == "train: 6/6 steps, 1.0 steps/s, 0 seconds left" and len(told()) == 2
+    assert told()[-1] == "train: 6/6 steps, 1.0 steps/s, 0 s left" and len(told()) == 2
 
 
 def test_what_was_done_before_counts_as_done_and_not_for_the_rate(clock, told):
     one = Progress("train", 1_000_000, "steps", done=500_000)
     clock.now += 10
     one.reach(520_000, "loss 1.25")
-    assert told() == ["train: 520,000/1,000,000 steps, 2,000.0 steps/s, 4 minutes left, loss 1.25"]
+    assert told() == ["train: 520,000/1,000,000 steps, 2,000.0 steps/s, 4 min left, loss 1.25"]
 
 
 def test_parts_of_a_stage_that_are_short_each_are_told_together(clock, told):
@@ -86,8 +86,8 @@ def test_parts_of_a_stage_that_are_short_each_are_told_together(clock, told):
             clock.now += 1
             one.reach(done)
     assert told() == [
-        "bootstrap: 2/3 questions, 1.0 questions/s, 1 second left",
-        "bootstrap: 3/3 questions, 1.0 questions/s, 0 seconds left",
+        "bootstrap: 2/3 questions, 1.0 questions/s, 1 s left",
+        "bootstrap: 3/3 questions, 1.0 questions/s, 0 s left",
     ]
 
 

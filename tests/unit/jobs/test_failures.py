@@ -92,10 +92,10 @@ def test_rule_run_seed_job_state_and_the_logs_last_lines_are_told(known):
     known["14"] = [start("TIMEOUT")]
     text = told(on_slurm())
     assert "1 job failed:" in text
-    assert "train other, seed-1: TIMEOUT, SLURM job 14 on gpu1, after 59 minutes and 50 seconds of 1 hour" in text
+    assert "train other, seed-1: TIMEOUT, SLURM job 14 on gpu1, after 59 min 50 s of 1 h" in text
     assert "log: logs/train/other/seed-1.log" in text
     assert "| line 29" in text and "| line 20\n" in text and "| line 19\n" not in text
-    assert "It reached its walltime: ask for more `runtime` than 1 hour" in text
+    assert "It reached its walltime: ask for more `runtime` than 1 h" in text
     assert "goes on from the last checkpoint" in text
 
 
@@ -142,7 +142,7 @@ def test_a_training_that_stopped_itself_is_not_called_a_failure_of_slurm(known):
     record(state="interrupted", seconds=3000)
     known["14"] = [start("FAILED")]
     text = told(on_slurm(state="FAILED"))
-    assert "train other, seed-1: interrupted, SLURM job 14 on gpu1, after 50 minutes of 1 hour" in text
+    assert "train other, seed-1: interrupted, SLURM job 14 on gpu1, after 50 min of 1 h" in text
     assert "the same command goes on" in text
 
 

@@ -172,8 +172,8 @@ def test_only_scripts_of_the_page_may_run_by_its_policy(tmp_path):
         (None, "–"),
         (float("nan"), "–"),
         (0.04, "0.0 s"),
-        (61, "1 minute and 1 second"),
-        (3 * 3600 + 59, "3 hours and 59 seconds"),
+        (61, "1 min 1 s"),
+        (3 * 3600 + 59, "3 h"),
     ],
 )
 def test_durations_in_words(value, text):

@@ -38,7 +38,7 @@ class ProgressState:
 
     @property
     def line(self) -> str:
-        """The state for people: `train: 1,200/8,250 steps, 2.1 steps/s, 55 minutes left, loss 1.25`."""
+        """The state for people: `train: 1,200/8,250 steps, 2.1 steps/s, 55 min left, loss 1.25`."""
         rate = f"{self.rate:,.1f}" if self.rate >= 1 else f"{self.rate:.2g}"
         left = "?" if self.seconds_left is None else readable_seconds(self.seconds_left)
         total = f"{self.total:,}" if self.total else "?"

@@ -7,14 +7,23 @@ such text.
 import math
 from collections.abc import Sequence
 
+UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
+
 
 def readable_seconds(seconds: float, units: int = 2) -> str:
-    """A duration in its `units` largest units: `45 seconds`, `2 hours and 5 minutes`; `?` where it is not finite."""
+    """A duration in its largest unit and the next: `45 s`, `2 h 5 min`, `3 h`; `?` where it is not finite.
+
+    `units` is 1 or 2. What is smaller is cut off.
+    """
     if not math.isfinite(seconds):
         return "?"
-    import humanfriendly
-
-    return humanfriendly.format_timespan(round(seconds), max_units=units)
+    left = max(0, round(seconds))
+    first = next((number for number, (_, size) in enumerate(UNITS) if left >= size), len(UNITS) - 1)
+    parts = []
+    for name, size in UNITS[first : first + units]:
+        value, left = divmod(left, size)
+        parts += [f"{value} {name}"] if value or not parts else []
+    return " ".join(parts)
 
 
 def readable_bytes(size: float) -> str:
