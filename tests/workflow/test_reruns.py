@@ -10,7 +10,7 @@ import pytest
 
 from chain import QUALITY, ROOT
 from qa.config import reference
-from qa.plan.code_digest import modules_behind
+from qa.plan import code_digest
 
 pytestmark = pytest.mark.xdist_group("workflow")
 
@@ -328,7 +328,7 @@ def test_a_changed_adapter_of_quality_reruns_exactly_its_stage_and_what_follows(
 def rules_behind(module, table):
     """What reruns for a module: all that reruns for the adapters that reach it."""
     scripts = [name for name in CODE if "/" not in name]
-    reached = [name for name in scripts if module.removeprefix("qa/") in modules_behind(SCRIPTS / name)]
+    reached = [name for name in scripts if SCRIPTS / module in code_digest._reached(SCRIPTS / name, SCRIPTS / "qa")]
     return set().union(*(table.get(name, CODE[name]) for name in reached))
 
 
@@ -377,8 +377,8 @@ def test_comments_docstrings_formatting_and_touches_rerun_nothing(change, finish
             path.write_text(text)
 
 
-def test_a_finished_chain_has_nothing_to_do(finished):
-    assert finished.would_run() == NOTHING
+def test_a_finished_chain_has_nothing_to_do_even_with_another_number_of_threads(finished):
+    assert finished.would_run(None, "--set-threads", "train=1", "predict=1") == NOTHING
 
 
 def test_a_changed_file_of_the_users_own_is_taken_anew(twin):

@@ -296,7 +296,8 @@ class Settings(Section):
         "train",
         "Whether a GPU also gives the same bits every time, on machines with the same GPUs and versions. Training is "
         "then slower: it uses deterministic kernels only and does not compile (`training.compile`). A model that needs "
-        "an operation without such a kernel is refused. On a CPU results always have the same bits.",
+        "an operation without such a kernel is refused. On a CPU results have the same bits for the same number of "
+        "threads.",
         False,
     )
     training: Training = section(Training)

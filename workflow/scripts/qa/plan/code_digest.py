@@ -26,12 +26,8 @@ def code_digest(script: str | Path, library: str | Path = LIBRARY, name: str | N
     return digest.hexdigest()[:12]
 
 
-def modules_behind(script: str | Path, library: str | Path = LIBRARY) -> set[str]:
-    """The modules that a script imports, directly or not: their paths below the library, such as `report/page.py`."""
-    return {path.relative_to(library).as_posix() for path in _reached(Path(script), Path(library))}
-
-
 def _reached(script: Path, library: Path) -> set[Path]:
+    """The files of the library's modules that a script imports, directly or not."""
     reached: set[Path] = set()
     waiting = [script]
     while waiting:
