@@ -111,17 +111,17 @@ class Project:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=900,
+            timeout=3600,
             umask=umask,
         )
 
     def status(self, *arguments: str, **environment: str) -> str:
         """What `make status` prints."""
-        command = [sys.executable, "-m", "qa.jobs.status", *arguments]
+        command = [sys.executable, "-m", "qa", "status", *arguments]
         paths = {"PYTHONPATH": str(self.path("workflow/scripts"))}
         variables = {**os.environ, **paths, **environment}
         return subprocess.run(
-            command, cwd=self.folder, env=variables, capture_output=True, text=True, timeout=60, check=True
+            command, cwd=self.folder, env=variables, capture_output=True, text=True, timeout=3600, check=True
         ).stdout
 
     def would_run(self, config: dict[str, Any] | None = None, *arguments: str) -> set[str]:

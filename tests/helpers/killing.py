@@ -129,7 +129,7 @@ class Run:
         psutil.wait_procs(tree, timeout=60)
         self.process.wait()
 
-    def until(self, condition: Any, seconds: float = 600.0) -> bool:
+    def until(self, condition: Any, seconds: float = 3600.0) -> bool:
         """Wait for a condition; False where Snakemake has ended before. The limit only ends a test that hangs."""
         end = time.monotonic() + seconds
         while not condition():

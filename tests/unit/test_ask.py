@@ -142,7 +142,7 @@ def test_offsets_count_characters_of_the_file_as_it_is(model, tmp_path, capsys):
 
 def run(model, *arguments, given="", **environment):
     """The command in a process of its own, as users call it."""
-    command = [sys.executable, "-m", "qa.ask", "--model", str(model), *arguments]
+    command = [sys.executable, "-m", "qa", "ask", "--model", str(model), *arguments]
     paths = {"PYTHONPATH": str(SCRIPTS), **environment}
     return subprocess.run(command, input=given, env={**os.environ, **paths}, capture_output=True, text=True)
 

@@ -57,7 +57,7 @@ def test_a_failure_is_told_with_run_seed_and_cause_and_its_attempt_stays_in_the_
     done = twin.snakemake("models")
     assert done.returncode == 0 and "jobs failed:" not in done.stdout, done.stdout
     environment = {**os.environ, "PYTHONPATH": str(twin.path("workflow/scripts"))}
-    subprocess.run([sys.executable, "-m", "qa.jobs.resource_usage"], cwd=twin.folder, env=environment, check=True)
+    subprocess.run([sys.executable, "-m", "qa", "usage"], cwd=twin.folder, env=environment, check=True)
     attempts = [(row["run"], row["state"], row["attempts"]) for row in table(twin) if row["rule"] == "train"]
     assert sorted(attempts) == [
         ("other", "completed", "2"),

@@ -83,7 +83,7 @@ def test_a_finished_chain_is_told_in_a_line_a_stage(finished):
 
 def test_before_anything_ran_the_status_says_so(finished, tmp_path):
     shutil.copytree(finished.path("workflow"), tmp_path / "workflow")
-    command = [sys.executable, "-m", "qa.jobs.status"]
+    command = [sys.executable, "-m", "qa", "status"]
     environment = {**os.environ, "PYTHONPATH": "workflow/scripts"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "no job has begun or is queued here\n" and done.stderr == ""

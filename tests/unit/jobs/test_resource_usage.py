@@ -183,7 +183,7 @@ def test_the_closing_message_has_a_line_for_each_rule_that_asked(known):
     told = [line for line in resource_usage.closing_message().splitlines() if line]
     assert len(told) == 3
     assert told[2].split("  ")[0] == "train"
-    expected = ("1 minute and 40 seconds", "30 minutes", "1 hour", "4 GiB", "7.81 GiB", "mem_mb: 5120, runtime: 60m")
+    expected = ("1 min 40 s", "30 min", "1 h", "4 GiB", "7.81 GiB", "mem_mb: 5120, runtime: 60m")
     assert all(part in told[2] for part in expected)
 
 
@@ -197,7 +197,7 @@ def test_where_nothing_was_asked_there_is_no_message():
 def command(folder):
     environment = {**os.environ, "PYTHONPATH": str(Path(resource_usage.__file__).parents[2])}
     return subprocess.run(
-        [sys.executable, "-m", "qa.jobs.resource_usage"], cwd=folder, env=environment, capture_output=True, text=True
+        [sys.executable, "-m", "qa", "usage"], cwd=folder, env=environment, capture_output=True, text=True
     )
 
 

@@ -192,7 +192,3 @@ def _json_lines(stream: TextIO, name: str, context: str | None) -> Iterator[Ques
         yield Question(question, own, str(value.get("id", number)))
     if not asked:
         raise InputError(f"{name}: no questions in there")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

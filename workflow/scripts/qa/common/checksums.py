@@ -130,7 +130,3 @@ def main(folders: Sequence[str] = ()) -> int:
         return 1
     print(f"{len(paths):,} files and folders of {some(folders)} are as they were written")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -262,7 +262,3 @@ def main() -> int:
     import_module("qa.common.checksums").seal([TABLE])
     print(closing_message() or f"{len(rows)} attempts: {TABLE}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

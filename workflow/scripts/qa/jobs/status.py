@@ -11,7 +11,6 @@ import logging
 import platform
 import re
 import shutil
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -294,7 +293,3 @@ def main(arguments: list[str] | None = None) -> int:
     else:
         print("no job has begun or is queued here" + (f"; {hindrance}" if hindrance else ""))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
