@@ -17,6 +17,7 @@ from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
 import tiny
 from chain import CONFIG, ROOT, WITHOUT_NETWORK, Project, copy_of
+from dry_runs import dry_run
 from qa.common.files import sha256_of_folder
 from qa.evaluation import summarize
 from stand_in_hub import StandInHub
@@ -174,6 +175,25 @@ def test_runs_and_decodings_are_compared_with_the_first_on_the_scores_of_their_m
 def test_single_targets_make_what_they_need_and_no_more(target, rules, finished, changed):
     changed["defaults"]["training"]["learning_rate"] = 1e-3
     assert finished.would_run(changed, target) == rules
+
+
+def test_the_default_target_makes_every_final_result_again(twin):
+    """Those that docs/results.md names, but what is between the stages or asked for."""
+    tree = (ROOT / "docs/results.md").read_text().split("## The tree")[1].split("Outside `results/`")[0]
+    names = [part for line in re.findall(r"^    +(\S.*?)   ", tree, re.M) for part in line.split(", ")]
+    folder = "results/{run}/{variant}/{dataset}/{split}"
+    other = ("questions/", "targets/", "windows/", "usage/", "publish", "…/publish")
+    patterns = [name.replace("…", folder) if "…" in name else f"results/{name}" for name in names]
+    patterns = [re.sub(r"{[\w-]+}", "*", pattern) for pattern in patterns if "spans.parquet" not in pattern]
+    finals = [
+        path for p in patterns if not p.removeprefix("results/").startswith(other) for path in twin.folder.glob(p)
+    ]
+    assert {path.name for path in finals} >= {"report.html", "figures", "package", "nbest.parquet", "training.csv"}
+    for path in finals:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    code, printed = dry_run(twin.folder, "--profile", twin.profile, "-n", "--configfile", "tiny.yaml")
+    missing = re.findall(r"[\w./-]+", " ".join(re.findall(r"Missing output files: (.*)", printed)))
+    assert code == 0 and {path.relative_to(twin.folder).as_posix() for path in finals} <= set(missing), printed
 
 
 def test_a_forced_rerun_trains_anew_and_ends_with_the_same_bytes(twin):

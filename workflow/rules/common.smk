@@ -58,6 +58,21 @@ def checked(function, *arguments):
         raise WorkflowError(str(error)) from None
 
 
+def script_file(name):
+    """A file of scripts/ on this machine: in the clone, or fetched from git."""
+    return SCRIPTS / name if SCRIPTS else Path(workflow.source_path(f"../scripts/{name}"))
+
+
+def hook(name):
+    """A module of scripts/hooks."""
+    loader = SourceFileLoader(f"hooks.{name}", str(script_file(f"hooks/{name}.py")))  # fetched, it ends in .py@TAG
+    loaded = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+    loader.exec_module(loaded)
+    return loaded
+
+
+if workflow.is_main_process:
+    terminal = hook("terminal").prepare(logger)
 checked(installation.check, LIBRARY_VERSION, SOURCE, SCRIPTS)
 interruption.pass_on_signals(".snakemake/scripts")
 
@@ -103,22 +118,9 @@ def decoding_of(wildcards):
     return known("decoding", wildcards.decoding, CONFIG.decodings)
 
 
-def script_file(name):
-    """A file of scripts/ on this machine: in the clone, or fetched from git."""
-    return SCRIPTS / name if SCRIPTS else Path(workflow.source_path(f"../scripts/{name}"))
-
-
 def code(stage):
     """Digest of a stage's adapter and of the library modules behind it."""
     return code_digest(script_file(f"{stage}.py"), name=f"{stage}.py")
-
-
-def hook(name):
-    """A module of scripts/hooks."""
-    loader = SourceFileLoader(f"hooks.{name}", str(script_file(f"hooks/{name}.py")))  # fetched, it ends in .py@TAG
-    loaded = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
-    loader.exec_module(loaded)
-    return loaded
 
 
 def untracked(function):

@@ -60,12 +60,12 @@ def known(tmp_path, monkeypatch):
     return starts
 
 
-def told(*events, failed=()):
+def told(*events, failed=(), stopped=False):
     handler = FailureHandler()
     handler.began = BEGAN
     for event in events:
         handler.emit(logging.makeLogRecord(event))
-    return handler.summary(failed)
+    return handler.summary(failed, stopped)
 
 
 def record(rule="train", names=("other", "seed-1"), job="14", state="running", after=10.0, seconds=60.0):
@@ -144,6 +144,15 @@ def test_a_training_that_stopped_itself_is_not_called_a_failure_of_slurm(known):
     text = told(on_slurm(state="FAILED"))
     assert "train other, seed-1: interrupted, SLURM job 14 on gpu1, after 50 min of 1 h" in text
     assert "the same command goes on" in text
+
+
+def test_after_ctrl_c_only_jobs_that_failed_by_themselves_are_failures():
+    record(state="interrupted", job=None)
+    text = told(job_error(), stopped=True)
+    assert len(text.splitlines()) <= 3 and "Stopped by Ctrl-C" in text and "failed" not in text
+    record(state="failed", job=None, after=20.0)
+    text = told(job_error(), stopped=True)
+    assert "train other, seed-1: failed" in text and "Stopped by Ctrl-C" in text
 
 
 def test_a_local_job_that_was_killed_is_told(monkeypatch):

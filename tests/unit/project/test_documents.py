@@ -365,7 +365,7 @@ def test_the_example_of_a_stage_works_as_it_stands(folder):
     assert included in (ROOT / "docs/extending.md").read_text()
     snakefile, last = (folder / "workflow/Snakefile").read_text(), 'include: "rules/report.smk"'
     snakefile = snakefile.replace(last, f"{last}\n{included}", 1)
-    snakefile = snakefile.replace('every("slices.csv"),', 'every("slices.csv"), every("lengths.csv"),', 1)
+    snakefile = snakefile.replace("PACKAGES,", 'PACKAGES, every("lengths.csv"),', 1)
     (folder / "workflow/Snakefile.example").write_text(snakefile)
     words = [sys.executable, "-m", "snakemake", "--profile", "profiles/local", "-s", "workflow/Snakefile.example"]
     demo = ["--configfile", "config/demo.yaml"]

@@ -1,65 +1,82 @@
-"""What the terminal shows: no reasons of thousands of letters, and no errors of jobs that Ctrl-C has stopped.
+"""What Snakemake prints into the terminal: one cause for each failure, short reasons, and little after Ctrl-C.
 
-Snakemake's own log keeps all of it.
+Snakemake's own log keeps all of it. A dry run has no log: it shows reasons, with the first files of each.
 """
 
-import logging
+import re
 import signal
 import sys
 
-from snakemake.logging import ColorizingTextHandler
+from snakemake.logging import ColorizingTextHandler, DefaultFormatter, timestamp
 from snakemake.settings.enums import Quietness
 from snakemake_interface_logger_plugins.common import LogEvent
 
+from qa.common.errors import some
+
 ERRORS = (LogEvent.ERROR, LogEvent.JOB_ERROR, LogEvent.GROUP_ERROR)
+PLACE = re.compile(r'^WorkflowError in file ".*", line \d+:\n|\n  File ".*", line \d+, in .*')  # of a rule file
+SAID_ELSEWHERE = (  # by the stage's own line and by the closing summary
+    re.compile(r"RuleException:\nCalledProcessError"),
+    re.compile(r"WorkflowError:\nAt least one job did not complete successfully"),
+)
 
 
-class CtrlC:
-    """Handler of SIGINT, and filter of Snakemake's terminal: `pressed` says whether Ctrl-C has ended the run.
+class TerminalFormatter(DefaultFormatter):
+    """Snakemake's formatter with less text. `stopped`: whether Ctrl-C has ended the run."""
 
-    The terminal sends each Ctrl-C to the jobs too. The first one lets them save, and Snakemake waits for them. The
-    second one ends them, so Snakemake ignores it. The third one ends Snakemake.
-    """
+    def __init__(self, known: DefaultFormatter, dry_run: bool) -> None:
+        super().__init__({*known.quiet, *([] if dry_run else [Quietness.REASON])}, known.show_failed_logs)
+        self.stopped = False
 
-    def __init__(self) -> None:
-        self.pressed = False
+    def format(self, record):
+        """The text of a log record; the handler prints nothing for an empty one."""
+        event = vars(record).get("event")
+        if event in ERRORS and self.stopped:
+            return ""
+        text = super().format(record)
+        if event == LogEvent.ERROR:
+            return "" if any(pattern.match(text) for pattern in SAID_ELSEWHERE) else PLACE.sub("", text)
+        return text
 
-    def __call__(self, number, frame):
-        """Handle SIGINT."""
-        if self.pressed:
+    def format_job_info(self, msg):
+        """A job that starts, with the first files of each part of its reason, `why: file, file, …; why: …`."""
+        reason = "; ".join(some(part.split(", ")) for part in str(msg["reason"]).split("; "))
+        return super().format_job_info({**msg, "reason": reason})
+
+    def format_job_error(self, msg):
+        """A job that failed: its rule, its logs, and what the executor says of it."""
+        text = f"{timestamp()}\nError in rule {msg['rule_name']}, log: {', '.join(msg['log']) or 'none'}"
+        return "\n".join([text, *([f"    {msg['rule_msg']}"] if msg["rule_msg"] else [])])
+
+    def on_interrupt(self, number, frame):
+        """Handle Ctrl-C, which the terminal sends to the jobs too.
+
+        The first one lets jobs save, and Snakemake waits for them. The second one ends the jobs, so Snakemake ignores
+        it. The third one ends Snakemake.
+        """
+        if self.stopped:
             signal.signal(number, signal.SIG_DFL)
             return
-        self.pressed = True
+        self.stopped = True
         raise KeyboardInterrupt
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Leave out what Snakemake says of jobs that fail because of Ctrl-C."""
-        return not (self.pressed and vars(record).get("event") in ERRORS)
 
-    def excepthook(self, kind, error, trace):
-        """Print a line instead of a traceback where Ctrl-C comes before the first job."""
-        if kind is KeyboardInterrupt:
-            print("Stopped by Ctrl-C.", file=sys.stderr)
-        else:
-            sys.__excepthook__(kind, error, trace)
-
-
-def prepare(logger) -> CtrlC:
-    """Handle Ctrl-C from now on."""
-    ctrl_c = CtrlC()
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not in the background, where it is ignored
-        signal.signal(signal.SIGINT, ctrl_c)
-        sys.excepthook = ctrl_c.excepthook
-    for handler in _terminals(logger):
-        handler.addFilter(ctrl_c)
-    return ctrl_c
+def prepare(logger) -> TerminalFormatter:
+    """Let Snakemake's terminal have this formatter, and Ctrl-C this handler."""
+    handlers = [handler for handler in logger.handlers if isinstance(handler, ColorizingTextHandler)]
+    known = handlers[0].formatter if handlers else DefaultFormatter()
+    formatter = TerminalFormatter(known, any(getattr(f, "dryrun", False) for h in handlers for f in h.filters))
+    for handler in handlers:
+        handler.setFormatter(formatter)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # it is ignored in the background
+        signal.signal(signal.SIGINT, formatter.on_interrupt)
+        sys.excepthook = _excepthook
+    return formatter
 
 
-def before_jobs(logger):
-    """Leave the reasons of jobs to the log. For `onstart`: a dry run, which has no log, shows them."""
-    for handler in _terminals(logger):
-        handler.formatter.quiet = {*handler.formatter.quiet, Quietness.REASON}
-
-
-def _terminals(logger) -> list[logging.Handler]:
-    return [handler for handler in logger.handlers if isinstance(handler, ColorizingTextHandler)]
+def _excepthook(kind, error, trace):
+    """Print a line instead of a traceback where Ctrl-C comes before the first job."""
+    if kind is KeyboardInterrupt:
+        print("Stopped by Ctrl-C.", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)

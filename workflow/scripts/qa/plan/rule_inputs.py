@@ -85,11 +85,15 @@ def answering(resolved: Configuration, name: str, variant: str, split: str, deco
 
 def reported(resolved: Configuration) -> list[str]:
     """What `report` reads beside its rule's input, which lies downstream of all of these."""
+    return [*results(resolved), *dict.fromkeys(questions(split) for _, _, split, _ in lineage.scored(resolved))]
+
+
+def results(resolved: Configuration) -> list[str]:
+    """The files that a run is for, but models, packages and what is made of all jobs."""
     files = ["results/summary.csv", "results/comparison.csv"]
     files += [f"results/{run}/{variant}/{file}" for run, variant in lineage.trainings(resolved) for file in OF_TRAINING]
     for run, variant, split, decoding in lineage.scored(resolved):
         files += [f"results/{run}/{variant}/{split}/{decoding}/{file}" for file in OF_ANSWERS]
-        files += [questions(split)]
         if resolved.decodings[decoding].is_calibrated:
             files += [f"results/{run}/{variant}/calibration/{decoding}.json"]
     return list(dict.fromkeys(files))

@@ -113,8 +113,8 @@ def check_software(packages: bool, slurm: bool) -> Iterator[Finding]:
         )
     if re.search(SPLITS_WORDS, sys.executable):  # Snakemake does not quote it in the command of a job
         yield problem(
-            f"{sys.executable}: jobs cannot start Python from a path with a space or a shell's special letter: move the "
-            "environment, or the clone that it is in"
+            f"{sys.executable}: jobs cannot start Python from a path with a space or a special letter of the shell: "
+            "move the environment, or the clone that it is in"
         )
     wanted = {(needed := Requirement(text)).name: needed for text in installation.requirements()}
     if not slurm:
