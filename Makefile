@@ -1,21 +1,17 @@
 # Short names for commands that may be typed themselves. They use the virtual environment .venv and make it when it is missing.
-# But report, preflight, status, verify and bench-gpu use ENV_PYTHON and make nothing.
+# But report and bench-gpu use ENV_PYTHON and make nothing.
 PYTHON ?= python3
 BIN := .venv/bin
 ALLIANCE := .venv-alliance/bin
 WORKERS ?= 2
-PROFILE ?= profiles/slurm
 CONFIG ?=
 CONFIGFILE = $(if $(CONFIG),--configfile $(CONFIG))
 
 # Python of the environment that is activated, a virtual one or conda's (but conda's base), else of .venv, else python3.
 CONDA := $(if $(filter-out base,$(CONDA_DEFAULT_ENV)),$(CONDA_PREFIX))
 ENV_PYTHON := $(firstword $(wildcard $(addsuffix /bin/python,$(VIRTUAL_ENV) $(CONDA) .venv)) python3)
-QA = PYTHONPATH=workflow/scripts $(ENV_PYTHON) -m qa
-NEED_SNAKEMAKE = $(ENV_PYTHON) -c 'import importlib.util as u, sys; sys.exit(u.find_spec("snakemake") is None)' || \
-  { echo "no snakemake here: activate the environment that has it, or make setup ($(ENV_PYTHON) was asked)"; exit 1; }
 
-.PHONY: help setup demo test test-quick test-faults test-fuzz test-alliance test-slurm test-slurm-alliance bench bench-gpu lint format report preflight status verify config-reference \
+.PHONY: help setup demo test test-quick test-faults test-fuzz test-alliance test-slurm test-slurm-alliance bench bench-gpu lint format report config-reference \
   clean clean-results
 
 help: ## this list
@@ -106,21 +102,10 @@ format: .venv/installed-dev ## put that style right
 
 # Of finished runs only: nothing is trained, on whatever machine this is.
 report: ## results/report.html, and Snakemake's own report.html, of finished runs: make report [CONFIG=my.yaml]
-	@$(NEED_SNAKEMAKE); \
-	$(ENV_PYTHON) -m snakemake --profile profiles/local results/report.html --allowed-rules report $(CONFIGFILE) && \
+	@$(ENV_PYTHON) -c 'import importlib.util as u, sys; sys.exit(u.find_spec("snakemake") is None)' || \
+	  { echo "no snakemake here: activate the environment that has it, or make setup ($(ENV_PYTHON) was asked)"; exit 1; }
+	@$(ENV_PYTHON) -m snakemake --profile profiles/local results/report.html --allowed-rules report $(CONFIGFILE) && \
 	$(ENV_PYTHON) -m snakemake --profile profiles/local --report report.html $(CONFIGFILE)
-
-preflight: ## what would stop a run, which is not begun: make preflight [PROFILE=profiles/local] [CONFIG=my.yaml]
-	@$(NEED_SNAKEMAKE); \
-	$(QA) preflight --profile $(PROFILE) $(CONFIGFILE)
-
-status: ## what runs, waits, failed and is done, and how far it is: make status [ALL=1]
-	@$(NEED_SNAKEMAKE); \
-	$(QA) status $(if $(ALL),--all)
-
-verify: ## whether all results and downloads are still as they were written: a disk may have damaged them
-	@$(NEED_SNAKEMAKE); \
-	$(QA) verify
 
 config-reference: .venv/installed ## write docs/configuration.md and config/schema.json from the typed configuration
 	@PYTHONPATH=workflow/scripts $(BIN)/python -m qa.config.reference docs/configuration.md config/schema.json

@@ -116,7 +116,7 @@ class Project:
         )
 
     def status(self, *arguments: str, **environment: str) -> str:
-        """What `make status` prints."""
+        """What `qa status` prints."""
         command = [sys.executable, "-m", "qa", "status", *arguments]
         paths = {"PYTHONPATH": str(self.path("workflow/scripts"))}
         variables = {**os.environ, **paths, **environment}

@@ -38,7 +38,7 @@ class ClusterProject(Project):
         return subprocess.CompletedProcess(snakemake.args, snakemake.returncode, self.path("called.txt").read_text())
 
     def status(self, *arguments: str, **environment: str) -> str:
-        """What `make status` prints on the login node."""
+        """What `qa status` prints on the login node."""
         return super().status(*arguments, **{**self.cluster.environment, **environment})
 
     @contextmanager

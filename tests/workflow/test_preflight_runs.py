@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from chain import ROOT, Project
+from chain import Project
 from stand_in_hub import StandInHub
 
 pytestmark = pytest.mark.xdist_group("workflow")
@@ -143,20 +143,19 @@ def test_a_hub_is_asked_before_the_run_for_what_it_would_have_to_send(twin, chan
     assert "Downloading" not in done.stdout
 
 
-def make_preflight(project: Project, *arguments: str, **environment: str):
-    """`make preflight` with the Snakemake of these tests first on PATH."""
-    shutil.copy(ROOT / "Makefile", project.folder)
-    path = f"{Path(sys.executable).parent}:{environment.pop('PATH', os.environ['PATH'])}"
-    command = [*project.prefix, "make", "preflight", f"PROFILE={project.profile}", "CONFIG=tiny.yaml", *arguments]
+def qa_preflight(project: Project, **environment: str):
+    """`qa preflight` as a user runs it."""
+    command = [*project.prefix, sys.executable, "-m", "qa", "preflight", "--profile", project.profile]
+    environment = {**os.environ, "PYTHONPATH": "workflow/scripts", **environment}
     return subprocess.run(
-        command, cwd=project.folder, env={**os.environ, "PATH": path, **environment}, capture_output=True, text=True
+        [*command, "--configfile", "tiny.yaml"], cwd=project.folder, env=environment, capture_output=True, text=True
     )
 
 
-def test_make_preflight_lists_what_is_right_and_runs_nothing(slurm):
+def test_qa_preflight_lists_what_is_right_and_runs_nothing(slurm):
     shutil.rmtree(slurm.project.path("results/small"))
     environment = {"PATH": f"{slurm.folder}:{os.environ['PATH']}", "SBATCH_ACCOUNT": "def-prof"}
-    done = make_preflight(slurm.project, **environment)
+    done = qa_preflight(slurm.project, **environment)
     assert done.returncode == 0, done.stdout + done.stderr
     for words in ("ok: Python 3", "resources/models/one", "SLURM takes the jobs of train", "free, about"):
         assert words in done.stdout
@@ -164,9 +163,9 @@ def test_make_preflight_lists_what_is_right_and_runs_nothing(slurm):
     assert not slurm.project.path("results/small").exists() and not slurm.asked("sbatch --parsable")
 
 
-def test_make_preflight_fails_where_something_is_wrong(slurm):
+def test_qa_preflight_fails_where_something_is_wrong(slurm):
     shutil.rmtree(slurm.project.path("results/small"))
     slurm.answer_to_tests(REFUSED, 1)
     environment = {"PATH": f"{slurm.folder}:{os.environ['PATH']}", "SBATCH_ACCOUNT": "def-nobody"}
-    done = make_preflight(slurm.project, **environment)
+    done = qa_preflight(slurm.project, **environment)
     assert done.returncode != 0 and "account def-nobody is refused" in done.stdout + done.stderr

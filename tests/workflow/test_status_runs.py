@@ -1,4 +1,4 @@
-"""`make status` beside a real run: while a training is at work, after it was killed, and once all is done."""
+"""`qa status` beside a real run: while a training is at work, after it was killed, and once all is done."""
 
 import copy
 import json
@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from chain import CONFIG, ROOT
+from chain import CONFIG
 
 pytestmark = pytest.mark.xdist_group("workflow")
 
@@ -87,16 +87,6 @@ def test_before_anything_ran_the_status_says_so(finished, tmp_path):
     environment = {**os.environ, "PYTHONPATH": "workflow/scripts"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "no job has begun or is queued here\n" and done.stderr == ""
-
-
-@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed here")
-def test_make_status_prints_it(finished):
-    binaries = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])  # noqa: PTH120
-    shutil.copy(ROOT / "Makefile", finished.folder)
-    command = ["make", "--no-print-directory", "status", "ALL=1"]
-    environment = {**os.environ, "PATH": binaries}
-    done = subprocess.run(command, cwd=finished.folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0 and "completed" in done.stdout and "train" in done.stdout, done.stdout + done.stderr
 
 
 def test_no_librarys_progress_bar_is_in_the_terminal_or_a_log(finished):
