@@ -29,11 +29,8 @@ COLUMNS = (
     *("cpus", "cpus_used", "gpus", "next_mem_mb", "next_runtime_minutes"),
 )
 MEMORY_MARGIN, MEMORY_STEP = 1.25, 1024  # times the peak; MiB
-TIME_MARGIN, TIME_STEP, LEAST_TIME = (
-    1.5,
-    15,
-    60,
-)  # times the longest; minutes; minutes, as schedulers start an hour as soon as less
+TIME_MARGIN, TIME_STEP = 1.5, 15  # times the longest; minutes
+LEAST_TIME = 60  # minutes: schedulers start an hour as soon as less
 
 
 @dataclass(frozen=True)
@@ -231,11 +228,8 @@ def _cells_of_rule(rows: list[dict[str, str]]) -> tuple[str, ...]:
         first["rule"],
         str(sum(row["attempt"] == "1" for row in rows)),
         str(len(rows)),
-        _largest(rows, "wait_seconds", readable_seconds),
-        _largest(rows, "elapsed_seconds", readable_seconds),
-        _largest(rows, "asked_seconds", readable_seconds),
-        _largest(rows, "peak_memory_mib", _readable_mebibytes),
-        _largest(rows, "asked_memory_mib", _readable_mebibytes),
+        *(_largest(rows, f"{name}_seconds", readable_seconds) for name in ("wait", "elapsed", "asked")),
+        *(_largest(rows, f"{name}_memory_mib", lambda mib: readable_bytes(mib * 2**20)) for name in ("peak", "asked")),
         ", ".join(f"{name}: {value}" for name, value in requests.items() if value),
     )
 
@@ -243,10 +237,6 @@ def _cells_of_rule(rows: list[dict[str, str]]) -> tuple[str, ...]:
 def _largest(rows: list[dict[str, str]], column: str, readable: Callable[[float], str]) -> str:
     values = [float(row[column]) for row in rows if row[column]]
     return readable(max(values)) if values else "-"
-
-
-def _readable_mebibytes(mebibytes: float) -> str:
-    return readable_bytes(mebibytes * 2**20)
 
 
 def main() -> int:

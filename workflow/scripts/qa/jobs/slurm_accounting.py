@@ -72,17 +72,16 @@ def starts_of(jobs: Iterable[str]) -> dict[str, list[Start]] | None:
         return {}
     # without ids, since squeue fails for one that it has forgotten
     queue = slurm.ask("squeue", "--me", "--noheader", "--states=all", f"--format={SQUEUE}", patience=PATIENCE)
-    accounts = [
-        slurm.ask(
-            *("sacct", "--noheader", "--parsable2", "--duplicates", f"--format={SACCT}"),
-            f"--jobs={','.join(jobs[first : first + AT_ONCE])}",
-            patience=PATIENCE,
-        )
-        for first in range(0, len(jobs), AT_ONCE)
-    ]
-    if queue is None and not any(accounts):
+    accounts = "".join(ask_sacct(jobs[first : first + AT_ONCE]) for first in range(0, len(jobs), AT_ONCE))
+    if queue is None and not accounts:
         return None
-    return merged(from_sacct("".join(text or "" for text in accounts)), from_squeue(queue or ""), jobs)
+    return merged(from_sacct(accounts), from_squeue(queue or ""), jobs)
+
+
+def ask_sacct(jobs: list[str]) -> str:
+    """The rows of sacct for at most AT_ONCE jobs, for `from_sacct`; empty if it does not answer, or for no jobs."""
+    command = ("sacct", "--noheader", "--parsable2", "--duplicates", f"--format={SACCT}", f"--jobs={','.join(jobs)}")
+    return (slurm.ask(*command, patience=PATIENCE) or "") if jobs else ""
 
 
 def from_sacct(text: str) -> dict[str, list[Start]]:

@@ -121,11 +121,8 @@ def _starts(numbers: list[str], queue: list[QueueRow]) -> dict[str, list[Start]]
     """The starts of SLURM jobs: by squeue's rows, and of jobs that are not at work by one call of sacct."""
     rows = {row.job: row.start for row in queue}
     gone = [number for number in numbers if number not in rows or rows[number].over][-slurm_accounting.AT_ONCE :]
-    answer = None
-    if gone:
-        command = ("sacct", "--noheader", "--parsable2", "--duplicates", f"--format={slurm_accounting.SACCT}")
-        answer = slurm.ask(*command, f"--jobs={','.join(gone)}", patience=slurm_accounting.PATIENCE)
-    return slurm_accounting.merged(slurm_accounting.from_sacct(answer or ""), rows, numbers)
+    accounts = slurm_accounting.from_sacct(slurm_accounting.ask_sacct(gone))
+    return slurm_accounting.merged(accounts, rows, numbers)
 
 
 def comment_of(record: JobRecord) -> str:
