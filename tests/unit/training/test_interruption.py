@@ -114,15 +114,17 @@ def test_even_batches_have_nearly_as_many_tokens_and_other_neighbours_each_epoch
 
 
 @pytest.fixture
-def ctrl_c():
-    """SIGINT as in a terminal; a shell ignores it for tests in the background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+def in_a_terminal():
+    """Signals of a terminal have their usual handlers; tests in the background may ignore them."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
-@pytest.mark.usefixtures("ctrl_c")
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGINT"])
+@pytest.mark.usefixtures("in_a_terminal")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGINT", "SIGHUP"])
 def test_a_signal_saves_at_the_step_it_finds_and_the_end_has_the_same_bytes(name, inputs, undisturbed, tmp_path):  # noqa: F811
     def kill(step):
         if step == stop_at:
@@ -145,7 +147,7 @@ def test_a_signal_saves_at_the_step_it_finds_and_the_end_has_the_same_bytes(name
     assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
 
 
-@pytest.mark.usefixtures("ctrl_c")
+@pytest.mark.usefixtures("in_a_terminal")
 def test_a_second_ctrl_c_ends_at_once_and_an_ignored_one_stays_ignored():
     with interruption.requests_noted() as requests:
         signal.raise_signal(signal.SIGINT)

@@ -15,8 +15,8 @@ import psutil
 
 from qa.jobs import slurm
 
-PASSED_ON = (signal.SIGTERM, signal.SIGUSR1)  # by Snakemake to its jobs; a terminal sends SIGINT to all processes
-SIGNALS = (*PASSED_ON, signal.SIGINT)
+PASSED_ON = (signal.SIGTERM, signal.SIGUSR1)  # by Snakemake to the script of a SLURM job
+OF_TERMINAL = (signal.SIGINT, signal.SIGHUP)  # Ctrl-C, and the loss of the terminal: sent to every process of a run
 ASK_AGAIN = 300.0  # seconds until SLURM is asked again: a walltime can change while a job runs
 SAFETY = 2.0  # factor: the next step or checkpoint may be slower than the ones measured
 
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class Requests:
-    """Signals that ask for an end: SIGTERM (a walltime, preemption, scancel), SIGUSR1 (by the user), SIGINT (Ctrl-C).
+    """Signals that ask for an end: PASSED_ON (a walltime, preemption, scancel, the user) and OF_TERMINAL.
 
     A second SIGINT raises KeyboardInterrupt. A worker also stops when the process `master` (its number) is gone, or has
     written a signal's name to the file `stop`.
@@ -49,13 +49,13 @@ class Requests:
             raise KeyboardInterrupt
         self.noted = signal.Signals(number).name
         again = "; Ctrl-C again ends it at once, without saving" if number == signal.SIGINT else ""
-        # not by logging, which may be busy
-        os.write(2, f"{self.noted} received: training saves after this step and stops{again}\n".encode())
+        with suppress(OSError):  # the terminal may have gone; not by logging, which may be busy
+            os.write(2, f"{self.noted} received: training saves after this step and stops{again}\n".encode())
 
 
 @contextmanager
 def requests_noted(master: int | None = None, stop: Path | None = None) -> Iterator[Requests]:
-    """Note SIGNALS within the block, instead of ending the process. Main thread only."""
+    """Note these signals within the block, instead of ending the process. Main thread only."""
     requests = Requests(master, stop)
     with signals_handled(requests.note):
         yield requests
@@ -63,11 +63,11 @@ def requests_noted(master: int | None = None, stop: Path | None = None) -> Itera
 
 @contextmanager
 def signals_handled(handler: Any) -> Iterator[None]:
-    """Set a handler of SIGNALS, as `signal.signal` takes it, within the block. Main thread only.
+    """Set a handler of these signals, as `signal.signal` takes it, within the block. Main thread only.
 
-    A SIGINT that is ignored stays ignored: a shell's script ignores it for the commands that it starts with `&`.
+    A signal of the terminal that is ignored stays ignored: `nohup` and `&` in a shell's script ask for that.
     """
-    numbers = SIGNALS if signal.getsignal(signal.SIGINT) != signal.SIG_IGN else PASSED_ON
+    numbers = [*PASSED_ON, *(number for number in OF_TERMINAL if signal.getsignal(number) != signal.SIG_IGN)]
     before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield

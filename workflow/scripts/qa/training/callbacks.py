@@ -28,6 +28,7 @@ class StopReason(IntEnum):
     SIGTERM = 2
     SIGUSR1 = 3
     SIGINT = 4
+    SIGHUP = 5
 
     @property
     def text(self) -> str:

@@ -58,9 +58,10 @@ def train(
     CPU, with the same number of threads, a training that was killed and resumed ends with the same bytes as an
     undisturbed one.
 
-    Raises Interrupted when training stopped and saved, before the end of its walltime or on one of SIGTERM, SIGUSR1 and
-    SIGINT. Raises InputError for a model that cannot be loaded, a precision or number of GPUs that this machine lacks,
-    a loss or weights that are not finite, a full disk, or while another job is at work on the same training.
+    Raises Interrupted when training stopped and saved, before the end of its walltime or on a signal (see
+    qa.jobs.interruption). Raises InputError for a model that cannot be loaded, a precision or number of GPUs that this
+    machine lacks, a loss or weights that are not finite, a full disk, or while another job is at work on the same
+    training.
     """
     started = datetime.now(UTC)
     inputs = fingerprint_inputs(spec, identity.code)
