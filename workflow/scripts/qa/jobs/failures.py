@@ -50,7 +50,7 @@ class Failure:
     def name(self) -> str:
         """The rule, and which of its jobs: by the record's wildcards, else by the path of the log."""
         wildcards = Path(self.log).with_suffix("").parts[2:] if self.log else ()
-        return f"{self.rule} {', '.join(self.record.wildcards.values() if self.record else wildcards)}"
+        return f"{self.rule} {', '.join(self.record.wildcards.values() if self.record else wildcards)}".rstrip()
 
 
 class FailureHandler(logging.Handler):
