@@ -6,6 +6,7 @@ Snakemake's own log keeps all of it. A dry run has no log: it shows reasons, wit
 import re
 import signal
 import sys
+import threading
 
 from snakemake.logging import ColorizingTextHandler, DefaultFormatter, timestamp
 from snakemake.settings.enums import Quietness
@@ -68,7 +69,8 @@ def prepare(logger) -> TerminalFormatter:
     formatter = TerminalFormatter(known, any(getattr(f, "dryrun", False) for h in handlers for f in h.filters))
     for handler in handlers:
         handler.setFormatter(formatter)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # it is ignored in the background
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # it is ignored in the background
+    if usual and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, formatter.on_interrupt)
         sys.excepthook = _excepthook
     return formatter
