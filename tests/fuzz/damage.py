@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import unicodedata
 from typing import Any
 
 from hypothesis import strategies as st
@@ -166,30 +167,52 @@ def is_right(row: dict[str, Any]) -> bool:
             return False
     if isinstance(answers, dict):
         texts, starts = answers.get("text"), answers.get("answer_start")
-        if not (isinstance(texts, list) and isinstance(starts, list) and len(texts) == len(starts)):
+        if not isinstance(texts, list) or not (
+            starts is None or (isinstance(starts, list) and len(texts) == len(starts))
+        ):
             return False
-        answers = [{"text": text, "answer_start": start} for text, start in zip(texts, starts, strict=True)]
-    if not isinstance(answers, list) or not all(isinstance(answer, dict) for answer in answers):
+    elif not isinstance(answers, list) or not all(isinstance(answer, dict | str) for answer in answers):
         return False
-    if answers and str(row.get("is_impossible")).lower() == "true":
-        return False
-    well = all(isinstance(answer.get("text"), str) and _is_number(answer.get("answer_start")) for answer in answers)
-    return bool(row["question"].strip()) and well
+    answers = answers_of(row)
+    well = all(isinstance(answer["text"], str) and _is_start(answer["answer_start"]) for answer in answers)
+    contradicts = str(row.get("is_impossible")).lower() == "true" and answers
+    return bool(row["question"].strip()) and well and not contradicts
+
+
+def _is_start(value: Any) -> bool:
+    return value is None or _is_number(value) or (isinstance(value, float) and value.is_integer())
 
 
 def stands(answer: dict[str, Any], context: str) -> bool:
     """Whether an answer's text is the characters of the context that begin at its start."""
     text, start = answer["text"], answer["answer_start"]
-    return bool(text) and start >= 0 and context[start : start + len(text)] == text
+    return bool(text) and start is not None and start >= 0 and context[int(start) : int(start) + len(text)] == text
+
+
+def findable(answer: dict[str, Any], context: str) -> bool:
+    """Whether an answer's text is somewhere in the context, but for white space and Unicode form."""
+    if answer["text"] in context:
+        return bool(answer["text"])
+    spans = ((first, last) for first in range(len(context)) for last in range(first + 1, len(context) + 1))
+    return bool(folded(answer["text"])) and any(
+        folded(context[first:last]) == folded(answer["text"]) for first, last in spans
+    )
+
+
+def folded(text: str) -> str:
+    """A text in NFD, letter by letter, with single spaces and none around it."""
+    return " ".join("".join(unicodedata.normalize("NFD", letter) for letter in text).split())
 
 
 def answers_of(row: dict[str, Any]) -> list[dict[str, Any]]:
-    """The answers of a right row, in the list's form."""
+    """The answers of a right row, in the list's form; none if all of them are empty texts."""
     answers = json.loads(row["answers"]) if isinstance(row["answers"], str) else row["answers"]
-    if isinstance(answers, list):
-        return answers
-    pairs = zip(answers["text"], answers["answer_start"], strict=True)
-    return [{"text": text, "answer_start": start} for text, start in pairs]
+    if isinstance(answers, dict):
+        starts = answers.get("answer_start") or [None] * len(answers["text"])
+        answers = [{"text": text, "answer_start": start} for text, start in zip(answers["text"], starts, strict=True)]
+    answers = [{"text": answer} if isinstance(answer, str) else answer for answer in answers]
+    answers = [{"text": answer.get("text"), "answer_start": answer.get("answer_start")} for answer in answers]
+    return [] if all(answer["text"] == "" for answer in answers) else answers
 
 
 def _is_number(value: Any) -> bool:

@@ -135,9 +135,11 @@ FAULTS = {
     "half a character in the title": ({"title": "a\ud800"}, "id 'q1': `title` holds half a surrogate pair"),
     "question blank": ({"question": " "}, "id 'q1': `question` is empty"),
     "answers missing": ({"answers": ...}, "id 'q1': `answers` is missing"),
-    "starts missing": ({"answers": {"text": ["aa"]}}, "needs the lists `text` and `answer_start`"),
+    "texts missing": ({"answers": {"answer_start": [0]}}, "needs the lists `text` and `answer_start`"),
+    "starts missing": ({"answers": {"text": ["aa"]}}, "id 'q1': 'aa' has no answer_start .*`realign` finds 1 of them"),
+    "answers a plain text": ({"answers": "7"}, "a plain text belongs in `answer_text`"),
     "lists differ": ({"answers": {"text": ["aa"], "answer_start": []}}, "equally long"),
-    "start a text": ({"answers": {"text": ["aa"], "answer_start": ["0"]}}, "a whole number `answer_start`"),
+    "start a text": ({"answers": {"text": ["aa"], "answer_start": ["0"]}}, "'0', not a whole number"),
     "start a fraction": ({"answers": ..., "answer_text": "aa", "answer_start": 0.9}, "'0.9', not a whole number"),
     "start infinite": ({"answers": ..., "answer_text": "aa", "answer_start": float("inf")}, "'inf', not a whole"),
     "start no number": ({"answers": ..., "answer_text": "aa", "answer_start": float("nan")}, "'nan', not a whole"),
@@ -147,7 +149,11 @@ FAULTS = {
     "impossible yet answered": ({"is_impossible": True}, "`is_impossible` is true, yet there are answers"),
     "misplaced": ({"answers": {"text": ["bb"], "answer_start": [0]}}, r"id 'q1': 'bb' at 0, where 'aa bb aa' stands"),
     "negative": ({"answers": {"text": ["aa"], "answer_start": [-2]}}, "id 'q1': 'aa' at -2"),
-    "empty answer": ({"answers": {"text": [""], "answer_start": [0]}}, "do not stand at their place"),
+    "one of two answers empty": ({"answers": {"text": ["", "aa"], "answer_start": [0, 0]}}, "do not stand at their"),
+    "row of other keys": (
+        {"id": ..., "qid": "q1"},
+        "line 1 has no `id` .*it has 'context', 'question', 'answers', 'qid'",
+    ),
 }
 
 
@@ -213,42 +219,6 @@ def test_a_file_without_questions_is_refused(tmp_path):
         convert([path], tmp_path / "r.parquet")
 
 
-def misaligned(tmp_path):
-    context = "aa bb aa bb aa"
-    answers = {
-        "near": {"text": ["aa"], "answer_start": [5]},
-        "tie": {"text": ["bb"], "answer_start": [6]},
-        "right": {"text": ["bb"], "answer_start": [3]},
-        "one of two": {"text": ["bb", "zz"], "answer_start": [3, 0]},
-    }
-    path = tmp_path / "m.jsonl"
-    rows = [{"id": name, "context": context, "question": "?", "answers": value} for name, value in answers.items()]
-    path.write_text("\n".join(map(json.dumps, rows)))
-    return path
-
-
-def test_realign_moves_an_answer_to_the_nearest_place_and_names_what_stands_nowhere(tmp_path):
-    with pytest.raises(InputError, match="1 answers do not stand.*'one of two': 'zz'"):
-        convert([misaligned(tmp_path)], tmp_path / "r.parquet", "realign")
-    lines = misaligned(tmp_path).read_text().splitlines()[:3]
-    (tmp_path / "m.jsonl").write_text("\n".join(lines))
-    tally = convert([tmp_path / "m.jsonl"], tmp_path / "r.parquet", "realign")
-    starts = {
-        row["id"]: list(row["answers"]["answer_start"])
-        for row in pd.read_parquet(tmp_path / "r.parquet").to_dict("records")
-    }
-    assert starts == {"near": [6], "tie": [3], "right": [3]}
-    assert tally.realigned == 2
-
-
-def test_drop_leaves_out_misaligned_answers_and_questions_without_any(tmp_path):
-    tally = convert([misaligned(tmp_path)], tmp_path / "r.parquet", "drop")
-    rows = pd.read_parquet(tmp_path / "r.parquet")
-    assert list(rows["id"]) == ["right", "one of two"]
-    assert [list(answers["text"]) for answers in rows["answers"]] == [["bb"], ["bb"]]
-    assert (tally.dropped_answers, tally.dropped_questions, tally.unanswerable) == (3, 2, 0)
-
-
 def test_json_rows_are_never_taken_for_dates(tmp_path):
     path = tmp_path / "d.jsonl"
     dates = {"text": ["1412-05-01"], "answer_start": [3]}
@@ -296,6 +266,70 @@ def test_starts_of_a_column_with_gaps_are_whole_numbers(tmp_path):
     assert [[(a.text, a.start) for a in row.answers] for row in read(path)] == [[("bb", 3)], []]
 
 
+CONTEXT = "It was launched at Torsnes in 1893."
+ROW = '"id": "1", "question": "When?", "answers": {"text": ["1893"], "answer_start": [30]}'
+QAS = f'"context": "{CONTEXT}", "qas": [{{{ROW}}}]'
+HEADER = "id,context,question,answer_text,answer_start"
+LISTED = '"[{""text"": ""1893"", ""answer_start"": 30.0}]"'
+SHAPES = {
+    "rows under data.json": f'{{"version": "0.1.0", "data": [{{"context": "{CONTEXT}", {ROW}}}]}}',
+    "paragraphs under data.json": f'{{"data": [{{{QAS}}}]}}',
+    "list of paragraphs.json": f"[{{{QAS}}}]",
+    "a paragraph a line.jsonl": f"{{{QAS}}}\n",
+    "an article a line.jsonl": f'{{"title": "", "paragraphs": [{{{QAS}}}]}}\n',
+    "one article.json": f'{{\n"paragraphs": [\n{{{QAS}}}]}}',
+    "starts as fractions.jsonl": f'{{"context": "{CONTEXT}", {ROW.replace("[30]", "[30.0]")}}}',
+    "gaps.csv": f"{HEADER}\n1,{CONTEXT},When?,1893,30.0\n",
+    "fractions in lists.csv": f"id,context,question,answers\n1,{CONTEXT},When?,{LISTED}\n",
+    "semicolons.csv": f"{HEADER.replace(',', ';')}\n1;{CONTEXT};When?;1893;30\n",
+    "tabs.csv": f"{HEADER}\n1,{CONTEXT},When?,1893,30\n".replace(",", "\t"),
+    "tabs.tsv": f"{HEADER}\n1,{CONTEXT},When?,1893,30\n".replace(",", "\t"),
+    "spaces.csv": f"{HEADER.replace(',', ', ')}\n1,{CONTEXT},When?,1893,30\n",
+    "capitals.csv": f"{HEADER.title()}\n1,{CONTEXT},When?,1893,30\n",
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_shapes_that_other_tools_write_are_read(name, tmp_path):
+    (tmp_path / name).write_text(SHAPES[name])
+    (row,) = read(tmp_path / name)
+    assert (row.id, row.title, row.context, row.question) == ("1", "", CONTEXT, "When?")
+    assert [(answer.text, answer.start) for answer in row.answers] == [("1893", 30)]
+
+
+def test_columns_of_a_parquet_file_may_have_capitals(tmp_path):
+    row = {"ID": "1", "Context": CONTEXT, "Question": "When?", "Answer_Text": "1893", "Answer_Start": 30, "Note": "x"}
+    pd.DataFrame([row]).to_parquet(tmp_path / "q.parquet")
+    assert [row.answers[0].start for row in read(tmp_path / "q.parquet")] == [30]
+
+
+UNKNOWN = {
+    "other names.csv": (
+        "key;text;question\n1;a;b\n",
+        "no column id, context, `answers` or `answer_text`; it has 'key', ",
+    ),
+    "twice.csv": ("id,ID,context,question,answers\n", "two columns have the name id"),
+    "splits.json": ('{"train": [], "validation": []}', "neither SQuAD JSON .*; it has 'train', 'validation'"),
+    "header.jsonl": ('{"header": {"dataset": "FerryQA"}}\n{"id": "", "context": "a", "qas": []}\n', "MRQA's form"),
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_a_shape_that_is_not_read_is_named_by_what_it_has(name, tmp_path):
+    content, message = UNKNOWN[name]
+    (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=message):
+        list(read(tmp_path / name))
+
+
+@pytest.mark.parametrize("misaligned", ["error", "realign", "drop"])
+@pytest.mark.parametrize("impossible", [True, ...])
+def test_a_question_whose_answers_are_all_empty_is_unanswerable(misaligned, impossible, tmp_path):
+    path = one_question(tmp_path, answers={"text": ["", ""], "answer_start": [0, -1]}, is_impossible=impossible)
+    counts = convert([path], tmp_path / "r.parquet", misaligned)
+    assert (counts.questions, counts.unanswerable, counts.dropped_answers) == (1, 1, 0)
+
+
 @pytest.mark.parametrize("title, text", [(1984, "1984"), (0, "0"), (None, ""), (..., ""), ("", "")])
 def test_a_title_that_is_a_whole_number_is_its_text_and_none_is_empty(title, text, tmp_path):
     (row,) = read(one_question(tmp_path, title=title))
@@ -314,6 +348,19 @@ def test_a_file_is_not_called_broken_where_the_machine_fails(kind, tmp_path, mon
         list(read(tmp_path / f"q.{kind}"))
 
 
-def test_the_files_of_a_split_come_in_the_order_of_the_source(tmp_path):
-    (tmp_path / "source.json").write_text('{"splits": {"train": ["train/00000-b.json", "train/00001-a.json"]}}')
-    assert split_files(tmp_path, "train") == [tmp_path / "train/00000-b.json", tmp_path / "train/00001-a.json"]
+def test_the_files_of_a_split_come_in_order_and_messages_name_the_users_own(tmp_path):
+    places = ["train/00000-b.jsonl", "train/00001-a.jsonl"]
+    row = {"id": "q", "context": "aa", "question": "?", "answers": [{"text": "bb", "answer_start": 0}]}
+    (tmp_path / "train").mkdir()
+    for place in places:
+        (tmp_path / place).write_text(f"\n{json.dumps(row)}\n")
+        row |= {"id": "r"}
+    source = {"splits": {"train": places}, "files": {place: {"from": f"my/{place[-7:]}"} for place in places}}
+    (tmp_path / "source.json").write_text(json.dumps(source))
+    files, names = split_files(tmp_path, "train")
+    assert (files, names) == ([tmp_path / place for place in places], ["my/b.jsonl", "my/a.jsonl"])
+    with pytest.raises(InputError, match="my/b.jsonl: line 2, id 'q': 'bb' at 0") as caught:
+        convert(files, tmp_path / "r.parquet", names=names)
+    assert str(tmp_path) not in str(caught.value)
+    (tmp_path / "source.json").write_text(json.dumps({**source, "repo": "a/b"}))
+    assert split_files(tmp_path, "train") == (files, [str(file) for file in files])

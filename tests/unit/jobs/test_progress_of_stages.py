@@ -57,7 +57,7 @@ def lines(folder, name, text):
 ROW = '{"id": "%s", "question": "Why?", "context": "So.", "answers": []}'
 STAGES = {
     "records of SQuAD's JSON": (
-        {"read": "paragraphs"},
+        {"read": "items"},
         lambda f, to: prepare_questions.convert([f / "q.json"], to),
     ),
     "records of lines": (
@@ -65,7 +65,7 @@ STAGES = {
         lambda f, to: prepare_questions.convert(lines(f, "l.jsonl", f"{ROW % 1}\n{ROW % 2}"), to),
     ),
     "records of a list": (
-        {"read": "rows"},
+        {"read": "items"},
         lambda f, to: prepare_questions.convert(lines(f, "l.json", f"[{ROW % 1}, {ROW % 2}]"), to),
     ),
     "hold_out_calibration": (

@@ -49,7 +49,7 @@ def folder(tmp_path_factory):
     convert([folder / "dataset" / "q.json"], folder / "records.parquet")
     shutil.copy(folder / "records.parquet", folder / "dataset" / "rows.parquet")
     splits = {"validation": ["q.json"], "rows": ["rows.parquet"]}
-    files = {name: {"sha256": "0" * 64} for names in splits.values() for name in names}
+    files = {name: {"sha256": "0" * 64, "from": name} for names in splits.values() for name in names}
     (folder / "dataset" / "source.json").write_text(json.dumps({"splits": splits, "files": files}))
     (folder / "manifest.json").write_text(json.dumps({"settings": {}, "seed": 1, "code": "x"}))
     tokenize(folder / "records.parquet", tiny.word_piece(), WINDOWS, folder / "windows")

@@ -89,8 +89,9 @@ class Dataset(Section):
     )
     misaligned: Literal["error", "realign", "drop"] = setting(
         "prepare_questions",
-        "What happens to an answer whose text is not at its `answer_start`. `error` stops. `realign` moves it to the "
-        "nearest place with its text. `drop` removes the answer, and the question if no answer is left.",
+        "What happens to an answer whose text is not at its `answer_start`, or that has none. `error` stops. `realign` "
+        "moves it to the nearest place with its text, and removes it if there is no such place. `drop` removes it. A "
+        "question goes with its last answer.",
         "error",
     )
 

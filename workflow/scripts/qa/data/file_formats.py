@@ -18,32 +18,36 @@ BATCH_ROWS = 1_000  # rows of a Parquet file read at once
 CHUNK = 2**20  # bytes unpacked at once
 MIN_UNPACKED = 2**26  # bytes that any gzipped file may unpack to
 MAX_RATIO = 100  # unpacked bytes for each packed byte of a larger file; text has 3 to 30
-ROW_KEYS = {"id", "question", "context"}
+ROW_KEYS = ("id", "question", "context")
 COLUMNS = (*ROW_KEYS, "title", "answers", "answer_text", "answer_start", "is_impossible")
-FORMATS = {".json": "json", ".jsonl": "json", ".ndjson": "json", ".csv": "csv", ".parquet": "parquet"}
+DELIMITERS = ",;\t"
+FORMATS = {".json": "json", ".jsonl": "json", ".ndjson": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
+
+Row = tuple[str, dict[str, Any]]  # a question's place in its file, in words, and its values by key
 
 
-def rows_of(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the questions of a file, unchecked, each after its place in the file, in words.
+def rows_of(path: Path, name: str) -> Iterator[Row]:
+    """Yield the questions of a file, unchecked, each after its place in the file.
 
     A row has some of `COLUMNS` as keys; in JSON it has all keys of the file. A nested question gets its paragraph's
-    `context` and its article's `title`. Memory grows with the file for JSON that is not one question a line, and with
-    the largest rows for all other files. Raises InputError for a file that cannot be read as its name says.
+    `context` and its article's `title`. Memory grows with the file for JSON that is not one item a line, and with the
+    largest rows for all other files. Raises InputError, which calls the file `name`, for a file that cannot be read as
+    its ending says.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such file")
+        raise InputError(f"{name}: no such file")
     kind = FORMATS.get(Path(path.name.removesuffix(".gz")).suffix.lower())
     if kind is None:
-        raise InputError(f"{path}: unknown kind of file; known: {', '.join(FORMATS)}, each also with .gz")
-    with _unzipped(path) as plain:
+        raise InputError(f"{name}: unknown kind of file; known: {', '.join(FORMATS)}, each also with .gz")
+    with _unzipped(path, name) as plain:
         if kind == "json":
-            yield from _json_rows(plain, path)
+            yield from _json_rows(plain, name)
         else:
-            yield from _readable(_csv_rows(plain) if kind == "csv" else _parquet_rows(plain), kind, path)
+            yield from _readable(_csv_rows(plain) if kind == "csv" else _parquet_rows(plain), kind, name)
 
 
 @contextmanager
-def _unzipped(path: Path) -> Iterator[Path]:
+def _unzipped(path: Path, name: str) -> Iterator[Path]:
     """Yield the path of a file, or of the content of a gzipped file, unpacked until the block ends.
 
     Raises InputError for a gzipped file that is cut or damaged, or that unpacks to so much that it may be an attack.
@@ -60,16 +64,16 @@ def _unzipped(path: Path) -> Iterator[Path]:
                     stream.write(chunk)
                     if stream.tell() > allowed:
                         raise InputError(
-                            f"{path}: unpacks to more than {allowed >> 20:,} MiB, {MAX_RATIO} times its size: a gzip "
+                            f"{name}: unpacks to more than {allowed >> 20:,} MiB, {MAX_RATIO} times its size: a gzip "
                             "bomb? If you trust it, unpack it (gunzip) and name the unpacked file instead"
                         )
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise InputError(f"{path}: not a whole gzip file ({error}); fetch it again") from None
+            raise InputError(f"{name}: not a whole gzip file ({error}); fetch it again") from None
         yield plain
 
 
-def _json_rows(plain: Path, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Rows of a JSON file of any layout. A file with one question a line is read line by line, any other at once.
+def _json_rows(plain: Path, name: str) -> Iterator[Row]:
+    """Rows of a JSON file of any layout. A file with one item a line is read line by line, any other at once.
 
     The standard library reads it. A reader that guesses one type for a column refuses files that are right, such as one
     whose first ten megabytes are unanswerable.
@@ -79,29 +83,42 @@ def _json_rows(plain: Path, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             lines = enumerate(stream, 1)
             number, line = next(((number, text) for number, text in lines if text.strip()), (1, ""))
             value = _json_or_none(line)
-            rest = "" if _is_row(value) else stream.read()
+            rest = "" if _is_item(value) else stream.read()
         except UnicodeDecodeError as error:
-            raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
-        if _is_row(value):
+            raise InputError(f"{name}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+        if _is_item(value):
             total = _lines_in(plain) - number + 1
-            yield from _json_lines(itertools.chain([(number, line)], lines), total, path)
+            yield from _json_lines(itertools.chain([(number, line)], lines), total, name)
             return
+    if rest.strip() and isinstance(value, dict) and "header" in value:
+        raise InputError(
+            f"{name}: MRQA's form (a header, then paragraphs) is not read; write a row for each question, with `id` "
+            "(there qid), `context`, `question`, and `answers` (there detected_answers) with each text and answer_start"
+        )
     if value is None or rest.strip():
-        value = _json("\n" * (number - 1) + line + rest, path)  # empty lines, so that errors count lines right
-    if isinstance(value, dict) and isinstance(value.get("data"), list):
-        yield from _nested_rows(value, path)
-    elif _is_row(value):
-        yield "line 1", value
-    elif isinstance(value, list):
-        for number, row in enumerate(watched(value, "read", "rows"), 1):
-            yield f"row {number}", _object(row, path, f"row {number}")
+        value = _json("\n" * (number - 1) + line + rest, name)  # empty lines, so that errors count lines right
+    items = value.get("data") if isinstance(value, dict) else value
+    if _is_item(value):
+        yield from _questions(value, name, "line 1")
+    elif isinstance(items, list):
+        place = "row {}" if items is value else "data[{}]"
+        for number, item in enumerate(watched(items, "read", "items"), int(items is value)):
+            yield from _questions(item, name, place.format(number))
     else:
-        raise InputError(f"{path}: neither SQuAD JSON (an object with a list `data`) nor JSON lines of questions")
+        raise InputError(
+            f"{name}: neither SQuAD JSON (an object with a list `data`) nor JSON lines of questions{keys_of(value)}"
+        )
 
 
-def _is_row(value: Any) -> bool:
-    """Whether a JSON value looks like one question, not like a nested file."""
-    return isinstance(value, dict) and not isinstance(value.get("data"), list) and bool(value.keys() & ROW_KEYS)
+def _is_item(value: Any) -> bool:
+    """Whether a JSON value looks like a question, a paragraph or an article, not like a file of them."""
+    known = {*ROW_KEYS, "qas", "paragraphs"}
+    return isinstance(value, dict) and not isinstance(value.get("data"), list) and bool(value.keys() & known)
+
+
+def keys_of(value: Any) -> str:
+    """The keys of an object, to end a message with; "" for anything else."""
+    return f"; it has {some((repr(key)[:40] for key in value), 8)}" if isinstance(value, dict) and value else ""
 
 
 def _lines_in(plain: Path) -> int:
@@ -109,15 +126,15 @@ def _lines_in(plain: Path) -> int:
         return sum(1 for _ in stream)
 
 
-def _json_lines(lines: Iterable[tuple[int, str]], total: int, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _json_lines(lines: Iterable[tuple[int, str]], total: int, name: str) -> Iterator[Row]:
     number = 0
     try:
         for number, line in watched(lines, "read", "lines", total):
             if line.strip():
                 where = f"line {number}"
-                yield where, _object(_json(line, path, where), path, where)
+                yield from _questions(_json(line, name, where), name, where)
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text after line {number} ({error.reason})") from None
+        raise InputError(f"{name}: not UTF-8 text after line {number} ({error.reason})") from None
 
 
 def _object_of_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -140,45 +157,48 @@ def _json_or_none(text: str) -> Any:
         return None
 
 
-def _json(text: str, path: Path, where: str = "") -> Any:
+def _json(text: str, name: str, where: str = "") -> Any:
     try:
         return DECODER.decode(text)
     except json.JSONDecodeError as error:
         place = f"column {error.colno} of {where}" if where else f"line {error.lineno}, column {error.colno}"
-        raise InputError(f"{path}: not JSON ({error.msg} at {place})") from None
+        raise InputError(f"{name}: not JSON ({error.msg} at {place})") from None
     except RecursionError:
-        raise InputError(f"{path}: {where or 'its JSON'} is nested too deeply to hold questions") from None
+        raise InputError(f"{name}: {where or 'its JSON'} is nested too deeply to hold questions") from None
     except ValueError as error:  # a key that appears twice, or a number with thousands of digits
-        raise InputError(f"{path}: {where or 'its JSON'} cannot be read ({error})") from None
+        raise InputError(f"{name}: {where or 'its JSON'} cannot be read ({error})") from None
 
 
-def _object(row: Any, path: Path, where: str) -> dict[str, Any]:
+def _object(row: Any, name: str, where: str) -> dict[str, Any]:
     if not isinstance(row, dict):
-        raise InputError(f"{path}: {where} is no object with `id`, `question`, `context` and `answers`")
+        raise InputError(f"{name}: {where} is no object with `id`, `question`, `context` and `answers`")
     return row
 
 
-def _nested_rows(squad: dict[str, Any], path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    paragraphs = [
-        (a, p, article, paragraph)
-        for a, article in enumerate(squad["data"])
-        for p, paragraph in enumerate(_list_of(article, "paragraphs", path, f"data[{a}]"))
-    ]
-    for a, p, article, paragraph in watched(paragraphs, "read", "paragraphs"):
-        where = f"data[{a}].paragraphs[{p}]"
-        for q, question in enumerate(_list_of(paragraph, "qas", path, where)):
-            place = f"{where}.qas[{q}]"
-            shared = {"title": article.get("title", ""), "context": paragraph.get("context")}
-            yield place, {**_object(question, path, place), **shared}
+def _questions(item: Any, name: str, where: str) -> Iterator[Row]:
+    """The questions of an article, of a paragraph, or of a row, which is one question."""
+    if "paragraphs" in _object(item, name, where):
+        for number, paragraph in enumerate(_list_of(item, "paragraphs", name, where)):
+            yield from _of_paragraph(paragraph, item.get("title", ""), name, f"{where}.paragraphs[{number}]")
+    elif "qas" in item:
+        yield from _of_paragraph(item, item.get("title", ""), name, where)
+    else:
+        yield where, item
 
 
-def _list_of(value: Any, key: str, path: Path, where: str) -> list[Any]:
+def _of_paragraph(paragraph: Any, title: Any, name: str, where: str) -> Iterator[Row]:
+    for number, question in enumerate(_list_of(paragraph, "qas", name, where)):
+        place = f"{where}.qas[{number}]"
+        yield place, {**_object(question, name, place), "title": title, "context": paragraph.get("context")}
+
+
+def _list_of(value: Any, key: str, name: str, where: str) -> list[Any]:
     if not isinstance(value, dict) or not isinstance(value.get(key), list):
-        raise InputError(f"{path}: {where} has no list `{key}`")
+        raise InputError(f"{name}: {where} has no list `{key}`")
     return value[key]
 
 
-def _readable(rows: Iterator[Any], kind: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _readable(rows: Iterator[Any], kind: str, name: str) -> Iterator[Row]:
     """The rows of a reader. Raises InputError where the reader fails, unless the machine failed."""
     import pyarrow as pa
 
@@ -187,15 +207,19 @@ def _readable(rows: Iterator[Any], kind: str, path: Path) -> Iterator[tuple[str,
     except (OSError, ValueError, KeyError, csv.Error, pa.ArrowException) as error:
         if isinstance(error, OSError) and shortage(error):
             raise
-        raise InputError(f"{path}: cannot be read as {kind} ({first_line(error)})") from None
+        raise InputError(f"{name}: cannot be read as {kind} ({first_line(error)})") from None
 
 
-def _csv_rows(table: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _csv_rows(table: Path) -> Iterator[Row]:
     """Rows of a CSV file. Every cell stays text, so ids like 007 and answers like NA stay as they are."""
     csv.field_size_limit(2**31 - 1)
     with open(table, newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream, strict=True)
-        _check_columns(reader.fieldnames or [])
+        header = stream.readline()
+        found = {delimiter: next(csv.reader([header], delimiter=delimiter), []) for delimiter in DELIMITERS}
+        delimiter = max(found, key=lambda delimiter: len({*_plain(found[delimiter])} & {*COLUMNS}))
+        stream.seek(0)
+        reader = csv.DictReader(stream, strict=True, delimiter=delimiter)
+        reader.fieldnames = _columns(reader.fieldnames or [])
         for row in watched(reader, "read", "rows", total=0):
             if None in row:
                 raise ValueError(f"line {reader.line_num} has more cells than the first line has names")
@@ -204,31 +228,47 @@ def _csv_rows(table: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"line {reader.line_num}", row
 
 
-def _parquet_rows(table: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _parquet_rows(table: Path) -> Iterator[Row]:
     """Rows of a Parquet file. A context that many rows share is in memory once, and so it cannot fill the memory."""
     import pyarrow as pa
     import pyarrow.parquet as parquet
 
-    with parquet.ParquetFile(table, read_dictionary=["context"]) as file:
-        _check_columns(file.schema_arrow.names)
-        names = [name for name in file.schema_arrow.names if name in COLUMNS]
+    stored = parquet.read_schema(table).names
+    column_of = {name: column for name, column in zip(stored, _columns(stored), strict=True) if column in COLUMNS}
+    contexts = [name for name, column in column_of.items() if column == "context"]
+    with parquet.ParquetFile(table, read_dictionary=contexts) as file:
         number = 0
-        for batch in file.iter_batches(BATCH_ROWS, columns=names):
+        for batch in file.iter_batches(BATCH_ROWS, columns=list(column_of)):
             columns = {}
-            for name in names:
-                column = batch.column(name)
-                if pa.types.is_dictionary(column.type):
-                    distinct = column.dictionary.to_pylist()
-                    columns[name] = [None if index is None else distinct[index] for index in column.indices.to_pylist()]
+            for name, column in column_of.items():
+                values = batch.column(name)
+                if pa.types.is_dictionary(values.type):
+                    distinct = values.dictionary.to_pylist()
+                    columns[column] = [
+                        None if index is None else distinct[index] for index in values.indices.to_pylist()
+                    ]
                 else:
-                    columns[name] = column.to_pylist()
+                    columns[column] = values.to_pylist()
             for place in range(len(batch)):
                 number += 1
-                yield f"row {number}", {name: columns[name][place] for name in names}
+                yield f"row {number}", {column: values[place] for column, values in columns.items()}
 
 
-def _check_columns(names: Sequence[str]) -> None:
-    if not names:
-        raise ValueError("it names no columns")
-    if doubled := {name for name in names if names.count(name) > 1}:
-        raise ValueError(f"two columns have the name {some(sorted(doubled))}")
+def _plain(names: Sequence[str]) -> list[str]:
+    """Column names in lower case, without white space around them."""
+    return [name.strip().lower() for name in names]
+
+
+def _columns(names: Sequence[str]) -> list[str]:
+    """The `_plain` names of columns. Raises ValueError where one that is needed is missing, or there twice."""
+    plain = _plain(names)
+    if doubled := [name for name in COLUMNS if plain.count(name) > 1]:
+        raise ValueError(f"two columns have the name {some(doubled)}")
+    missing = [name for name in ROW_KEYS if name not in plain]
+    if not {"answers", "answer_text"} & {*plain}:
+        missing.append("`answers` or `answer_text`")
+    if missing:
+        raise ValueError(
+            f"no column {', '.join(missing)}; it has {some((repr(name)[:40] for name in names), 8) or 'none'}"
+        )
+    return plain

@@ -1,82 +1,49 @@
-"""Prepare questions: SQuAD-shaped question files, checked and converted to records of one schema."""
+"""Prepare questions: question files, checked and converted to records of one schema."""
 
 import json
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from qa.common.errors import InputError, some
+from qa.common.errors import InputError
 from qa.common.files import read_json, written_aside
-from qa.data.file_formats import rows_of
+from qa.data.align_answers import AnswerAligner, GoldAnswer, QuestionCounts, QuestionRecord
+from qa.data.file_formats import keys_of, rows_of
 
 BATCH_RECORDS = 10_000  # records in memory at once
 BATCH_CHARACTERS = 2**26  # of their contexts; a batch with more is written sooner
 ID_SHOWN = 80  # characters of an id that a message shows
-MISALIGNED_SHOWN = 3  # misaligned answers that a message shows
 SOURCE = "source.json"
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class GoldAnswer:
-    """An answer's text and the character of the context where it starts."""
-
-    text: str
-    start: int
-
-    def stands_in(self, context: str) -> bool:
-        """Whether the text is not empty and stands at its place in the context."""
-        return bool(self.text) and self.start >= 0 and context.startswith(self.text, self.start)
-
-
-@dataclass(frozen=True)
-class QuestionRecord:
-    """One question about one context; a question without answers is unanswerable."""
-
-    id: str
-    title: str
-    context: str
-    question: str
-    answers: tuple[GoldAnswer, ...]
-
-
-@dataclass
-class QuestionCounts:
-    """What `convert` counted."""
-
-    questions: int = 0
-    unanswerable: int = 0
-    realigned: int = 0  # answers
-    dropped_answers: int = 0
-    dropped_questions: int = 0
-
-
-def convert(paths: Iterable[str | Path], target: str | Path, misaligned: str = "error") -> QuestionCounts:
+def convert(
+    paths: Iterable[str | Path],
+    target: str | Path,
+    misaligned: str = "error",
+    names: Iterable[str | Path] | None = None,
+) -> QuestionCounts:
     """Check the questions of several files and write them, in order, as one Parquet file of the records' schema.
 
     Columns: id, title, context, question (text) and answers, a struct of the lists text and answer_start (characters,
-    int32). `misaligned` says what to do with an answer that does not stand at its place: `error`; `realign` it to the
-    nearest place where its text stands; or `drop` it, and its question when no answer is left. Raises InputError that
-    names file, id and fault: a field is missing or of the wrong type, an id appears twice, an answer is misaligned.
+    int32). `misaligned` says what happens to an answer that does not stand at its place, or has none: `error`;
+    `realign` it (see align_answers.realigned); or `drop` it. An answer that cannot be realigned is dropped too. A
+    question goes with its last answer, and never becomes unanswerable. Messages call the files `names`. Raises
+    InputError that names file, line, id and fault: a field is missing or of the wrong type, an id appears twice, an
+    answer is misaligned, or no question is left.
     """
     import pyarrow.parquet as parquet
 
+    paths = list(paths)
+    names = paths if names is None else names
     aligner, schema = AnswerAligner(misaligned), records_schema()
     with written_aside(target) as partial, parquet.ParquetWriter(partial, schema, compression="zstd") as writer:
-        records = (aligner.aligned(record, path) for path, record in _read_all(paths))
+        records = (aligner.aligned(record) for record in _read_all(zip(paths, names, strict=True)))
         for batch in _batches(record for record in records if record is not None):
             writer.write_table(_table(batch))
-        if aligner.faults:
-            raise InputError(
-                f"{len(aligner.faults):,} answers do not stand at their place: "
-                f"{some(aligner.faults, MISALIGNED_SHOWN)}. Correct answer_start, or set the dataset's `misaligned` to "
-                "`realign` or `drop`"
-            )
-        if not aligner.counts.questions:
-            raise InputError(f"{some(paths)}: no questions in there")
+        aligner.check(paths)
     counts = aligner.counts
     log.info(
         f"{counts.questions:,} questions, {counts.unanswerable:,} unanswerable; misaligned answers: "
@@ -86,57 +53,29 @@ def convert(paths: Iterable[str | Path], target: str | Path, misaligned: str = "
     return counts
 
 
-def split_files(dataset: str | Path, split: str) -> list[Path]:
-    """The files of a downloaded dataset's split, in the order of its source.json."""
-    return [Path(dataset) / name for name in read_json(Path(dataset) / SOURCE)["splits"][split]]
+def split_files(dataset: str | Path, split: str) -> tuple[list[Path], list[str]]:
+    """The files of a downloaded dataset's split, in the order of its source.json, and their names in messages.
 
-
-class AnswerAligner:
-    """Finds misaligned answers and treats them as `misaligned` says (see `convert`).
-
-    `counts` counts the questions that remain; `faults` describes each answer that cannot stay.
+    Of the user's own files these are the paths in the configuration, not those of the copies.
     """
-
-    def __init__(self, misaligned: str):
-        self.misaligned = misaligned
-        self.counts = QuestionCounts()
-        self.faults: list[str] = []
-
-    def aligned(self, record: QuestionRecord, path: str | Path) -> QuestionRecord | None:
-        """The record with the answers that remain; None where a question had answers and none remains."""
-        answers = []
-        for answer in record.answers:
-            if answer.stands_in(record.context):
-                answers.append(answer)
-            elif self.misaligned == "drop":
-                self.counts.dropped_answers += 1
-            elif self.misaligned == "realign" and (place := _nearest(record.context, answer)) is not None:
-                self.counts.realigned += 1
-                answers.append(replace(answer, start=place))
-            else:
-                at_place = record.context[max(answer.start, 0) :][:40]
-                self.faults.append(
-                    f"{path}: id {_short(record.id)}: {answer.text[:40]!r} at {answer.start}, where {at_place!r} stands"
-                )
-        if record.answers and not answers:
-            self.counts.dropped_questions += 1
-            return None
-        self.counts.questions += 1
-        self.counts.unanswerable += not answers
-        return replace(record, answers=tuple(answers))
+    source = read_json(Path(dataset) / SOURCE)
+    places = source["splits"][split]
+    files = [Path(dataset) / place for place in places]
+    return files, [
+        str(file) if "repo" in source else source["files"][place]["from"]
+        for file, place in zip(files, places, strict=True)
+    ]
 
 
-def _read_all(paths: Iterable[str | Path]) -> Iterator[tuple[str | Path, QuestionRecord]]:
-    """Each file's questions with the file's path. Raises InputError for an id that appears twice."""
-    path_of: dict[str, str | Path] = {}
-    for path in paths:
-        for record in read(path):
-            if record.id in path_of:
-                raise InputError(
-                    f"{path}: id {_short(record.id)} is in {path_of[record.id]} already; ids must be unique"
-                )
-            path_of[record.id] = path
-            yield path, record
+def _read_all(files: Iterable[tuple[str | Path, str | Path]]) -> Iterator[QuestionRecord]:
+    """The questions of files, each a path and its name. Raises InputError for an id that appears twice."""
+    name_of: dict[str, str | Path] = {}
+    for path, name in files:
+        for record in read(path, name):
+            if record.id in name_of:
+                raise InputError(f"{record.where} is in {name_of[record.id]} already; ids must be unique")
+            name_of[record.id] = name
+            yield record
 
 
 def _batches(records: Iterable[QuestionRecord]) -> Iterator[list[QuestionRecord]]:
@@ -149,16 +88,6 @@ def _batches(records: Iterable[QuestionRecord]) -> Iterator[list[QuestionRecord]
             yield batch
             batch, characters = [], 0
     yield batch
-
-
-def _nearest(context: str, answer: GoldAnswer) -> int | None:
-    """The place of an answer's text that is nearest to its start, the earlier of two; None where it stands nowhere."""
-    if not answer.text:
-        return None
-    before = context.rfind(answer.text, 0, max(answer.start, 0) + len(answer.text))
-    after = context.find(answer.text, max(answer.start, 0))
-    places = [place for place in (before, after) if place >= 0]
-    return min(places, key=lambda place: abs(place - answer.start), default=None)
 
 
 def records_schema() -> Any:
@@ -185,24 +114,42 @@ def _table(records: list[QuestionRecord]) -> Any:
     return pa.Table.from_pydict(columns, schema=records_schema())
 
 
-def read(path: str | Path) -> Iterator[QuestionRecord]:
+def read(path: str | Path, name: str | Path | None = None) -> Iterator[QuestionRecord]:
     """Read the questions of a file: SQuAD v1.1 or v2.0 JSON, JSON lines, CSV or Parquet, each also gzipped.
 
-    The file's name says which. A JSON object with a list `data` is SQuAD's own nesting; any other JSON is rows, one a
-    line or all in a list. A row's `answers` is the hub's {"text": [...], "answer_start": [...]} or a list of
-    {"text", "answer_start"}. In CSV it is either of these as JSON, or two plain columns `answer_text` and
-    `answer_start`, empty for an unanswerable question. `title` may be missing. An id or a title may be a whole number.
-    Raises InputError for a file or a question that cannot be read.
+    The file's ending says which. JSON has an item a line, or all in a list, or all in the list `data` of an object. An
+    item is a row, a paragraph (`context` and `qas`) or an article (`title` and `paragraphs`). A row's `answers` is the
+    hub's {"text": [...], "answer_start": [...]} or a list of {"text", "answer_start"}. In CSV it is either of these as
+    JSON, or two plain columns `answer_text` and `answer_start`, empty for an unanswerable question. A question whose
+    answers are all empty texts is unanswerable too. `title` and `answer_start` may be missing. An id or a title may be
+    a whole number. Messages call the file `name`. Raises InputError for a file or a question that cannot be read.
     """
-    for where, row in rows_of(Path(path)):
-        yield _record(row, Path(path), where)
+    name = str(name or path)
+    for where, row in rows_of(Path(path), name):
+        yield _record(row, f"{name}: {where}")
 
 
-def _record(row: dict[str, Any], path: Path, where: str) -> QuestionRecord:
-    identity, title = _text_of_number(row.get("id")), _text_of_number(row.get("title"))
-    if not isinstance(identity, str) or not identity or not _encodes(identity):
-        raise InputError(f"{path}: {where} has no `id` (a text that is not empty)")
-    where = f"{path}: id {_short(identity)}"
+def gold_texts(path: str | Path) -> dict[str, list[str]]:
+    """The texts of gold answers by question id, in the order of a file that `read` reads, as the file has them.
+
+    The rest of a question is not looked at. Raises InputError as `read`, for an id that appears twice, and where there
+    is no question.
+    """
+    golds: dict[str, list[str]] = {}
+    for where, row in rows_of(Path(path), str(path)):
+        where = f"{path}: {where}"
+        identity = _identity(row, where)
+        if identity in golds:
+            raise InputError(f"{where}: id {_short(identity)} occurs twice; ids must be unique")
+        golds[identity] = [answer.text for answer in _answers(row, f"{where}, id {_short(identity)}")]
+    if not golds:
+        raise InputError(f"{path}: no question in it; give data with at least one")
+    return golds
+
+
+def _record(row: dict[str, Any], where: str) -> QuestionRecord:
+    identity, title = _identity(row, where), _text_of_number(row.get("title"))
+    where = f"{where}, id {_short(identity)}"
     texts = {"question": row.get("question"), "context": row.get("context"), "title": "" if title is None else title}
     for key, text in texts.items():
         if not isinstance(text, str):
@@ -213,9 +160,18 @@ def _record(row: dict[str, Any], path: Path, where: str) -> QuestionRecord:
     if not texts["question"].strip():
         raise InputError(f"{where}: `question` is empty")
     answers = tuple(_answers(row, where))
+    if not any(answer.text for answer in answers):
+        answers = ()
     if answers and str(row.get("is_impossible")).lower() == "true":  # CSV gives it as text
         raise InputError(f"{where}: `is_impossible` is true, yet there are answers")
-    return QuestionRecord(identity, texts["title"], texts["context"], texts["question"], answers)
+    return QuestionRecord(identity, texts["title"], texts["context"], texts["question"], answers, where)
+
+
+def _identity(row: dict[str, Any], where: str) -> str:
+    identity = _text_of_number(row.get("id"))
+    if not isinstance(identity, str) or not identity or not _encodes(identity):
+        raise InputError(f"{where} has no `id` (a text that is not empty){keys_of(row)}")
+    return identity
 
 
 def _text_of_number(value: Any) -> Any:
@@ -239,8 +195,8 @@ def _answers(row: dict[str, Any], where: str) -> Iterator[GoldAnswer]:
     """The answers of a row in any of the forms that `read` lists."""
     answers = row.get("answers")
     if answers is None and "answer_text" in row:
-        texts = [] if row["answer_text"] in (None, "") else [row["answer_text"]]
-        answers = {"text": texts, "answer_start": [_number(row.get("answer_start"), where)] if texts else []}
+        text, start = row["answer_text"], row.get("answer_start")
+        answers = [] if text in (None, "") else [{"text": text, "answer_start": _number_of(start)}]
     if isinstance(answers, str):
         try:
             answers = json.loads(answers)
@@ -248,24 +204,33 @@ def _answers(row: dict[str, Any], where: str) -> Iterator[GoldAnswer]:
             raise InputError(f"{where}: `answers` is no JSON: {answers[:60]!r}") from None
     if isinstance(answers, dict):
         texts, starts = answers.get("text"), answers.get("answer_start")
+        if isinstance(texts, list) and starts is None:
+            starts = [None] * len(texts)
         if not isinstance(texts, list) or not isinstance(starts, list) or len(texts) != len(starts):
             raise InputError(f"{where}: `answers` needs the lists `text` and `answer_start`, equally long")
         answers = [{"text": text, "answer_start": start} for text, start in zip(texts, starts, strict=True)]
     if not isinstance(answers, list):
-        raise InputError(f"{where}: `answers` is missing; an unanswerable question has an empty list")
+        fault = "is missing" if answers is None else "is no list; a plain text belongs in `answer_text`"
+        raise InputError(f"{where}: `answers` {fault}; an unanswerable question has an empty list")
     for answer in answers:
-        text, start = (answer.get("text"), answer.get("answer_start")) if isinstance(answer, dict) else (None, None)
-        if not isinstance(text, str) or not isinstance(start, int) or isinstance(start, bool):
+        answer = {"text": answer} if isinstance(answer, str) else answer
+        if not isinstance(answer, dict) or not isinstance(answer.get("text"), str):
             raise InputError(f"{where}: an answer needs a text `text` and a whole number `answer_start`")
-        yield GoldAnswer(text, start)
+        yield GoldAnswer(answer["text"], _start(answer.get("answer_start"), where))
 
 
-def _number(value: Any, where: str) -> int:
-    """The whole number of a cell, which may be text, or 5.0 in a column with gaps."""
+def _number_of(cell: Any) -> Any:
+    """The number of a cell that is text, None for an empty one; anything else as it is."""
     try:
-        number = int(value)
-        if isinstance(value, bool) or not (isinstance(value, str) or number == value):
-            raise ValueError
-        return number
-    except (TypeError, ValueError, OverflowError):
-        raise InputError(f"{where}: `answer_start` is {str(value)[:60]!r}, not a whole number of characters") from None
+        return (float(cell) if cell.strip() else None) if isinstance(cell, str) else cell
+    except ValueError:
+        return cell
+
+
+def _start(value: Any, where: str) -> int | None:
+    """A start as a whole number: 5.0 is one, since a column with gaps holds fractions. None where there is none."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+        raise InputError(f"{where}: `answer_start` is {str(value)[:60]!r}, not a whole number of characters")
+    return value

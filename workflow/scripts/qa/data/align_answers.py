@@ -1,0 +1,165 @@
+"""Align answers: gold answers that do not stand at their place in the context, found elsewhere or dropped."""
+
+import logging
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+from qa.common.errors import InputError, some
+
+TEXT_SHOWN = 40  # characters of a text that a message shows
+MISALIGNED_SHOWN = 3  # misaligned answers that a message shows
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class GoldAnswer:
+    """An answer's text and the character of the context where it starts, None where the file does not say."""
+
+    text: str
+    start: int | None
+
+    def stands_in(self, context: str) -> bool:
+        """Whether the text is not empty and stands at its place in the context."""
+        return (
+            bool(self.text) and self.start is not None and self.start >= 0 and context.startswith(self.text, self.start)
+        )
+
+
+@dataclass(frozen=True)
+class QuestionRecord:
+    """One question about one context; a question without answers is unanswerable. `where`: its file, line and id."""
+
+    id: str
+    title: str
+    context: str
+    question: str
+    answers: tuple[GoldAnswer, ...]
+    where: str
+
+
+@dataclass
+class QuestionCounts:
+    """What `convert` counted. `found`: misaligned answers that stand elsewhere in their context."""
+
+    questions: int = 0
+    unanswerable: int = 0
+    found: int = 0
+    realigned: int = 0
+    dropped_answers: int = 0
+    dropped_questions: int = 0
+
+
+class AnswerAligner:
+    """Finds misaligned answers and treats them as `misaligned` says (see `convert`).
+
+    `counts` counts the questions that remain; `faults` describes each answer that cannot stay.
+    """
+
+    def __init__(self, misaligned: str):
+        self.misaligned = misaligned
+        self.counts = QuestionCounts()
+        self.faults: list[str] = []
+
+    def aligned(self, record: QuestionRecord) -> QuestionRecord | None:
+        """The record with the answers that remain; None where a question had answers and none remains."""
+        answers = []
+        for answer in record.answers:
+            if answer.stands_in(record.context):
+                answers.append(answer)
+                continue
+            found = realigned(record.context, answer)
+            self.counts.found += found is not None
+            if self.misaligned == "realign" and found is not None:
+                self.counts.realigned += 1
+                answers.append(found)
+            else:
+                self.counts.dropped_answers += 1
+                self.faults.append(_fault(record, answer, found))
+        if record.answers and not answers:
+            self.counts.dropped_questions += 1
+            return None
+        self.counts.questions += 1
+        self.counts.unanswerable += not answers
+        return replace(record, answers=tuple(answers))
+
+    def check(self, paths: Sequence[str | Path]) -> None:
+        """Log the answers that were dropped. Raises InputError where none may be, or where no question is left."""
+        if not self.counts.questions and not self.faults:
+            raise InputError(f"{some(paths)}: no questions in there")
+        if not self.faults:
+            return
+        fault = f"{len(self.faults):,} answers do not stand at their place: {some(self.faults, MISALIGNED_SHOWN)}"
+        realign = f"`realign` finds {self.counts.found:,} of them in their contexts"
+        if self.misaligned == "error":
+            raise InputError(
+                f"{fault}. Correct answer_start, or set the dataset's `misaligned`: {realign}, `drop` none"
+            )
+        if self.misaligned == "drop":
+            fault += f"; {realign}"
+        if not self.counts.questions:
+            raise InputError(f"{fault}. Without them no question is left")
+        log.warning(f"dropped: {fault}")
+
+
+def _fault(record: QuestionRecord, answer: GoldAnswer, found: GoldAnswer | None) -> str:
+    """What is wrong with a misaligned answer, in words."""
+    show = ascii if found and found.text != answer.text else repr  # so that texts which print alike are told apart
+    text = show(answer.text[:TEXT_SHOWN])
+    if answer.start is None:
+        fault = f"{text} has no answer_start"
+    else:
+        there = record.context[max(answer.start, 0) :][:TEXT_SHOWN]
+        fault = f"{text} at {answer.start}, where {show(there)} stands"
+    if found is None:
+        fault += " (it stands nowhere in the context)"
+    elif found.text == answer.text:
+        fault += f" (it stands at {found.start})"
+    else:
+        fault += f" ({show(found.text[:TEXT_SHOWN])} at {found.start} differs in white space or Unicode form only)"
+    return f"{record.where}: {fault}"
+
+
+def realigned(context: str, answer: GoldAnswer) -> GoldAnswer | None:
+    """The answer where its text stands nearest to its start, the first of equals; None where it stands nowhere.
+
+    Without a start, this is the first place. If the text itself stands nowhere, white space and Unicode form (NFC, NFD)
+    do not count, and the answer gets the context's own letters.
+    """
+    start = max(answer.start or 0, 0)
+    before, after = context.rfind(answer.text, 0, start + len(answer.text)), context.find(answer.text, start)
+    spans = [(place, place + len(answer.text)) for place in (before, after) if place >= 0 and answer.text]
+    first, last = min(
+        spans or _equivalents(context, answer.text), key=lambda span: abs(span[0] - start), default=(0, 0)
+    )
+    return GoldAnswer(context[first:last], first) if last else None
+
+
+def _equivalents(context: str, text: str) -> Iterator[tuple[int, int]]:
+    """Where a text stands in a context as (first, last + 1) but for white space and Unicode form."""
+    (letters, places), wanted = _folded(context), _folded(text)[0].strip()
+    first = letters.find(wanted) if wanted else -1
+    while first >= 0:
+        last = first + len(wanted)
+        if (
+            places[first] != places[first - 1] and places[last] != places[last - 1]
+        ):  # not within a letter with an accent
+            yield places[first], places[last - 1] + 1
+        first = letters.find(wanted, first + 1)
+
+
+@lru_cache(maxsize=1)
+def _folded(text: str) -> tuple[str, list[int]]:
+    """A text in NFD with single spaces, and the place of each of its characters in the text, then the text's length."""
+    letters, places = [], []
+    for place, letter in enumerate(text):
+        if letter.isspace():
+            decomposed = "" if letters[-1:] == [" "] else " "
+        else:
+            decomposed = unicodedata.normalize("NFD", letter)
+        letters += decomposed
+        places += [place] * len(decomposed)
+    return "".join(letters), [*places, len(text)]
