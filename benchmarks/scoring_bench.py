@@ -21,9 +21,10 @@ FILES = ("data.json", "answers.json", "null_scores.json")
 READ = "import json, sys; files = [json.load(open(path)) for path in sys.argv[1:]]; print(json.dumps(list(range(16))))"
 OURS = """
 import json, math, sys
+from qa.data.prepare_questions import gold_texts
+from qa.evaluation.score_files import read_null_scores, read_predictions
 from qa.metrics import squad
-gold, answers = squad.read_squad_gold(sys.argv[1]), squad.read_predictions(sys.argv[2])
-nulls = squad.read_null_scores(sys.argv[3])
+gold, answers, nulls = gold_texts(sys.argv[1]), read_predictions(sys.argv[2]), read_null_scores(sys.argv[3])
 print(json.dumps(squad.official_metrics(gold, answers, nulls, math.inf, average_precision=True), indent=2))
 """
 

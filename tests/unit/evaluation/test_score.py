@@ -6,7 +6,7 @@ import math
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
-from qa.data.prepare_questions import convert
+from qa.data.prepare_questions import convert, gold_texts
 from qa.decoding import nbest
 from qa.evaluation import question_scores, summarize
 from qa.evaluation.score import score
@@ -60,7 +60,7 @@ def files(folder, titles):
 def test_metrics_are_the_official_ones_with_thresholds_over_the_best_texts(tmp_path):
     paths, values = files(tmp_path, [f"t{number}" for number in range(12)])
     found = score(*paths.values(), tmp_path / "metrics.json", tmp_path / "scores.parquet")
-    gold = squad.read_squad_gold(tmp_path / "q.json")
+    gold = gold_texts(tmp_path / "q.json")
     official = squad.official_metrics(
         gold, values["answers"], values["null_scores"], math.inf, best_texts=values["best"], average_precision=True
     )

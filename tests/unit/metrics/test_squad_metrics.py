@@ -1,7 +1,5 @@
 """Exact match, F1 and what follows from them: cases worked out by hand, and a plain reference for made-up data."""
 
-import gzip
-import json
 import math
 import os
 import string
@@ -16,11 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qa.common.errors import InputError
+from qa.data.prepare_questions import gold_texts
 from qa.metrics import squad as metrics
 
 BASIC = ["exact", "f1", "total"]
 BEST = ["best_exact", "best_exact_thresh", "best_f1", "best_f1_thresh"]
 AVERAGE_PRECISIONS = ["pr_exact_ap", "pr_f1_ap", "pr_oracle_ap"]
+
+
+def pair_scores(gold, predicted):
+    """Exact match and F1 of one answer against one gold."""
+    exact, f1 = metrics.raw_scores({"q": [gold]}, {"q": predicted})
+    return exact["q"], f1["q"]
 
 
 def prefixed(prefix):
@@ -50,10 +55,12 @@ def test_normalising_drops_case_ascii_punctuation_articles_and_spare_white_space
     assert metrics.normalize_answer(text) == normalized
 
 
-def test_exact_match_compares_normalised_texts():
-    assert metrics.exact_match("The Eiffel Tower!", "eiffel  tower") == 1
-    assert metrics.exact_match("The Eiffel Tower", "tower eiffel") == 0
-    assert metrics.exact_match("", "the") == 1
+@pytest.mark.parametrize(
+    ("gold", "predicted", "expected"),
+    [("The Eiffel Tower!", "eiffel  tower", 1), ("The Eiffel Tower", "tower eiffel", 0), ("", "the", 1)],
+)
+def test_exact_match_compares_normalised_texts(gold, predicted, expected):
+    assert pair_scores(gold, predicted)[0] == expected
 
 
 @pytest.mark.parametrize(
@@ -71,7 +78,7 @@ def test_exact_match_compares_normalised_texts():
     ],
 )
 def test_f1_counts_shared_words_as_often_as_both_texts_hold_them(gold, predicted, expected):
-    assert metrics.f1(gold, predicted) == pytest.approx(float(expected), abs=1e-15)
+    assert pair_scores(gold, predicted)[1] == pytest.approx(float(expected), abs=1e-15)
 
 
 def test_the_best_gold_answer_counts():
@@ -287,8 +294,7 @@ def test_average_precisions_agree_with_a_sum_over_distinct_thresholds(data, with
 @given(TEXTS, TEXTS)
 def test_pairs_agree_with_a_plain_reference(gold, predicted):
     exact, f1 = plain_scores([gold], predicted)
-    assert metrics.exact_match(gold, predicted) == exact
-    assert metrics.f1(gold, predicted) == pytest.approx(float(f1), rel=1e-15)
+    assert pair_scores(gold, predicted) == (exact, pytest.approx(float(f1), rel=1e-15))
 
 
 @given(st.text(max_size=20))
@@ -342,105 +348,6 @@ def test_a_curve_has_a_point_for_each_distinct_null_score():
     assert curves["oracle"] == [(-math.inf, 1.0, 0.0), (0.1, 0.5, 0.5), (0.3, 0.5, 1.0)]
 
 
-def test_a_histogram_puts_each_score_in_the_bin_that_starts_at_or_below_it():
-    rows = metrics.histogram([0.0, 0.049, 0.05, 0.15, 1.0], 0.0, 1.0)
-    assert [row[:2] for row in rows] == [(i / 20, (i + 1) / 20) for i in range(20)]
-    assert {i: row[2] for i, row in enumerate(rows) if row[2]} == {0: 0.4, 1: 0.2, 3: 0.2, 19: 0.2}
-
-
-@given(st.lists(st.floats(-50, 50), min_size=1), st.floats(-60, -50), st.floats(50, 60))
-def test_a_histogram_holds_every_score(scores, low, high):
-    rows = metrics.histogram(scores, low, high)
-    assert (rows[0][0], rows[-1][1], len(rows)) == (low, high, 20)
-    for start, end, proportion in rows[:-1]:
-        assert proportion == sum(start <= score < end for score in scores) / len(scores)
-    assert sum(row[2] for row in rows) == pytest.approx(1.0)
-
-
-def squad(*questions):
-    return {"version": "v2.0", "data": [{"title": "t", "paragraphs": [{"context": "c", "qas": list(questions)}]}]}
-
-
-def question(key, *texts):
-    return {"id": key, "question": "?", "answers": [{"text": text, "answer_start": 0} for text in texts]}
-
-
-def test_gold_answers_keep_the_order_and_every_text(tmp_path):
-    data = squad(question("z", "red", "the", "red"), question("a"))
-    data["data"].append({"paragraphs": [{"qas": [question("m", "é")]}]})
-    plain, packed = tmp_path / "data.json", tmp_path / "data.json.gz"
-    plain.write_text(json.dumps(data), encoding="utf-8")
-    packed.write_bytes(gzip.compress(json.dumps(data, ensure_ascii=False).encode()))
-    expected = [("z", ["red", "the", "red"]), ("a", []), ("m", ["é"])]
-    assert list(metrics.read_squad_gold(plain).items()) == expected
-    assert list(metrics.read_squad_gold(packed).items()) == expected
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (squad(question("a"), question("b"), question("a")), "id a occurs twice"),
-        (squad({"id": "a", "question": "?"}), "id a: answers must be"),
-        (squad({"id": "a", "answers": None}), "id a: answers must be"),
-        (squad({"id": "a", "answers": {"text": [], "answer_start": []}}), "id a: answers must be"),
-        (squad({"id": "a", "answers": [{"answer_start": 0}]}), "id a: answers must be"),
-        (squad({"id": "a", "answers": [{"text": 5}]}), "id a: answers must be"),
-        (squad({"id": "a", "answers": ["red"]}), "id a: answers must be"),
-        (squad(question("a"), {"answers": []}), "question 2 has no id"),
-        (squad({"id": 7, "answers": []}), "question 1 has no id"),
-        (squad("a"), "question 1 has no id"),
-        (squad(), "no question"),
-        ({"data": [{"paragraphs": None}]}, "not in SQuAD's layout"),
-        ({"data": [{"title": "t"}]}, "not in SQuAD's layout"),
-        ({"answers": []}, "not in SQuAD's layout"),
-        ([], "not in SQuAD's layout"),
-        (None, "not in SQuAD's layout"),
-    ],
-)
-def test_unsound_data_is_an_error_that_names_file_and_id(tmp_path, data, message):
-    path = tmp_path / "data.json"
-    path.write_text(json.dumps(data), encoding="utf-8")
-    with pytest.raises(InputError, match=message) as caught:
-        metrics.read_squad_gold(path)
-    assert str(path) in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"no gzip", gzip.compress(b"{", mtime=0)[:-4], gzip.compress(b"{", mtime=0), gzip.compress(b"\xff", mtime=0)],
-)
-def test_a_broken_gzip_file_is_an_error_that_names_it(tmp_path, content):
-    path = tmp_path / "data.json.gz"
-    path.write_bytes(content)
-    with pytest.raises(InputError, match=r"data\.json\.gz: not JSON compressed with gzip"):
-        metrics.read_squad_gold(path)
-
-
-def test_a_missing_file_is_an_error_that_names_it(tmp_path):
-    for name in ("data.json", "data.json.gz"):
-        with pytest.raises(InputError, match="no such file"):
-            metrics.read_squad_gold(tmp_path / name)
-
-
-@pytest.mark.parametrize(
-    ("read", "text", "message"),
-    [
-        (metrics.read_predictions, '["red"]', "not a JSON object"),
-        (metrics.read_predictions, '{"a": "red", "b": null, "c": 1}', r"not a text for 2 ids \(b, c\)"),
-        (metrics.read_null_scores, '"red"', "not a JSON object"),
-        (metrics.read_null_scores, '{"a": "0.5"}', r"not a finite number for 1 ids \(a\)"),
-        (metrics.read_null_scores, '{"a": NaN, "b": Infinity, "c": true, "d": 1}', r"\(a, b, c\)"),
-        (metrics.read_null_scores, '{"a": ' + "9" * 400 + "}", r"\(a\)"),
-    ],
-)
-def test_values_of_the_wrong_kind_are_errors_that_name_file_and_id(tmp_path, read, text, message):
-    path = tmp_path / "values.json"
-    path.write_text(text, encoding="utf-8")
-    with pytest.raises(InputError, match=message) as caught:
-        read(path)
-    assert str(path) in str(caught.value)
-
-
 def test_importing_the_module_loads_no_heavy_library():
     heavy = {"torch", "transformers", "pandas", "datasets", "numpy", "matplotlib"}
     code = f"import sys, qa.metrics; print(sorted({heavy!r} & set(sys.modules)))"
@@ -452,7 +359,7 @@ def test_importing_the_module_loads_no_heavy_library():
 @pytest.mark.skipif("SQUAD_SHARED" not in os.environ, reason="SQUAD_SHARED names no folder with real SQuAD 2.0 data")
 def test_real_gold_answers_score_full_marks():
     path = next(Path(os.environ["SQUAD_SHARED"]).rglob("validation.json.gz"))
-    gold = metrics.read_squad_gold(path)
+    gold = gold_texts(path)
     predictions = {key: texts[-1] if texts else "" for key, texts in gold.items()}
     null_scores = {key: float(not texts) for key, texts in gold.items()}
     scores = metrics.official_metrics(gold, predictions, null_scores, average_precision=True)

@@ -84,7 +84,7 @@ def verify(arguments: Arguments) -> int:
 
 COMMANDS: dict[str, tuple[Callable[[Arguments], int], str]] = {
     "ask": (_main_of("qa.ask"), "ask a fine-tuned model questions about a text"),
-    "score": (_main_of("qa.metrics.squad"), "score a predictions file as the official SQuAD 2.0 script does"),
+    "score": (_main_of("qa.evaluation.score_files"), "score a predictions file as the official SQuAD 2.0 script does"),
     "config": (config, "check a configuration and print what its runs resolve to"),
     "preflight": (preflight, "say what would stop a run; queue nothing"),
     "status": (_main_of("qa.jobs.status"), "say what runs, waits, failed and is done"),

@@ -1,7 +1,7 @@
 """Exact match and F1 of extracted answers, with the numbers of SQuAD's official scorer to the last digit.
 
 Source of every definition here: the official evaluation script for SQuAD 2.0 (evaluate-v2.0.py; Rajpurkar, Jia and
-Liang, "Know What You Don't Know", 2018). `python -m qa.metrics --help` takes that script's arguments.
+Liang, "Know What You Don't Know", 2018). The command `qa score` is in qa.evaluation.score_files.
 
 Gold answers are a dictionary {question id: texts}, in the order of the data set. An empty list marks a question
 without an answer. A question whose answers all normalise to nothing counts among those with an answer (HasAns), as in
@@ -10,31 +10,19 @@ the official script, although only an empty prediction is right for it.
 A null score says how sure the model is that a question has no answer: a probability, or any other finite number.
 """
 
-import argparse
-import csv
-import gzip
-import json
 import math
 import re
 import string
-import sys
-import zlib
-from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, groupby, pairwise
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from qa.common.errors import InputError, some
-from qa.common.files import read_json, written_aside
 from qa.common.progress import watched
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLE = re.compile(r"\b(?:an?|the)\b")
-_BINS = 20
-_LARGEST = sys.float_info.max
 
 GoldAnswers = Mapping[str, Sequence[str]]
 Texts = Mapping[str, str]
@@ -44,16 +32,6 @@ Scores = Mapping[str, float]
 def normalize_answer(text: str) -> str:
     """Lower-case, drop ASCII punctuation, then the words a, an and the, then collapse white space."""
     return " ".join(_ARTICLE.sub(" ", text.lower().translate(_PUNCTUATION)).split())
-
-
-def exact_match(gold: str, predicted: str) -> int:
-    """1 if both texts normalise to the same, else 0."""
-    return int(normalize_answer(gold) == normalize_answer(predicted))
-
-
-def f1(gold: str, predicted: str) -> float:
-    """F1, from 0 to 1, of the words that two texts share once normalised; 1 if both are empty, 0 if one is."""
-    return _f1_of_normalized(normalize_answer(gold), normalize_answer(predicted))
 
 
 def _f1_of_normalized(gold: str, predicted: str) -> float:
@@ -225,134 +203,3 @@ def _average_precision(points: Iterable[CurvePoint]) -> float:
     for before, after in pairwise(points):
         area += after.precision * (after.recall - before.recall)  # not sum(), which rounds otherwise since Python 3.12
     return 100.0 * area
-
-
-def read_squad_gold(path: str | Path) -> dict[str, list[str]]:
-    """Gold answers by question id, in file order, from a SQuAD v1.1 or v2.0 JSON file (gzip if its name ends in .gz).
-
-    Raises InputError with file and id for another layout, a repeated id, or no question.
-    """
-    try:
-        questions = [qa for article in _read_json(path)["data"] for part in article["paragraphs"] for qa in part["qas"]]
-    except (KeyError, TypeError):
-        raise InputError(f"{path}: not in SQuAD's layout (data, in it paragraphs, in them qas)") from None
-    gold: dict[str, list[str]] = {}
-    for number, question in enumerate(questions, start=1):
-        key = question.get("id") if isinstance(question, dict) else None
-        if not isinstance(key, str):
-            raise InputError(f"{path}: question {number:,} has no id that is a text; give it one")
-        if key in gold:
-            raise InputError(f"{path}: id {key} occurs twice; ids must be unique")
-        try:
-            gold[key] = [answer["text"] for answer in question["answers"]]
-            "".join(gold[key])
-        except (KeyError, TypeError):
-            raise InputError(f"{path}: id {key}: answers must be a list of objects that hold a text") from None
-    if not gold:
-        raise InputError(f"{path}: no question in it; give data with at least one")
-    return gold
-
-
-def read_predictions(path: str | Path) -> dict[str, str]:
-    """Predicted texts by question id, from one JSON object (.gz too); raises InputError for anything else."""
-    return _read_by_id(path, "a text", lambda value: isinstance(value, str))
-
-
-def read_null_scores(path: str | Path) -> dict[str, float]:
-    """Null scores by question id, in file order, from one JSON object (.gz too); InputError for anything else."""
-    return _read_by_id(path, "a finite number", lambda value: type(value) in (int, float) and abs(value) <= _LARGEST)
-
-
-def _read_by_id(path: str | Path, kind: str, is_right: Callable[[Any], bool]) -> dict[str, Any]:
-    values = _read_json(path)
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: not a JSON object of question ids; it must map each id to {kind}")
-    if wrong := [key for key, value in values.items() if not is_right(value)]:
-        raise InputError(f"{path}: not {kind} for {len(wrong):,} ids ({some(wrong)}); it must map each id to {kind}")
-    return values
-
-
-def _read_json(path: str | Path) -> Any:
-    if Path(path).suffix != ".gz":
-        return read_json(path)
-    try:
-        return json.loads(gzip.decompress(Path(path).read_bytes()))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (gzip.BadGzipFile, EOFError, zlib.error, ValueError) as error:
-        raise InputError(f"{path}: not JSON compressed with gzip ({error})") from None
-
-
-def histogram(scores: Sequence[float], low: float, high: float) -> list[tuple[float, float, float]]:
-    """Rows (from, to, proportion) of equal bins from `low` to `high`; the last bin holds its upper end too."""
-    edges = [low + (high - low) * i / _BINS for i in range(_BINS)] + [high]
-    counts = Counter(bisect_right(edges, score, hi=_BINS) for score in scores)
-    return [(edges[i - 1], edges[i], counts[i] / len(scores)) for i in range(1, _BINS + 1)]
-
-
-def write_curves(folder: str | Path, gold_answers: GoldAnswers, texts: Texts, null_scores: Scores) -> None:
-    """Write what the official script draws, as pr_*.csv and na_prob_hist_*.csv (over 0 to 1, or more if needed)."""
-    for name, points in precision_recall_curves(gold_answers, *raw_scores(gold_answers, texts), null_scores).items():
-        _write_csv(Path(folder, f"pr_{name}.csv"), CurvePoint._fields, points)
-    low, high = min(0.0, *null_scores.values()), max(1.0, *null_scores.values())
-    for name, has_answer in (("hasAns", True), ("noAns", False)):
-        if scores := [score for key, score in null_scores.items() if bool(gold_answers[key]) == has_answer]:
-            rows = histogram(scores, low, high)
-            _write_csv(Path(folder, f"na_prob_hist_{name}.csv"), ("from", "to", "proportion"), rows)
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[float]]) -> None:
-    with written_aside(path) as aside, aside.open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream, lineterminator="\n").writerows([header, *rows])
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="qa score",
-        description="Score predictions with the numbers, arguments and output of SQuAD's evaluate-v2.0.py. "
-        "Unlike that script, it refuses predictions and null scores that lack a question or hold an unknown one.",
-    )
-    add = parser.add_argument
-    add("data_file", metavar="DATA.json", help="SQuAD v1.1 or v2.0 data (any input file may be .gz)")
-    add("pred_file", metavar="PRED.json", help="predictions: {id: text}")
-    add("--out-file", "-o", metavar="FILE", help="write the scores there as JSON (default: print them)")
-    add("--na-prob-file", "-n", metavar="FILE", help="null scores: {id: number}; adds the best thresholds")
-    threshold_help = "count a question as unanswered if its null score (0 without -n) exceeds T (default: 1.0)"
-    add("--na-prob-thresh", "-t", metavar="T", type=float, default=1.0, help=threshold_help)
-    curves_help = "with -n: add average precisions; write precision-recall curves and null-score histograms to DIR "
-    curves_help += "as CSV files (no images: they would need a plotting library)"
-    add("--out-image-dir", "-p", metavar="DIR", help=curves_help)
-    add("--verbose", "-v", action="store_true", help="accepted; changes nothing, as in evaluate-v2.0.py")
-    return parser
-
-
-def _score_files(options: argparse.Namespace) -> None:
-    gold_answers, predictions = read_squad_gold(options.data_file), read_predictions(options.pred_file)
-    check_ids(gold_answers, predictions, options.pred_file)
-    null_scores = None
-    if options.na_prob_file:
-        null_scores = read_null_scores(options.na_prob_file)
-        check_ids(gold_answers, null_scores, options.na_prob_file)
-    curves = bool(options.out_image_dir and null_scores)
-    metrics = official_metrics(gold_answers, predictions, null_scores, options.na_prob_thresh, average_precision=curves)
-    if curves:
-        write_curves(options.out_image_dir, gold_answers, predictions, null_scores)
-    elif options.out_image_dir:
-        print("note: --out-image-dir needs --na-prob-file; no curves are written", file=sys.stderr)
-    if not options.out_file:
-        print(json.dumps(metrics, indent=2))
-        return
-    path = Path(options.out_file)
-    special = path.exists() and not path.is_file()  # a rename must not replace a device or a pipe
-    with nullcontext(path) if special else written_aside(path.resolve()) as target:
-        target.write_text(json.dumps(metrics), encoding="utf-8")
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 1 after one line about a user's mistake (argparse exits with 2)."""
-    try:
-        _score_files(_parser().parse_args(arguments))
-    except (InputError, OSError) as error:
-        print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
-        return 1
-    return 0

@@ -1,4 +1,4 @@
-"""The command `python -m qa.metrics`: the official script's arguments and output, and errors in one line."""
+"""The command `qa score`: the official script's arguments and output on every kind of file; errors in one line."""
 
 import csv
 import gzip
@@ -9,9 +9,14 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from qa.metrics import squad
+from qa.common.errors import InputError
+from qa.data.prepare_questions import gold_texts
+from qa.evaluation import score_files
 
 GOLD = {"a": ["Eiffel Tower in Paris"], "b": ["red", "dark red"], "c": [], "d": []}
 PREDICTIONS = {"a": "tower", "b": "Dark red.", "c": "", "d": "blue"}
@@ -46,7 +51,7 @@ def save(path, value):
 
 
 def run(folder, *arguments):
-    environment = {**os.environ, "PYTHONPATH": str(Path(squad.__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(score_files.__file__).parents[2])}
     command = [sys.executable, "-m", "qa.metrics", *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
 
@@ -215,3 +220,113 @@ def test_bad_usage_exits_with_two(folder, arguments):
     done = run(folder, *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert "usage: qa score" in done.stderr
+
+
+def test_a_histogram_puts_each_score_in_the_bin_that_starts_at_or_below_it():
+    rows = score_files.histogram([0.0, 0.049, 0.05, 0.15, 1.0], 0.0, 1.0)
+    assert [row[:2] for row in rows] == [(i / 20, (i + 1) / 20) for i in range(20)]
+    assert {i: row[2] for i, row in enumerate(rows) if row[2]} == {0: 0.4, 1: 0.2, 3: 0.2, 19: 0.2}
+
+
+@given(st.lists(st.floats(-50, 50), min_size=1), st.floats(-60, -50), st.floats(50, 60))
+def test_a_histogram_holds_every_score(scores, low, high):
+    rows = score_files.histogram(scores, low, high)
+    assert (rows[0][0], rows[-1][1], len(rows)) == (low, high, 20)
+    for start, end, proportion in rows[:-1]:
+        assert proportion == sum(start <= score < end for score in scores) / len(scores)
+    assert sum(row[2] for row in rows) == pytest.approx(1.0)
+
+
+def squad(*questions):
+    return {"version": "v2.0", "data": [{"title": "t", "paragraphs": [{"context": "c", "qas": list(questions)}]}]}
+
+
+def question(key, *texts):
+    return {"id": key, "question": "?", "answers": [{"text": text, "answer_start": 0} for text in texts]}
+
+
+def test_gold_answers_keep_the_order_and_every_text(tmp_path):
+    data = squad(question("z", "red", "the", "red"), question("a"))
+    data["data"].append({"paragraphs": [{"qas": [question("m", "é")]}]})
+    plain, packed = tmp_path / "data.json", tmp_path / "data.json.gz"
+    plain.write_text(json.dumps(data), encoding="utf-8")
+    packed.write_bytes(gzip.compress(json.dumps(data, ensure_ascii=False).encode()))
+    expected = [("z", ["red", "the", "red"]), ("a", []), ("m", ["é"])]
+    assert list(gold_texts(plain).items()) == expected
+    assert list(gold_texts(packed).items()) == expected
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (squad(question("a"), question("b"), question("a")), r"qas\[2\]: id 'a' occurs twice"),
+        (squad({"id": "a", "question": "?"}), "id 'a': `answers` is missing"),
+        (squad({"id": "a", "answers": [{"answer_start": 0}]}), "id 'a': an answer needs a text"),
+        (squad({"id": "a", "answers": [{"text": 5}]}), "id 'a': an answer needs a text"),
+        (squad(question("a"), {"answers": []}), r"qas\[1\] has no `id`"),
+        (squad("a"), r"qas\[0\] is no object"),
+        (squad(), "no question"),
+        ({"data": [{"paragraphs": None}]}, "has no list `paragraphs`"),
+        ({"answers": []}, "neither SQuAD JSON"),
+        (None, "neither SQuAD JSON"),
+    ],
+)
+def test_unsound_data_is_an_error_that_names_file_and_id(tmp_path, data, message):
+    path = tmp_path / "data.json"
+    path.write_text(json.dumps(data), encoding="utf-8")
+    with pytest.raises(InputError, match=message) as caught:
+        gold_texts(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"{", mtime=0)[:-4], gzip.compress(b"{", mtime=0)])
+@pytest.mark.parametrize("read", [gold_texts, score_files.read_predictions])
+def test_a_broken_gzip_file_is_an_error_that_names_it(read, tmp_path, content):
+    path = tmp_path / "data.json.gz"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"data\.json\.gz: "):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "message"),
+    [
+        (score_files.read_predictions, '["red"]', "not a JSON object"),
+        (score_files.read_predictions, '{"a": "red", "b": null, "c": 1}', r"not a text for 2 ids \(b, c\)"),
+        (score_files.read_null_scores, '"red"', "not a JSON object"),
+        (score_files.read_null_scores, '{"a": "0.5"}', r"not a finite number for 1 ids \(a\)"),
+        (score_files.read_null_scores, '{"a": NaN, "b": Infinity, "c": true, "d": 1}', r"\(a, b, c\)"),
+        (score_files.read_null_scores, '{"a": ' + "9" * 400 + "}", r"\(a\)"),
+    ],
+)
+def test_values_of_the_wrong_kind_are_errors_that_name_file_and_id(tmp_path, read, text, message):
+    path = tmp_path / "values.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=message) as caught:
+        read(path)
+    assert str(path) in str(caught.value)
+
+
+def test_every_kind_of_file_is_scored_alike_and_whole_numbers_are_ids(folder):
+    rows = [
+        {"id": number, "context": "red", "question": "?", "answer_text": text} for number, text in ((1, "red"), (2, ""))
+    ]
+    save(folder / "pred.json", {"1": "red", "2": "red"})
+    answers = [[{"text": row["answer_text"]}] if row["answer_text"] else [] for row in rows]
+    qas = [{"id": row["id"], "answers": golds} for row, golds in zip(rows, answers, strict=True)]
+    save(folder / "nested.json", {"data": [{"paragraphs": [{"context": "red", "qas": qas}]}]})
+    (folder / "lines.jsonl.gz").write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
+    (folder / "table.csv").write_text("\n".join(["id;context;question;answer_text", "1;red;?;red", "2;red;?;"]))
+    pd.DataFrame(rows).to_parquet(folder / "table.parquet")
+    for name in ("nested.json", "lines.jsonl.gz", "table.csv", "table.parquet"):
+        printed = run(folder, name, "pred.json").stdout
+        assert json.loads(printed) | {"exact": 50.0, "HasAns_exact": 100.0, "NoAns_exact": 0.0} == json.loads(printed)
+
+
+def test_scoring_json_loads_no_heavy_library(folder):
+    heavy = {"torch", "transformers", "pandas", "datasets", "numpy", "pyarrow", "pydantic"}
+    code = "import sys; from qa.evaluation.score_files import main; main(['data.json', 'pred.json']); "
+    code += f"sys.exit(str({heavy!r} & set(sys.modules)) if {heavy!r} & set(sys.modules) else 0)"
+    environment = {**os.environ, "PYTHONPATH": str(Path(score_files.__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", PLAIN)
