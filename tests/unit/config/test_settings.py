@@ -157,6 +157,17 @@ def test_paths_below_home_are_found(tmp_path, monkeypatch):
     assert settings.local_files(schema.Dataset(splits={"a": "~/m/config.json"}), "datasets.d") == [file]
 
 
+def test_braces_in_the_path_of_an_own_file_are_refused_with_the_key(tmp_path):
+    (tmp_path / "m").mkdir()
+    for file in (tmp_path / "v{1}.json", tmp_path / "m" / "{x}"):
+        file.touch()
+    dataset = schema.Dataset(splits={"train": str(tmp_path / "v{1}.json")})
+    with pytest.raises(InputError, match=r"config: datasets\.d\.splits\.train: .*v\{1\}\.json: .*rename"):
+        settings.local_files(dataset, "datasets.d")
+    with pytest.raises(InputError, match=r"config: models\.m\.path: .*\{x\}: .*rename"):
+        settings.local_files(schema.PretrainedModel(path=str(tmp_path / "m")), "models.m")
+
+
 def test_windows_are_shared_by_runs_of_equal_settings_and_no_others():
     config = changed("runs.again", copy.deepcopy(CONFIG["runs"]["roberta-base"]))
     config["runs"]["again"]["training"] = {"epochs": 1}

@@ -1,6 +1,7 @@
 """The configuration: read, checked, sweeps expanded, each run merged with the defaults."""
 
 import copy
+import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -108,7 +109,7 @@ def as_yaml(part: BaseModel) -> str:
 def local_files(source: PretrainedModel | Dataset, where: str) -> list[str]:
     """The user's own files behind a model or dataset; [] for one from the Hub or a package.
 
-    Raises InputError if one is missing. `where` is the key path of the model or dataset.
+    Raises InputError if one is missing, or has braces in its path. `where` is the key path of the model or dataset.
     """
     if isinstance(source, PretrainedModel):
         if source.path is None:
@@ -116,7 +117,7 @@ def local_files(source: PretrainedModel | Dataset, where: str) -> list[str]:
         folder = _own(source.path, f"{where}.path")
         if not folder.is_dir():
             raise InputError(f"config: {where}.path: no such folder: {source.path}")
-        return sorted(str(path) for path in folder.iterdir() if path.is_file())
+        return sorted(str(_own(str(path), f"{where}.path")) for path in folder.iterdir() if path.is_file())
     found: dict[str, None] = {}
     for split, files in source.splits.items() if source.repo is None else ():
         for file in listed(files):
@@ -128,6 +129,10 @@ def local_files(source: PretrainedModel | Dataset, where: str) -> list[str]:
 
 
 def _own(path: str, where: str) -> Path:
+    if re.search("{.*}", path):
+        raise InputError(
+            f"config: {where}: {path}: Snakemake takes {{…}} in a path for a wildcard; rename the file or folder"
+        )
     try:
         return Path(path).expanduser()
     except RuntimeError as error:  # ~nobody
