@@ -281,11 +281,23 @@ def test_a_bad_question_ends_in_one_sentence_and_leaves_nothing_under_a_final_na
     project = copy_of(tmp_path)
     path = project.path("given/train.json")
     path.write_text(path.read_text().replace('"answer_start": ', '"answer_start": 1', 1))
-    done = project.snakemake("results/questions/mills/train.parquet")
+    done = project.snakemake("results/questions/mills/train.parquet", QA_PREFLIGHT="off")
     assert done.returncode != 0
+    assert "given/train.json: data[0].paragraphs[0].qas[0], id 'train-0': " in done.stdout
     assert "1 answers do not stand at their place" in done.stdout and "id 'train-0'" in done.stdout
     assert "Traceback" not in project.path("logs/prepare_questions/mills/train.log").read_text()
     assert not project.path("results/questions/mills/train.parquet").exists()
+
+
+def test_bad_questions_under_a_datasets_name_cost_nothing_once_the_good_ones_are_back(twin):
+    path = twin.path("given/train.json")
+    good = path.read_text()
+    path.write_text(good.replace('"answer_start": ', '"answer_start": 1', 1))
+    done = twin.snakemake()
+    assert done.returncode != 0 and "Preflight found 1 problem; nothing was queued" in done.stdout
+    assert "given/train.json: data[0].paragraphs[0].qas[0], id 'train-0': " in done.stdout
+    path.write_text(good)
+    assert twin.would_run() == set()
 
 
 def test_model_and_questions_come_from_a_hub_and_train(tmp_path, changed):

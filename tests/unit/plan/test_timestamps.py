@@ -4,6 +4,7 @@ import json
 import os
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,8 @@ from qa.common.errors import InputError
 from qa.plan import timestamps
 from qa.training import checkpoints
 from qa.training.checkpoints import TrainingMemory
+
+ROOT = Path(__file__).parents[3]
 
 
 def attempt(**changes):
@@ -44,6 +47,12 @@ def test_a_files_state_is_of_its_bytes_and_of_a_large_ones_size_and_time(tmp_pat
     monkeypatch.setattr(timestamps, "HASHED", 2)
     os.utime(path, (1.25, 1.25))
     assert timestamps.state_of(path) == "3 bytes of 1"
+
+
+@pytest.mark.parametrize("profile", ["local", "slurm"])
+def test_snakemake_compares_the_bytes_of_files_as_large_as_those_that_are_hashed_here(profile):
+    text = (ROOT / "profiles" / profile / "config.yaml").read_text()
+    assert f"\nmax-checksum-file-size: {timestamps.HASHED // 10**6}MB" in text
 
 
 def test_the_latest_checkpoint_is_that_of_the_most_steps_where_time_stamps_are_equal(tmp_path):

@@ -37,6 +37,19 @@ def of_kind(found, kind: str) -> list[str]:
     return [finding.text for finding in found if finding.kind == kind]
 
 
+# Questions
+
+
+def test_the_questions_of_own_files_are_checked_before_they_are_copied(tmp_path):
+    row = {"id": "q", "context": "aa bb", "question": "?", "answers": [{"text": "bb", "answer_start": 0}]}
+    for name, rows in (("bad", [row]), ("good", [{**row, "answers": []}])):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    files = (str(tmp_path / "bad.jsonl"),), (str(tmp_path / "good.jsonl"),)
+    found = list(preflight.check_questions(tuple((names, "error") for names in files)))
+    assert kinds(found) == [PROBLEM, OK] and "bad.jsonl: line 1, id 'q': 'bb' at 0" in found[0].text
+    assert "good.jsonl: 1 questions" in found[1].text
+
+
 # Several checks at once
 
 

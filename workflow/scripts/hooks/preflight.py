@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from qa.common.errors import InputError
+from qa.config.fields import listed
 from qa.preflight.checks import Plan, PlannedTraining, message, preflight
 from qa.preflight.findings import PROBLEM, WARNING, Finding, problem, warning
 from qa.preflight.slurm_requests import Request
@@ -47,13 +48,14 @@ def plan_of(workflow) -> tuple[Plan, list[Finding]]:
     inputs = {str(file) for job in jobs for file in job.input if str(file).startswith(DOWNLOADS)}
     slurm = workflow.executor_plugin.name == "slurm"
     requests, findings = requests_of(workflow, jobs) if slurm else (None, [])
+    downloads = {
+        str(job.output[0]): (job.wildcards.kind.removesuffix("s"), job.params.source)
+        for job in jobs
+        if job.rule.name == "download"
+    }
     status = getattr(workflow.executor_settings, "status_command", None) if slurm else None
     plan = Plan(
-        downloads={
-            str(job.output[0]): (job.wildcards.kind.removesuffix("s"), job.params.source)
-            for job in jobs
-            if job.rule.name == "download"
-        },
+        downloads=downloads,
         present=tuple(sorted(inputs - outputs)),
         trainings=tuple(_training(job) for job in jobs if job.rule.name == "train"),
         tokenized=tuple(
@@ -64,6 +66,12 @@ def plan_of(workflow) -> tuple[Plan, list[Finding]]:
         commands=tuple({status} & {"sacct"}),
         packages=not workflow.deployment_settings.deployment_method,
         overrides={str(job.input.model): tuple(_overrides(job)) for job in jobs if _overrides(job)},
+        questions=tuple(
+            (tuple(listed(job.params.files)), job.params.misaligned)
+            for job in jobs
+            if job.rule.name == "prepare_questions"
+            and "repo" not in downloads.get(str(job.input[0]), ("", {"repo"}))[1]
+        ),
     )
     return plan, findings
 

@@ -1,6 +1,5 @@
 """Align answers: gold answers that do not stand at their place in the context, found elsewhere or dropped."""
 
-import logging
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,8 +10,6 @@ from qa.common.errors import InputError, some
 
 TEXT_SHOWN = 40  # characters of a text that a message shows
 MISALIGNED_SHOWN = 3  # misaligned answers that a message shows
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -86,12 +83,15 @@ class AnswerAligner:
         self.counts.unanswerable += not answers
         return replace(record, answers=tuple(answers))
 
-    def check(self, paths: Sequence[str | Path]) -> None:
-        """Log the answers that were dropped. Raises InputError where none may be, or where no question is left."""
+    def outcome(self, paths: Sequence[str | Path]) -> str:
+        """What became of the misaligned answers, in words; "" where there is none.
+
+        Raises InputError where they may not be dropped, or where no question is left.
+        """
         if not self.counts.questions and not self.faults:
             raise InputError(f"{some(paths)}: no questions in there")
         if not self.faults:
-            return
+            return ""
         fault = f"{len(self.faults):,} answers do not stand at their place: {some(self.faults, MISALIGNED_SHOWN)}"
         realign = f"`realign` finds {self.counts.found:,} of them in their contexts"
         if self.misaligned == "error":
@@ -102,7 +102,7 @@ class AnswerAligner:
             fault += f"; {realign}"
         if not self.counts.questions:
             raise InputError(f"{fault}. Without them no question is left")
-        log.warning(f"dropped: {fault}")
+        return f"dropped: {fault}"
 
 
 def _fault(record: QuestionRecord, answer: GoldAnswer, found: GoldAnswer | None) -> str:

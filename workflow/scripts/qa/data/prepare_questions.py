@@ -43,14 +43,25 @@ def convert(
         records = (aligner.aligned(record) for record in _read_all(zip(paths, names, strict=True)))
         for batch in _batches(record for record in records if record is not None):
             writer.write_table(_table(batch))
-        aligner.check(paths)
+        dropped = aligner.outcome(paths)
     counts = aligner.counts
+    if dropped:
+        log.warning(dropped)
     log.info(
         f"{counts.questions:,} questions, {counts.unanswerable:,} unanswerable; misaligned answers: "
         f"{counts.realigned:,} realigned, {counts.dropped_answers:,} dropped, and with them "
         f"{counts.dropped_questions:,} questions"
     )
     return counts
+
+
+def check(paths: Iterable[str | Path], misaligned: str) -> QuestionCounts:
+    """Check the questions of several files as `convert` does, and write nothing. Raises as `convert`."""
+    paths, aligner = list(paths), AnswerAligner(misaligned)
+    for record in _read_all(zip(paths, paths, strict=True)):
+        aligner.aligned(record)
+    aligner.outcome(paths)
+    return aligner.counts
 
 
 def split_files(dataset: str | Path, split: str) -> tuple[list[Path], list[str]]:

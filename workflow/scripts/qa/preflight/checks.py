@@ -23,6 +23,7 @@ from qa.common.errors import InputError, some
 from qa.common.files import read_json, sha256_of_file, write_json
 from qa.common.text import readable_bytes
 from qa.config.fields import listed
+from qa.data import prepare_questions
 from qa.hub.download import INDEX, local_model, matching_files, model_files
 from qa.hub.repository import Repository
 from qa.preflight.findings import PROBLEM, Finding, at_once, collected, ok, problem, warning
@@ -61,7 +62,8 @@ class Plan:
     jobs will read; `tokenized`: the data set folder of each tokenization; `at_once`: how many jobs run in parallel;
     `requests`: the requests to SLURM, None if jobs run on this machine; `commands`: further SLURM commands that the
     executor needs; `packages`: whether jobs use this Python environment; `overrides`: by model folder, the keys to
-    change in the model's configuration.
+    change in the model's configuration; `questions`: the user's own files of each split to take anew, and its
+    `misaligned`.
     """
 
     downloads: dict[str, tuple[str, dict[str, Any]]]
@@ -73,6 +75,7 @@ class Plan:
     commands: tuple[str, ...] = ()
     packages: bool = True
     overrides: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    questions: tuple[tuple[tuple[str, ...], str], ...] = ()
 
 
 def preflight(plan: Plan, verified: Path, thoroughly: bool = False) -> list[Finding]:
@@ -85,6 +88,7 @@ def preflight(plan: Plan, verified: Path, thoroughly: bool = False) -> list[Find
         "overrides": lambda: check_overrides(plan),
         "downloads": lambda: check_downloads(plan.present, verified, thoroughly),
         "sources": lambda: check_sources(plan.downloads, stated),
+        "questions": lambda: check_questions(plan.questions),
     }
     if plan.requests is not None:
         checks["SLURM"] = lambda: check_requests(list(plan.requests or ()), plan.commands)
@@ -206,6 +210,19 @@ def check_sources(downloads: dict[str, tuple[str, dict[str, Any]]], stated: dict
             stated[folder] = size
             if "repo" in source:
                 yield ok(f"the hub has {kind} {source['repo']}, {readable_bytes(size)} to download")
+
+
+def check_questions(questions: tuple[tuple[tuple[str, ...], str], ...]) -> Iterator[Finding]:
+    """Check the questions of the user's own files before a copy replaces the last one, and results with it.
+
+    Snakemake reruns all that follows a new copy, even if the good file is back by then.
+    """
+    for files, misaligned in questions:
+        try:
+            counts = prepare_questions.check([Path(file).expanduser() for file in files], misaligned)
+            yield ok(f"{some(files)}: {counts.questions:,} questions")
+        except InputError as error:
+            yield problem(str(error))
 
 
 def _bytes_to_download(kind: str, source: dict[str, Any]) -> int:
