@@ -28,6 +28,7 @@ rule calibrate:
         "../../envs/qa.yaml"
     params:
         decoding=lambda wildcards: stages.calibrating(decoding_of(wildcards)),
+        f1_by=lambda wildcards: lineage.f1_by(CONFIG, lineage.calibration_of(CONFIG, wildcards.run)),
         code=code("calibrate"),
     message:
         "Calibrating {wildcards.decoding} of {wildcards.run}, {wildcards.variant}, on questions held out"

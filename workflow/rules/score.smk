@@ -23,6 +23,7 @@ rule score:
     conda:
         "../../envs/qa.yaml"
     params:
+        f1_by=lambda wildcards: dataset_of(wildcards).f1_by,
         code=code("score"),
     message:
         "Scoring {wildcards.dataset}/{wildcards.split} for {wildcards.run}, {wildcards.variant}, by {wildcards.decoding}"

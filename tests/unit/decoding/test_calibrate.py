@@ -163,6 +163,8 @@ def test_the_best_candidate_is_judged_and_no_candidate_is_silence():
     assert made.unanswerable.tolist() == [False, True, False, True, False]
     assert scores_at(made, 0.0, np.ones(5)) == pytest.approx({"exact": 40, "f1": 50, "answered": 60})
     assert scores_at(made, -3.0, np.ones(5)) == pytest.approx({"exact": 40, "f1": 50, "answered": 20})
+    by_characters = questions_of(candidates, golds, ["1412 oak", "in 1412", "burnt", "the Oak!"], "characters")
+    assert by_characters.f1.tolist() == [pytest.approx(2 * 4 / (7 + 6)), 0, 1, 1, 0]
 
 
 def variant(folder, prefix="q", questions=18, seed=0, tokenizer=None):

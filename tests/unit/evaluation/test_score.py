@@ -89,6 +89,22 @@ def test_metrics_are_the_official_ones_with_thresholds_over_the_best_texts(tmp_p
     assert question_scores.number_of_questions(tmp_path / "scores.parquet") == len(rows)
 
 
+def test_f1_by_characters_is_that_of_every_file_and_marked_in_the_metrics(tmp_path):
+    paths, values = files(tmp_path, ["one", "two"])
+    (tmp_path / "answers.json").write_text(json.dumps(values["answers"] | {"a0": "1900", "b0": ""}))
+    golds = {"a0": ["19 0"], "a1": ["1901"], "b0": [], "b1": []}
+    table = parquet.read_table(paths["nbest"]).to_pylist()
+    for row in table:
+        row["gold"] = [{"text": text, "start": 3} for text in golds[row["id"]]]
+    with nbest.writer(paths["nbest"]) as file:
+        file.write_table(pa.Table.from_pylist(table, file.schema))
+    found = score(*paths.values(), tmp_path / "metrics.json", tmp_path / "scores.parquet", "characters")
+    rows = {row["id"]: row["f1"] for row in parquet.read_table(tmp_path / "scores.parquet").to_pylist()}
+    assert rows["a0"] == 6 / 7 and found["f1"] == 100 * sum(rows.values()) / 4
+    assert found["best_f1"] > found["best_exact"]
+    assert json.loads((tmp_path / "metrics.json").read_text())["f1_by"] == "characters"
+
+
 def test_questions_of_few_articles_are_drawn_one_by_one(tmp_path):
     paths, _ = files(tmp_path, ["one", "two"])
     found = score(*paths.values(), tmp_path / "metrics.json", tmp_path / "scores.parquet")

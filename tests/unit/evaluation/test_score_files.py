@@ -131,6 +131,15 @@ def test_a_threshold_empties_the_answers_above_it(folder, option):
     assert scores_of(folder, option, "-1")["NoAns_exact"] == 100.0  # without null scores each question has 0
 
 
+def test_f1_may_count_characters_and_the_output_says_so(folder):
+    scores = scores_of(folder, "--f1-by", "characters", "-n", "null.json", "-p", "curves")
+    assert (scores["f1_by"], scores["exact"]) == ("characters", 50.0)
+    assert scores["HasAns_f1"] == pytest.approx((100 * 2 * 5 / (18 + 5) + 100) / 2)
+    rows = list(csv.DictReader((folder / "curves" / "pr_f1.csv").open(newline="")))
+    assert float(rows[1]["precision"]) == pytest.approx(2 * 5 / (18 + 5))
+    assert "f1_by" not in scores_of(folder, "--f1-by", "words")
+
+
 @pytest.mark.parametrize("option", ["-p", "--out-image-dir"])
 def test_a_folder_for_curves_adds_average_precisions_and_csv_files(folder, option):
     scores = scores_of(folder, "-n", "null.json", option, "new/curves")

@@ -96,6 +96,14 @@ def test_the_metadata_are_what_the_hub_reads():
         assert (result.dataset_split, result.dataset_revision) == ("validation", "b" * 40)
 
 
+def test_a_card_says_where_f1_counts_characters():
+    text = described(scores=[{**SCORES[0], "f1_by": "characters"}, SCORES[1]])
+    names = {result.metric_name for result in ModelCard(text).data.eval_results}
+    assert {"F1 by characters (n_best)", "Exact match (n_best)", "F1 (walkthrough)"} <= names
+    assert "| n_best, F1 by characters |" in text.replace("\\", "") and "F1 counts characters where the row" in text
+    assert "characters" not in described().partition("## Scores")[2].partition("## Training")[0]
+
+
 def test_a_card_without_scores_has_no_model_index_and_is_the_same_each_time():
     text = described(scores=[], calibrations={})
     assert "model-index" not in text and "Not scored yet" in text and text == described(scores=[], calibrations={})

@@ -81,6 +81,22 @@ def test_f1_counts_shared_words_as_often_as_both_texts_hold_them(gold, predicted
     assert pair_scores(gold, predicted)[1] == pytest.approx(float(expected), abs=1e-15)
 
 
+@pytest.mark.parametrize(
+    ("gold", "predicted", "expected"),
+    [
+        ("北京大学", "北京大", Fraction(6, 7)),
+        ("北京大学。", "北京 大学。", 1),
+        ("東京", "京都", Fraction(1, 2)),
+        ("กรุงเทพ", "", 0),
+        ("", "the", 1),
+        ("New York", "newyork", 1),
+    ],
+)
+def test_f1_by_characters_counts_all_but_white_space(gold, predicted, expected):
+    exact, f1 = metrics.raw_scores({"q": [gold]}, {"q": predicted}, "characters")
+    assert f1["q"] == pytest.approx(float(expected)) and exact["q"] == pair_scores(gold, predicted)[0]
+
+
 def test_the_best_gold_answer_counts():
     exact, f1 = metrics.raw_scores({"q": ["in the city of Paris", "Paris", "London"]}, {"q": "the Paris"})
     assert (exact, f1) == ({"q": 1}, {"q": 1.0})

@@ -115,14 +115,14 @@ def modules(folder):
     inputs = {"spans": ["spans.parquet"], "questions": "records.parquet"}
     records = ({"dataset": "dataset"}, {"records": "r.parquet"}, {"misaligned": "error"})
     measured = {"metrics": "metrics.json", "question_scores": "question_scores.parquet"}
-    calibrated = {"decoding": {**DECODING, "calibrate_for": "f1", "unanswerable_prior": None}}
+    calibrated = {"decoding": {**DECODING, "calibrate_for": "f1", "unanswerable_prior": None}, "f1_by": ["words"]}
     sides = {"kept": "kept.parquet", "held_out": "held_out.parquet"}
     taught = {"spans": ["spans.parquet"], "student": "windows"}
     return {
         "records of SQuAD's JSON": imported(folder, "prepare_questions", *records),
         "records of rows": imported(folder, "prepare_questions", *records, split="rows"),
         "postprocess": imported(folder, "postprocess", inputs, ANSWERS, {"decoding": DECODING}),
-        "score": imported(folder, "score", ANSWERS, measured, {}),
+        "score": imported(folder, "score", ANSWERS, measured, {"f1_by": "words"}),
         "analyze_errors": imported(
             folder,
             "analyze_errors",

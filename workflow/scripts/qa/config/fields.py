@@ -31,7 +31,7 @@ WITHOUT_VALUE = ("source", "twice", "idle", "method")  # kinds of mistakes whose
 GREATEST = 2**32  # no seed, size or number of steps is greater
 
 Stage = Literal["nothing", "download", "prepare_questions", "hold_out_calibration", "tokenize_and_label"]
-Stage |= Literal["soft_targets", "train", "predict", "calibrate", "postprocess", "compare", "package"]
+Stage |= Literal["soft_targets", "train", "predict", "calibrate", "postprocess", "score", "compare", "package"]
 
 
 class Unknown(NamedTuple):

@@ -1,6 +1,6 @@
 """Lineage: the models behind a run's variant, and the questions that train, calibrate and teach it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from qa.common.errors import InputError
 from qa.config.schema import AnyRun, Configuration, Ensemble, Run
@@ -98,6 +98,11 @@ def calibration_splits(run: Run) -> list[str]:
         return run.calibrate_on
     share = held_out_share(run)
     return [f"{split}@held-out-{share:g}" for split in run.train_on or []] if share else []
+
+
+def f1_by(config: Configuration, splits: Sequence[str]) -> list[str]:
+    """What the F1 of each split counts, by its dataset."""
+    return [config.datasets[split.split("/")[0]].f1_by for split in splits]
 
 
 def calibration_of(config: Configuration, name: str) -> list[str]:

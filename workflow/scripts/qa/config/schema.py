@@ -95,6 +95,13 @@ class Dataset(Section):
         "error",
     )
 
+    f1_by: Literal["words", "characters"] = setting(
+        "calibrate",
+        "What F1 counts. `words` is official. `characters` (without white space) is for languages that write no spaces "
+        "between words, such as Chinese, Japanese and Thai.",
+        "words",
+    )
+
     @model_validator(mode="after")
     def _pinned(self) -> "Dataset":
         if (self.repo is None) != (self.revision is None):

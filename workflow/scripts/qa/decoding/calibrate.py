@@ -35,23 +35,29 @@ class CalibrationQuestions:
 
 
 def calibrate(
-    spans_files: Sequence[str], questions_files: Sequence[str], decoding: dict[str, Any], target: str | Path
+    spans_files: Sequence[str],
+    questions_files: Sequence[str],
+    decoding: dict[str, Any],
+    target: str | Path,
+    f1_by: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Find a decoding's null threshold and temperature on held-out questions, and write them as JSON.
 
     `spans_files` holds, for each of `questions_files` in turn, the spans of the variant's model, or of each of an
-    ensemble's models. The JSON file has `null_threshold` (logits), `temperature`, facts about the held-out questions,
-    and the scores on them with this threshold and with threshold 0. Where all questions have an answer, the threshold
-    answers every question with a span. Raises InputError where no question has an answer, since such questions cannot
-    calibrate a threshold.
+    ensemble's models; `f1_by` says what the F1 of each of `questions_files` counts (see squad.raw_scores). The JSON
+    file has `null_threshold` (logits), `temperature`, facts about the held-out questions, and the scores on them with
+    this threshold and with threshold 0. Where all questions have an answer, the threshold answers every question with a
+    span. Raises InputError where no question has an answer, since such questions cannot calibrate a threshold.
     """
     candidates, measured, articles = [], [], 0
     models = len(spans_files) // len(questions_files)
+    f1_by = f1_by or ["words"] * len(questions_files)
     for number, file in enumerate(questions_files):
         titles, golds = titles_and_golds(file)
         found = candidates_of(spans_files[number * models : (number + 1) * models], decoding, file)
         candidates.append(found)
-        measured.append(questions_of(found, list(golds.values()), texts_of(found, column(file, "context"))))
+        texts = texts_of(found, column(file, "context"))
+        measured.append(questions_of(found, list(golds.values()), texts, f1_by[number]))
         articles += len({title for title in titles if title})
     questions = together(measured)
     share, prior = float(questions.unanswerable.mean()), decoding["unanswerable_prior"]
@@ -106,13 +112,15 @@ def texts_of(candidates: Candidates, contexts: Sequence[str]) -> list[str]:
     return [contexts[record][start:stop] for record, start, stop in places]
 
 
-def questions_of(candidates: Candidates, golds: Sequence[Sequence[str]], texts: Sequence[str]) -> CalibrationQuestions:
+def questions_of(
+    candidates: Candidates, golds: Sequence[Sequence[str]], texts: Sequence[str], f1_by: str = "words"
+) -> CalibrationQuestions:
     """Score each question's best candidate as its answer, "" where it has none. `texts`: those of all candidates."""
     decision = decide(candidates, np.inf)
     best = [texts[first] if first < stop else "" for first, stop in pairwise(decision.bounds.tolist())]
     difference = np.where(decision.answered, decision.difference, np.inf)
     numbered = {str(number): list(gold) for number, gold in enumerate(golds)}
-    raw = squad.raw_scores(numbered, dict(zip(numbered, best, strict=True)))
+    raw = squad.raw_scores(numbered, dict(zip(numbered, best, strict=True)), f1_by)
     values = [np.array([scores[key] for key in numbered], float) for scores in raw]
     return CalibrationQuestions(difference, *values, np.array([not gold for gold in golds]))
 

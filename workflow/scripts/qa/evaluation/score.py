@@ -20,17 +20,19 @@ def score(
     nbest_file: str | Path,
     metrics_target: str | Path,
     questions_target: str | Path,
+    f1_by: str = "words",
 ) -> dict[str, Any]:
     """Write metrics.json and question_scores.parquet of the answers of one decoding; return the metrics.
 
     metrics.json has the official keys first, in the official order, with the best thresholds and average precisions
     where the null scores rank anything. The best thresholds are searched over each question's best text. Then come
     `answered`, the share of questions with an answer, in percent; measures of confidence; `intervals` of the means (see
-    statistics.intervals) and of the measures of confidence (see confidence.intervals); and `interval`, how the
-    intervals were found. Raises InputError for missing or unknown ids, and for files of two decodings.
+    statistics.intervals) and of the measures of confidence (see confidence.intervals); `interval`, how the intervals
+    were found; and `f1_by` (see squad.raw_scores), if F1 counts anything but words. Raises InputError for missing or
+    unknown ids, and for files of two decodings.
     """
     texts, null_scores, nbest = read_json(answers_file), read_json(null_scores_file), read_nbest(nbest_file)
-    exact, f1 = squad.raw_scores(nbest.golds, texts)
+    exact, f1 = squad.raw_scores(nbest.golds, texts, f1_by)
     metrics: dict[str, Any] = squad.official_metrics(
         nbest.golds,
         texts,
@@ -39,6 +41,7 @@ def score(
         best_texts=nbest.best,
         average_precision=True,
         raw=(exact, f1),
+        f1_by=f1_by,
     )
     question_scores.check_answers(texts, nbest.best, nbest_file)
     answers = [texts[key] for key in nbest.best]
@@ -51,6 +54,7 @@ def score(
     metrics |= statistics.intervals(statistics.mean_metrics(nbest.golds, exact, f1, texts), nbest.titles)
     metrics["intervals"] |= intervals
     metrics["interval"] |= {"resamples_of_confidence": confidence.RESAMPLES}
+    metrics |= squad.mark(f1_by)
     write_json(metrics_target, metrics)
     question_scores.write(scores, nbest_file, questions_target)
     return metrics

@@ -61,10 +61,12 @@ def histogram(scores: Sequence[float], low: float, high: float) -> list[tuple[fl
 
 
 def write_curves(
-    folder: str | Path, gold_answers: squad.GoldAnswers, texts: squad.Texts, null_scores: squad.Scores
+    folder: str | Path,
+    gold_answers: squad.GoldAnswers,
+    raw: tuple[squad.Scores, squad.Scores],
+    null_scores: squad.Scores,
 ) -> None:
     """Write what the official script draws, as pr_*.csv and na_prob_hist_*.csv (over 0 to 1, or more if needed)."""
-    raw = squad.raw_scores(gold_answers, texts)
     for name, points in squad.precision_recall_curves(gold_answers, *raw, null_scores).items():
         _write_csv(Path(folder, f"pr_{name}.csv"), squad.CurvePoint._fields, points)
     low, high = min(0.0, *null_scores.values()), max(1.0, *null_scores.values())
@@ -95,6 +97,8 @@ def _parser() -> argparse.ArgumentParser:
     curves_help = "with -n: add average precisions; write precision-recall curves and null-score histograms to DIR "
     curves_help += "as CSV files (no images: they would need a plotting library)"
     add("--out-image-dir", "-p", metavar="DIR", help=curves_help)
+    f1_help = "what F1 counts: words (default, official), or characters for languages without spaces"
+    add("--f1-by", choices=list(squad.F1_BY), default="words", help=f1_help)
     add("--verbose", "-v", action="store_true", help="accepted; changes nothing, as in evaluate-v2.0.py")
     return parser
 
@@ -107,11 +111,13 @@ def _score_files(options: argparse.Namespace) -> None:
         null_scores = read_null_scores(options.na_prob_file)
         squad.check_ids(gold_answers, null_scores, options.na_prob_file)
     curves = bool(options.out_image_dir and null_scores)
+    raw = squad.raw_scores(gold_answers, predictions, options.f1_by)
     metrics = squad.official_metrics(
-        gold_answers, predictions, null_scores, options.na_prob_thresh, average_precision=curves
+        gold_answers, predictions, null_scores, options.na_prob_thresh, average_precision=curves, raw=raw
     )
+    metrics |= squad.mark(options.f1_by)
     if curves:
-        write_curves(options.out_image_dir, gold_answers, predictions, null_scores)
+        write_curves(options.out_image_dir, gold_answers, raw, null_scores)
     elif options.out_image_dir:
         print("note: --out-image-dir needs --na-prob-file; no curves are written", file=sys.stderr)
     if not options.out_file:

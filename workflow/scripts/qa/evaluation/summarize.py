@@ -9,7 +9,7 @@ from qa.common.errors import InputError
 from qa.common.files import read_json, written_aside
 from qa.common.text import text_table
 
-NESTED = ("intervals", "interval")  # keys of metrics.json that belong to one variant: means over variants have none
+WITHOUT_MEAN = ("intervals", "interval", "f1_by")  # keys of metrics.json that are no numbers of their own
 KEYS = ["run", "dataset", "split", "decoding"]
 HEADLINE = {"exact_mean": "EM", "f1_mean": "F1", "HasAns_f1_mean": "answerable F1", "NoAns_f1_mean": "unanswerable F1"}
 
@@ -43,7 +43,7 @@ def summarize(
             row |= {f"calibration_{metric}": calibration[metric] for metric in ("exact", "f1")}
         rows.append(row)
     frame = pd.DataFrame(rows)
-    metrics = [name for name in frame.columns if name not in (*KEYS, "variant", *NESTED)]
+    metrics = [name for name in frame.columns if name not in (*KEYS, "variant", *WITHOUT_MEAN)]
     groups = frame.groupby(KEYS, sort=False)
     columns = {"seeds": groups["variant"].count()}
     for name in metrics:

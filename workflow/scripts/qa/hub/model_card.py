@@ -88,6 +88,7 @@ def metadata(shared: dict[str, Any], sources: dict[str, Any], scores: list[dict[
         name, split = row["split"].split("/")
         dataset = shared["datasets"][name]
         for key, (kind, called) in METRICS.items():
+            called += f" by {row['f1_by']}" if key == "f1" and "f1_by" in row else ""
             results.append(
                 EvalResult(
                     task_type="question-answering",

@@ -23,6 +23,7 @@ from qa.common.progress import watched
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLE = re.compile(r"\b(?:an?|the)\b")
+F1_BY = {"words": str.split, "characters": lambda text: text.replace(" ", "")}  # what F1 counts in normalised texts
 
 GoldAnswers = Mapping[str, Sequence[str]]
 Texts = Mapping[str, str]
@@ -34,22 +35,25 @@ def normalize_answer(text: str) -> str:
     return " ".join(_ARTICLE.sub(" ", text.lower().translate(_PUNCTUATION)).split())
 
 
-def _f1_of_normalized(gold: str, predicted: str) -> float:
+def _f1_of_normalized(gold: str, predicted: str, f1_by: str) -> float:
     """F1 of normalised texts. 0 and "both empty" are ints as in the official script: sum() rounds them otherwise."""
     if not gold or not predicted:
         return int(gold == predicted)
-    gold_words, predicted_words = gold.split(), predicted.split()
-    if set(gold_words).isdisjoint(predicted_words):
+    gold_units, predicted_units = F1_BY[f1_by](gold), F1_BY[f1_by](predicted)
+    if set(gold_units).isdisjoint(predicted_units):
         return 0
-    shared = (Counter(gold_words) & Counter(predicted_words)).total()
-    precision = shared / len(predicted_words)
-    recall = shared / len(gold_words)
+    shared = (Counter(gold_units) & Counter(predicted_units)).total()
+    precision = shared / len(predicted_units)
+    recall = shared / len(gold_units)
     return 2 * precision * recall / (precision + recall)
 
 
-def raw_scores(gold_answers: GoldAnswers, predictions: Texts) -> tuple[dict[str, int], dict[str, float]]:
+def raw_scores(
+    gold_answers: GoldAnswers, predictions: Texts, f1_by: str = "words"
+) -> tuple[dict[str, int], dict[str, float]]:
     """Exact match and F1 of each question, the best over its gold answers, in the order of `gold_answers`.
 
+    The official F1 counts `words`. `characters`, without white space, is for languages that write no spaces.
     Gold answers that normalise to nothing are left out; where none remains, the gold answer is the empty text.
     Raises InputError unless `predictions` holds exactly the ids of `gold_answers`.
     """
@@ -59,8 +63,13 @@ def raw_scores(gold_answers: GoldAnswers, predictions: Texts) -> tuple[dict[str,
         golds = list(filter(None, dict.fromkeys(map(normalize_answer, texts)))) or [""]
         predicted = normalize_answer(predictions[question])
         exact[question] = int(predicted in golds)
-        f1_scores[question] = max(_f1_of_normalized(gold, predicted) for gold in golds)
+        f1_scores[question] = max(_f1_of_normalized(gold, predicted, f1_by) for gold in golds)
     return exact, f1_scores
+
+
+def mark(f1_by: str) -> dict[str, str]:
+    """The entry of metrics that says what their F1 counts; none for the official words."""
+    return {} if f1_by == "words" else {"f1_by": f1_by}
 
 
 def check_ids(gold_answers: GoldAnswers, ids: Iterable[str], name: str) -> None:
@@ -83,6 +92,7 @@ def official_metrics(
     best_texts: Texts | None = None,
     average_precision: bool = False,
     raw: tuple[Scores, Scores] | None = None,
+    f1_by: str = "words",
 ) -> dict[str, float]:
     """Score predictions as the official script does, in percent, under its keys and in its order.
 
@@ -95,7 +105,7 @@ def official_metrics(
     every null score is 0. `math.inf` takes the predictions as they are. The threshold search and the average precisions
     use `best_texts`, the best non-null text of each question. Without it they use the predictions, which is wrong if a
     threshold emptied some of them. Equal null scores keep the order of `null_scores`. `raw` are the `raw_scores` of the
-    predictions, if the caller has them.
+    predictions, if the caller has them; for `f1_by` see there.
 
     Raises InputError if there is no question, or if a dictionary lacks a question or holds an unknown one; ValueError
     for average precisions without null scores.
@@ -107,13 +117,13 @@ def official_metrics(
     for name, values in (("null scores", null_scores), ("best texts", best_texts)):
         if values is not None:
             check_ids(gold_answers, values, name)
-    exact, f1_scores = raw or raw_scores(gold_answers, predictions)
+    exact, f1_scores = raw or raw_scores(gold_answers, predictions, f1_by)
     metrics = _averages(gold_answers, exact, f1_scores, null_scores, null_threshold)
     if null_scores is None:
         return metrics
     if best_texts is not None:
         differing = {key: golds for key, golds in gold_answers.items() if best_texts[key] != predictions[key]}
-        best_exact, best_f1 = raw_scores(differing, {key: best_texts[key] for key in differing})
+        best_exact, best_f1 = raw_scores(differing, {key: best_texts[key] for key in differing}, f1_by)
         exact, f1_scores = {**exact, **best_exact}, {**f1_scores, **best_f1}
     for name, scores in (("exact", exact), ("f1", f1_scores)):
         best, threshold = best_threshold(gold_answers, best_texts or predictions, scores, null_scores)

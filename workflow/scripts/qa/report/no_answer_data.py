@@ -48,7 +48,7 @@ class Group:
         """Exact match (0 or 1) and F1 (0 to 1) of the best text, by question id."""
         from qa.metrics.squad import raw_scores
 
-        return raw_scores(self.golds, self.nbests[0].best)
+        return raw_scores(self.golds, self.nbests[0].best, self.metrics.get("f1_by", "words"))
 
     @cached_property
     def ranked(self) -> list[float]:
