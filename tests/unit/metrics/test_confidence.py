@@ -182,34 +182,27 @@ def test_reliability_by_hand():
     assert found.confidence == pytest.approx([0.2, 0.95]) and found.accuracy == pytest.approx([0.5625, 0.5])
     error = 4 / 6 * 0.3625 + 2 / 6 * 0.45
     assert expected_calibration_error(confidence, correct, bins=2) == pytest.approx(error)
-    masses = reliability(confidence, correct, bins=2, equal_mass=True)
-    assert masses.low.tolist() == [0.0, 0.5] and masses.high.tolist() == [0.2, 1.0]
-    assert masses.count.tolist() == [3, 3] and masses.accuracy == pytest.approx([1.25 / 3, 2 / 3])
-    error = 0.5 * (1.25 / 3 - 0.1) + 0.5 * (0.8 - 2 / 3)
-    assert expected_calibration_error(confidence, correct, bins=2, equal_mass=True) == pytest.approx(error)
 
 
 def test_empty_bins_are_left_out_and_few_questions_have_bins_of_their_own():
     found = reliability(np.array([0.05, 0.95]), np.array([0, 1]))
     assert found.count.tolist() == [1, 1] and found.high.tolist() == pytest.approx([1 / 15, 1.0])
-    assert reliability(np.array([0.3, 0.2]), np.array([0, 1]), equal_mass=True).low.tolist() == [0.2, 0.3]
 
 
 def test_a_model_that_says_what_it_knows_has_no_calibration_error():
     confidence = np.repeat([0.25, 0.75], 8)
     correct = np.array([1, 0, 0, 0] * 2 + [1, 1, 1, 0] * 2)
-    for equal_mass in (False, True):
-        assert expected_calibration_error(confidence, correct, 4, equal_mass) == pytest.approx(0)
+    assert expected_calibration_error(confidence, correct, 4) == pytest.approx(0)
     assert expected_calibration_error(np.ones(9), np.zeros(9)) == 1.0
 
 
-@given(PAIRS, st.integers(1, 20), st.booleans(), st.randoms(use_true_random=False))
-def test_the_order_of_questions_changes_nothing(pair, bins, equal_mass, shuffle):
+@given(PAIRS, st.integers(1, 20), st.randoms(use_true_random=False))
+def test_the_order_of_questions_changes_nothing(pair, bins, shuffle):
     confidence, correct = pair
     order = list(range(len(confidence)))
     shuffle.shuffle(order)
     for measure in (
-        lambda *values: expected_calibration_error(*values, bins, equal_mass),
+        lambda *values: expected_calibration_error(*values, bins),
         brier,
         lambda *values: risk_coverage(*values).area,
     ):
@@ -217,27 +210,24 @@ def test_the_order_of_questions_changes_nothing(pair, bins, equal_mass, shuffle)
 
 
 @given(PAIRS, st.integers(1, 20))
-def test_bins_hold_every_question_once_and_those_of_equal_mass_as_many_each(pair, bins):
-    for equal_mass in (False, True):
-        found = reliability(*pair, bins, equal_mass)
-        assert found.count.sum() == len(pair[0])
-        assert np.average(found.confidence, weights=found.count) == pytest.approx(pair[0].mean())
-        assert np.average(found.accuracy, weights=found.count) == pytest.approx(pair[1].mean())
-        assert (found.low <= found.confidence + 1e-12).all() and (found.confidence <= found.high + 1e-12).all()
-    assert np.ptp(found.count) <= 1
+def test_bins_hold_every_question_once(pair, bins):
+    found = reliability(*pair, bins)
+    assert found.count.sum() == len(pair[0])
+    assert np.average(found.confidence, weights=found.count) == pytest.approx(pair[0].mean())
+    assert np.average(found.accuracy, weights=found.count) == pytest.approx(pair[1].mean())
+    assert (found.low <= found.confidence + 1e-12).all() and (found.confidence <= found.high + 1e-12).all()
 
 
-@pytest.mark.parametrize("strategy", ["uniform", "quantile"])
-def test_the_diagram_is_that_of_scikit_learn(strategy):
+def test_the_diagram_is_that_of_scikit_learn():
     calibration = pytest.importorskip("sklearn.calibration", reason="scikit-learn is not installed")
     rng = np.random.default_rng(7)
     confidence = rng.beta(4, 2, 600)
     correct = (rng.random(600) < confidence**2).astype(int)
-    found = reliability(confidence, correct, equal_mass=strategy == "quantile")
-    accuracy, mean = calibration.calibration_curve(correct, confidence, n_bins=15, strategy=strategy)
+    found = reliability(confidence, correct)
+    accuracy, mean = calibration.calibration_curve(correct, confidence, n_bins=15)
     assert found.accuracy == pytest.approx(accuracy) and found.confidence == pytest.approx(mean)
     gap = np.abs(accuracy - mean) @ found.count / 600
-    assert expected_calibration_error(confidence, correct, equal_mass=strategy == "quantile") == pytest.approx(gap)
+    assert expected_calibration_error(confidence, correct) == pytest.approx(gap)
 
 
 def test_the_brier_score_is_that_of_scikit_learn():

@@ -144,14 +144,13 @@ def _equivalents(context: str, text: str) -> Iterator[tuple[int, int]]:
     first = letters.find(wanted) if wanted else -1
     while first >= 0:
         last = first + len(wanted)
-        if (
-            places[first] != places[first - 1] and places[last] != places[last - 1]
-        ):  # not within a letter with an accent
+        # not from or to the middle of a letter with an accent
+        if places[first] != places[first - 1] and places[last] != places[last - 1]:
             yield places[first], places[last - 1] + 1
         first = letters.find(wanted, first + 1)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)  # a context, and one answer after the other
 def _folded(text: str) -> tuple[str, list[int]]:
     """A text in NFD with single spaces, and the place of each of its characters in the text, then the text's length."""
     letters, places = [], []

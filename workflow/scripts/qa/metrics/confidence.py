@@ -41,46 +41,29 @@ class RiskCoverage:
     area: float
 
 
-def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS, equal_mass: bool = False) -> Reliability:
+def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -> Reliability:
     """Mean confidence against mean correctness in bins of confidence: what a reliability diagram draws.
 
     `confidence`: float (n,), from 0 to 1; `correct`: (n,), 0 or 1, or F1 from 0 to 1. Bins have equal widths and
-    include their upper bound (Guo et al. 2017). With `equal_mass` they have equal numbers of questions, within one
-    (Naeini, Cooper and Hauskrecht, "Obtaining well calibrated probabilities using Bayesian binning", 2015; Nixon et al.
-    2019); their bounds are then their lowest and highest confidence. Raises ValueError for no question, other shapes,
-    and values outside 0 to 1.
+    include their upper bound (Guo et al. 2017). Raises ValueError for no question, other shapes, and values outside 0
+    to 1.
     """
     confidence, correct = checked(confidence, correct)
-    order = np.argsort(confidence, kind="stable")
     edges = np.linspace(0, 1, bins + 1)
-    if equal_mass:
-        # questions of equal confidence share their mean, or the bins would depend on the order of the questions
-        _, group = np.unique(confidence, return_inverse=True)
-        correct = (np.bincount(group, correct) / np.bincount(group))[group]
-        place = np.empty(len(order), np.int64)
-        place[order] = np.arange(len(order)) * bins // len(order)
-    else:
-        place = np.searchsorted(edges[1:-1], confidence)
+    place = np.searchsorted(edges[1:-1], confidence)
     count = np.bincount(place, minlength=bins)
     filled = np.flatnonzero(count)
     means = [np.bincount(place, values, bins)[filled] / count[filled] for values in (confidence, correct)]
-    if equal_mass:
-        last = np.cumsum(count[filled])
-        ends = confidence[order][last - count[filled]], confidence[order][last - 1]
-    else:
-        ends = edges[filled], edges[filled + 1]
-    return Reliability(*ends, count[filled], *means)
+    return Reliability(edges[filled], edges[filled + 1], count[filled], *means)
 
 
-def expected_calibration_error(
-    confidence: np.ndarray, correct: np.ndarray, bins: int = BINS, equal_mass: bool = False
-) -> float:
+def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -> float:
     """Expected calibration error: the mean gap, from 0 to 1, between confidence and correctness of the bins.
 
-    Bins are weighted by their questions (Naeini et al. 2015; equal widths as Guo et al. 2017). Arguments and errors are
-    those of `reliability`.
+    Bins are weighted by their questions (Naeini, Cooper and Hauskrecht, "Obtaining well calibrated probabilities using
+    Bayesian binning", 2015; equal widths as Guo et al. 2017). Arguments and errors are those of `reliability`.
     """
-    diagram = reliability(confidence, correct, bins, equal_mass)
+    diagram = reliability(confidence, correct, bins)
     return float(np.average(np.abs(diagram.accuracy - diagram.confidence), weights=diagram.count))
 
 

@@ -26,6 +26,7 @@ from qa.config.fields import listed
 from qa.data import prepare_questions
 from qa.hub.download import INDEX, local_model, matching_files, model_files
 from qa.hub.repository import Repository
+from qa.plan import timestamps
 from qa.preflight.findings import PROBLEM, Finding, at_once, collected, ok, problem, warning
 from qa.preflight.slurm_requests import Request, check_requests
 from qa.training import trackers
@@ -215,11 +216,15 @@ def check_sources(downloads: dict[str, tuple[str, dict[str, Any]]], stated: dict
 def check_questions(questions: tuple[tuple[tuple[str, ...], str], ...]) -> Iterator[Finding]:
     """Check the questions of the user's own files before a copy replaces the last one, and results with it.
 
-    Snakemake reruns all that follows a new copy, even if the good file is back by then.
+    Snakemake reruns all that follows a new copy, even if the good file is back by then. Files whose bytes Snakemake
+    does not compare are left to `prepare_questions`.
     """
     for files, misaligned in questions:
+        paths = [Path(file).expanduser() for file in files]
+        if max(path.stat().st_size for path in paths) > timestamps.HASHED:
+            continue
         try:
-            counts = prepare_questions.check([Path(file).expanduser() for file in files], misaligned)
+            counts = prepare_questions.check(paths, misaligned)
             yield ok(f"{some(files)}: {counts.questions:,} questions")
         except InputError as error:
             yield problem(str(error))
