@@ -362,5 +362,8 @@ def test_the_files_of_a_split_come_in_order_and_messages_name_the_users_own(tmp_
     with pytest.raises(InputError, match="my/b.jsonl: line 2, id 'q': 'bb' at 0") as caught:
         convert(files, tmp_path / "r.parquet", names=names)
     assert str(tmp_path) not in str(caught.value)
+    (tmp_path / "train/00001-a.jsonl").write_text("[]")
+    with pytest.raises(InputError, match="^my/a.jsonl: no questions in there"):
+        convert(files[1:], tmp_path / "r.parquet", names=names[1:])
     (tmp_path / "source.json").write_text(json.dumps({**source, "repo": "a/b"}))
     assert split_files(tmp_path, "train") == (files, [str(file) for file in files])

@@ -83,13 +83,13 @@ class AnswerAligner:
         self.counts.unanswerable += not answers
         return replace(record, answers=tuple(answers))
 
-    def outcome(self, paths: Sequence[str | Path]) -> str:
-        """What became of the misaligned answers, in words; "" where there is none.
+    def outcome(self, names: Sequence[str | Path]) -> str:
+        """What became of the misaligned answers of files with these names, in words; "" where there is none.
 
         Raises InputError where they may not be dropped, or where no question is left.
         """
         if not self.counts.questions and not self.faults:
-            raise InputError(f"{some(paths)}: no questions in there")
+            raise InputError(f"{some(names)}: no questions in there")
         if not self.faults:
             return ""
         fault = f"{len(self.faults):,} answers do not stand at their place: {some(self.faults, MISALIGNED_SHOWN)}"

@@ -37,13 +37,13 @@ def convert(
     import pyarrow.parquet as parquet
 
     paths = list(paths)
-    names = paths if names is None else names
+    names = paths if names is None else list(names)
     aligner, schema = AnswerAligner(misaligned), records_schema()
     with written_aside(target) as partial, parquet.ParquetWriter(partial, schema, compression="zstd") as writer:
         records = (aligner.aligned(record) for record in _read_all(zip(paths, names, strict=True)))
         for batch in _batches(record for record in records if record is not None):
             writer.write_table(_table(batch))
-        dropped = aligner.outcome(paths)
+        dropped = aligner.outcome(names)
     counts = aligner.counts
     if dropped:
         log.warning(dropped)
