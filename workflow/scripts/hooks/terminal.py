@@ -46,6 +46,8 @@ class TerminalFormatter(DefaultFormatter):
 
     def format_job_error(self, msg):
         """A job that failed: its rule, its logs, and what the executor says of it."""
+        if self.show_failed_logs:
+            return super().format_job_error(msg)
         text = f"{timestamp()}\nError in rule {msg['rule_name']}, log: {', '.join(msg['log']) or 'none'}"
         return "\n".join([text, *([f"    {msg['rule_msg']}"] if msg["rule_msg"] else [])])
 
