@@ -59,11 +59,14 @@ def test_a_failure_has_one_cause_and_no_place_in_rule_files(logger):
 
     error("RuleException:\nCalledProcessError in file \"train.smk\", line 3:\nCommand 'python' returned 1.")
     error('WorkflowError in file "common.smk", line 58:\nno such file: a b\n  File "common.smk", line 74, in <module>')
+    bug = 'Traceback (most recent call last):\n  File "api.py", line 3, in <module>\nOSError: busy'
+    error(bug)
     job = {"jobid": 3, "rule_name": "train", "rule_msg": None, "log": ["logs/a.log"], "input": ["f"], "output": ["g"]}
     extra = {"event": LogEvent.JOB_ERROR, "conda_env": None, "shellcmd": None, "aux": {}, "indent": False}
     logger.logger.error(None, extra=extra | job)
-    first, _, third = logger.terminal.getvalue().splitlines()
-    assert (first, third) == ("no such file: a b", "Error in rule train, log: logs/a.log")
+    first, *traceback, _, last = logger.terminal.getvalue().splitlines()
+    assert (first, last) == ("no such file: a b", "Error in rule train, log: logs/a.log")
+    assert traceback == bug.splitlines()
     assert all(part in logger.log.getvalue() for part in ("CalledProcessError", "common.smk", "output: g"))
 
 

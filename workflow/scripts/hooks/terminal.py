@@ -15,7 +15,8 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from qa.common.errors import some
 
 ERRORS = (LogEvent.ERROR, LogEvent.JOB_ERROR, LogEvent.GROUP_ERROR)
-PLACE = re.compile(r'^WorkflowError in file ".*", line \d+:\n|\n  File ".*", line \d+, in .*')  # of a rule file
+# what is wrong in a file of rules, between the places there; a traceback of Python's stays whole
+OF_RULES = re.compile(r'WorkflowError in file ".*", line \d+:\n(.*?)(\n  File ".*", line \d+, in .*)*', re.S)
 SAID_ELSEWHERE = (  # by the stage's own line and by the closing summary
     re.compile(r"RuleException:\nCalledProcessError"),
     re.compile(r"WorkflowError:\nAt least one job did not complete successfully"),
@@ -35,9 +36,9 @@ class TerminalFormatter(DefaultFormatter):
         if event in ERRORS and self.stopped:
             return ""
         text = super().format(record)
-        if event == LogEvent.ERROR:
-            return "" if any(pattern.match(text) for pattern in SAID_ELSEWHERE) else PLACE.sub("", text)
-        return text
+        if event == LogEvent.ERROR and any(pattern.match(text) for pattern in SAID_ELSEWHERE):
+            return ""
+        return found[1] if (found := OF_RULES.fullmatch(text)) else text
 
     def format_job_info(self, msg):
         """A job that starts, with the first files of each part of its reason, `why: file, file, …; why: …`."""
