@@ -48,6 +48,7 @@ TABLE: dict[str, tuple[str, Any, set[str]]] = {
     "datasets.*.revision": ("datasets.mills.revision", HEX, {"download", *RECORDS}),
     "datasets.*.splits": ("datasets.mills.splits.train", [GIVEN, "given/extra.json"], {"download", *RECORDS}),
     "datasets.*.misaligned": ("datasets.mills.misaligned", "drop", RECORDS),
+    "datasets.*.limit": ("datasets.mills.limit", 9, RECORDS),
     "decodings.*.method": ("decodings.n_best", {"method": "walkthrough"}, POSTPROCESS),
     "decodings.*.n_best_size": ("decodings.n_best.n_best_size", 7, POSTPROCESS),
     "decodings.*.max_answer_length": ("decodings.n_best.max_answer_length", 7, POSTPROCESS),

@@ -17,6 +17,7 @@ rule prepare_questions:
         "../../envs/qa.yaml"
     params:
         misaligned=lambda wildcards: dataset_of(wildcards).misaligned,
+        limit=lambda wildcards: dataset_of(wildcards).limit,
         files=lambda wildcards: dataset_of(wildcards).splits[wildcards.split],
         code=code("prepare_questions"),
     message:

@@ -24,6 +24,7 @@ rule score:
         "../../envs/qa.yaml"
     params:
         f1_by=lambda wildcards: dataset_of(wildcards).f1_by,
+        limits=lambda wildcards: lineage.limits(CONFIG, wildcards.run, [f"{wildcards.dataset}/{wildcards.split}"]),
         code=code("score"),
     message:
         "Scoring {wildcards.dataset}/{wildcards.split} for {wildcards.run}, {wildcards.variant}, by {wildcards.decoding}"

@@ -5,5 +5,5 @@ from qa.jobs.stage import stage
 with stage("score", snakemake) as (inputs, outputs, params):
     from qa.evaluation import score
 
-    files = (inputs.answers, inputs.null_scores, inputs.nbest, outputs.metrics, outputs.question_scores)
-    score.score(*files, params.f1_by)
+    files = inputs.answers, inputs.null_scores, inputs.nbest, outputs.metrics, outputs.question_scores
+    score.score(*files, params.f1_by, params.limits)

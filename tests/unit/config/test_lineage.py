@@ -94,6 +94,23 @@ def test_what_is_held_out_trains_nothing_and_calibrates():
     assert lineage.training_splits(runs["ready"]) == lineage.calibration_splits(runs["ready"]) == []
 
 
+def test_a_limit_counts_for_what_trains_calibrates_teaches_or_is_evaluated():
+    config = changed(
+        small={"train_on": "few/train", "calibrate_on": ["other/dev"]},
+        team={"calibrate_on": ["other/dev"]},
+        alone={"model": "one", "train_on": "mills/train"},
+    )
+    few = {"splits": {"train": "train.json", "dev": "dev.json"}}
+    config["datasets"] |= {"few": few | {"limit": 9}, "other": few | {"limit": 5}, "unused": few | {"limit": 1}}
+    plain = settings.resolve(config)
+    assert lineage.limits(plain, "alone", ["mills/validation"]) == {}
+    assert lineage.limits(plain, "alone", ["other/dev"]) == {"other": 5}
+    for run in ("small", "team", "pupil"):
+        assert lineage.limits(plain, run, ["mills/validation"]) == {"few": 9, "other": 5}
+    for dataset in plain.datasets.values():  # a limit downloads nothing again
+        assert "limit" not in stages.source(dataset)
+
+
 def test_nothing_is_held_out_where_other_questions_calibrate_or_the_share_is_0():
     runs = resolved(
         small={"calibrate_on": ["mills/dev"]}, both={"hold_out": 0, "decodings": ["at_0"]}, team={"decodings": ["at_0"]}

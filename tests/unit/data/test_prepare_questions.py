@@ -367,3 +367,18 @@ def test_the_files_of_a_split_come_in_order_and_messages_name_the_users_own(tmp_
         convert(files[1:], tmp_path / "r.parquet", names=names[1:])
     (tmp_path / "source.json").write_text(json.dumps({**source, "repo": "a/b"}))
     assert split_files(tmp_path, "train") == (files, [str(file) for file in files])
+
+
+def test_a_limit_takes_the_same_questions_in_any_order_and_a_greater_one_keeps_them(tmp_path, caplog):
+    rows = [{**row, "id": f"{number}{row['id']}"} for number in range(20) for row in flat_rows()]
+
+    def ids(limit, rows=rows):
+        (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        convert([tmp_path / "q.jsonl"], tmp_path / "r.parquet", limit=limit)
+        return list(pd.read_parquet(tmp_path / "r.parquet")["id"])
+
+    whole, few, more = ids(None), ids(7), ids(40)
+    assert "only 7 of these questions are used" in caplog.text
+    assert ids(7, rows[::-1]) == few[::-1] and ids(10_000) == whole
+    assert len(few) == 7 and len(more) == 40 and {*few} < {*more}
+    assert [row for row in whole if row in {*more}] == more and more != whole[:40]

@@ -238,7 +238,7 @@ def log_loss(made, threshold, temperature, prior):
 
 
 @pytest.mark.parametrize("prior", [None, 0.6])
-def test_the_file_says_what_was_found_and_on_what(prior, tmp_path):
+def test_the_file_says_what_was_found_and_on_what(prior, tmp_path, caplog):
     files = [variant(tmp_path, "first", 18, 3), variant(tmp_path, "second", 12, 4)]
     spans, records = [list(column) for column in zip(*files, strict=True)]
     decoding = {**DECODING, "unanswerable_prior": prior}
@@ -246,6 +246,7 @@ def test_the_file_says_what_was_found_and_on_what(prior, tmp_path):
     assert read_json(tmp_path / "c.json") == json.loads(json.dumps(result))
     made = [question for each in files for question in slowly(*each)]
     assert (result["questions"], result["articles"], result["calibrated_for"]) == (30, 2, "f1")
+    assert result["few_questions"] and "30 questions calibrate" in caplog.text
     assert result["unanswerable"] == pytest.approx(100 / 3)
     assert result["unanswerable_prior"] == (None if prior is None else 60)
     found = {name: result[name] for name in ("exact", "f1", "answered")}

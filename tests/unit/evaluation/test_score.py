@@ -5,6 +5,7 @@ import math
 
 import pyarrow as pa
 import pyarrow.parquet as parquet
+import pytest
 
 from qa.data.prepare_questions import convert, gold_texts
 from qa.decoding import nbest
@@ -109,6 +110,36 @@ def test_questions_of_few_articles_are_drawn_one_by_one(tmp_path):
     paths, _ = files(tmp_path, ["one", "two"])
     found = score(*paths.values(), tmp_path / "metrics.json", tmp_path / "scores.parquet")
     assert found["interval"]["resampled"] == "questions"
+
+
+def test_a_limit_is_marked_in_the_metrics_the_table_and_the_closing_message(tmp_path):
+    paths, _ = files(tmp_path, ["one", "two"])
+    limits = {"mine": 200, "other": 50}
+    metrics = [str(tmp_path / f"{name}.json") for name in ("tried", "whole")]
+    for file, found in zip(metrics, (limits, {}), strict=True):
+        assert score(*paths.values(), file, tmp_path / "scores.parquet", found).get("limits", {}) == found
+    summary = tmp_path / "summary.csv"
+    scored = [("tried", "seed-1", "mine/dev", "n"), ("whole", "seed-1", "big/dev", "n")]
+    table = summarize.summarize(scored, metrics, summary)
+    assert list(table["limits"].fillna("")) == ["mine: 200, other: 50", ""]
+    (line,) = summarize.warnings(summary)
+    assert "tried" in line and "mine: 200" in line and "whole" not in line
+    assert line in summarize.closing_message(summary)
+
+
+@pytest.mark.parametrize(("questions", "warns"), [(82, True), (499, True), (500, False)])
+def test_a_threshold_of_few_questions_is_warned_of_at_the_end(questions, warns, tmp_path):
+    paths, _ = files(tmp_path, ["one", "two"])
+    score(*paths.values(), tmp_path / "m.json", tmp_path / "scores.parquet")
+    (tmp_path / "c.json").write_text(json.dumps({"exact": 1.0, "f1": 2.0, "questions": questions}))
+    scored = [(run, f"seed-{seed}", "mine/dev", "n") for run in ("a", "fixed") for seed in (1, 2)]
+    calibrations = {("a", f"seed-{seed}", "n"): str(tmp_path / "c.json") for seed in (1, 2)}
+    summary = tmp_path / "summary.csv"
+    table = summarize.summarize(scored, [str(tmp_path / "m.json")] * 4, summary, calibrations=calibrations)
+    assert table["calibration_questions"].tolist()[0] == questions and "calibration_questions_std" not in table
+    lines = summarize.warnings(summary)
+    assert len(lines) == warns
+    assert all(line.startswith("a/n: ") and f"{questions} questions" in line for line in lines)
 
 
 def test_the_closing_message_names_the_report_where_there_is_one(tmp_path):

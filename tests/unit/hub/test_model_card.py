@@ -192,6 +192,13 @@ def test_hostile_names_are_text_and_leave_the_metadata_whole():
             assert cells in (2, 3, 7), line
 
 
+def test_a_quick_try_and_a_threshold_of_few_questions_are_marked():
+    usual = described()
+    few = described(changed("datasets.mine.limit", 200), calibrations={"n_best": {**FOUND, "few_questions": True}})
+    for words in ("A quick try", "mine 200", "often give a threshold that is worse than 0"):
+        assert words in few and words not in usual
+
+
 def test_what_truncates_long_texts_says_so():
     text = described(changed("runs.r.windows.long_contexts", "truncate"))
     assert "Of a long text it reads the first window only (384 tokens" in text

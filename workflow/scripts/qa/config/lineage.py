@@ -134,6 +134,20 @@ def teachers(config: Configuration, name: str) -> list[str]:
     return found
 
 
+def limits(config: Configuration, name: str, evaluated: Iterable[str]) -> dict[str, int]:
+    """The `limit` of each dataset that has one: of a run, its models and teachers, and of the splits `evaluated`."""
+    runs = list(dict.fromkeys(run for run, _ in parts_named(config, name)))
+    runs += [further for run in runs if (teacher := config.runs[run].teacher) for further in teachers(config, teacher)]
+    splits = [*evaluated, *(config.all_runs[name].calibrate_on or [])]
+    splits += [
+        split for run in runs for key in ("train_on", "calibrate_on") for split in getattr(config.runs[run], key) or []
+    ]
+    found = {
+        dataset: config.datasets[dataset].limit for dataset in dict.fromkeys(split.split("/")[0] for split in splits)
+    }
+    return {dataset: limit for dataset, limit in found.items() if limit is not None}
+
+
 def publications(config: Configuration) -> dict[str, str]:
     """The variant of each run that is to be published, by run."""
     return {

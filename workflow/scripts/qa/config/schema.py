@@ -94,6 +94,14 @@ class Dataset(Section):
         "question goes with its last answer.",
         "error",
     )
+    limit: Whole | None = setting(
+        "prepare_questions",
+        "For a quick try: at most so many questions of each split, drawn by a digest of their ids. All results that "
+        "depend on them say so. `null` takes all.",
+        None,
+        unit="questions",
+        ge=1,
+    )
 
     f1_by: Literal["words", "characters"] = setting(
         "calibrate",

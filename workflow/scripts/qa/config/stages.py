@@ -13,7 +13,7 @@ SPEED_ONLY = ("gpus", "nodes", "compile")  # settings of training that change re
 
 def source(part: PretrainedModel | Dataset) -> dict[str, Any]:
     """What `download` reads of a model or dataset."""
-    return part.model_dump(exclude={"overrides", "license", "misaligned", "f1_by"}, exclude_none=True)
+    return part.model_dump(exclude={"overrides", "license", "misaligned", "limit", "f1_by"}, exclude_none=True)
 
 
 def tokenization(run: Run) -> dict[str, Any]:

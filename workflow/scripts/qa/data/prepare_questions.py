@@ -1,8 +1,11 @@
 """Prepare questions: question files, checked and converted to records of one schema."""
 
+import hashlib
+import heapq
 import json
 import logging
 from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +27,17 @@ def convert(
     target: str | Path,
     misaligned: str = "error",
     names: Iterable[str | Path] | None = None,
+    limit: int | None = None,
 ) -> QuestionCounts:
     """Check the questions of several files and write them, in order, as one Parquet file of the records' schema.
 
     Columns: id, title, context, question (text) and answers, a struct of the lists text and answer_start (characters,
     int32). `misaligned` says what happens to an answer that does not stand at its place, or has none: `error`;
     `realign` it (see align_answers.realigned); or `drop` it. An answer that cannot be realigned is dropped too. A
-    question goes with its last answer, and never becomes unanswerable. Messages call the files `names`. Raises
-    InputError that names file, line, id and fault: a field is missing or of the wrong type, an id appears twice, an
-    answer is misaligned, or no question is left.
+    question goes with its last answer, and never becomes unanswerable. Messages call the files `names`. All questions
+    are checked and counted; with a `limit`, only a sample of them is written (see `limited`). Raises InputError that
+    names file, line, id and fault: a field is missing or of the wrong type, an id appears twice, an answer is
+    misaligned, or no question is left.
     """
     import pyarrow.parquet as parquet
 
@@ -40,8 +45,8 @@ def convert(
     names = paths if names is None else list(names)
     aligner, schema = AnswerAligner(misaligned), records_schema()
     with written_aside(target) as partial, parquet.ParquetWriter(partial, schema, compression="zstd") as writer:
-        records = (aligner.aligned(record) for record in _read_all(zip(paths, names, strict=True)))
-        for batch in _batches(record for record in records if record is not None):
+        aligned = (aligner.aligned(record) for record in _read_all(zip(paths, names, strict=True)))
+        for batch in _batches(limited((record for record in aligned if record is not None), limit)):
             writer.write_table(_table(batch))
         dropped = aligner.outcome(names)
     counts = aligner.counts
@@ -52,6 +57,8 @@ def convert(
         f"{counts.realigned:,} realigned, {counts.dropped_answers:,} dropped, and with them "
         f"{counts.dropped_questions:,} questions"
     )
+    if limit is not None and counts.questions > limit:
+        log.warning(f"a quick try: only {limit:,} of these questions are used (limit)")
     return counts
 
 
@@ -62,6 +69,20 @@ def check(paths: Iterable[str | Path], misaligned: str) -> QuestionCounts:
         aligner.aligned(record)
     aligner.outcome(paths)
     return aligner.counts
+
+
+def limited(records: Iterable[QuestionRecord], limit: int | None) -> Iterable[QuestionRecord]:
+    """At most `limit` of the records, in their order: those with the least digests of their ids.
+
+    So the sample is the same on every machine, it spreads over all articles, and a greater limit keeps its questions.
+    """
+    if limit is None:
+        return records
+
+    def digest(numbered: tuple[int, QuestionRecord]) -> bytes:
+        return hashlib.sha256(numbered[1].id.encode()).digest()
+
+    return (record for _, record in sorted(heapq.nsmallest(limit, enumerate(records), digest), key=itemgetter(0)))
 
 
 def split_files(dataset: str | Path, split: str) -> tuple[list[Path], list[str]]:

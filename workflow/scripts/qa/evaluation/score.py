@@ -21,6 +21,7 @@ def score(
     metrics_target: str | Path,
     questions_target: str | Path,
     f1_by: str = "words",
+    limits: dict[str, int] | None = None,
 ) -> dict[str, Any]:
     """Write metrics.json and question_scores.parquet of the answers of one decoding; return the metrics.
 
@@ -28,8 +29,8 @@ def score(
     where the null scores rank anything. The best thresholds are searched over each question's best text. Then come
     `answered`, the share of questions with an answer, in percent; measures of confidence; `intervals` of the means (see
     statistics.intervals) and of the measures of confidence (see confidence.intervals); `interval`, how the intervals
-    were found; and `f1_by` (see squad.raw_scores), if F1 counts anything but words. Raises InputError for missing or
-    unknown ids, and for files of two decodings.
+    were found; `f1_by` (see squad.raw_scores), if F1 counts anything but words; and `limits` of datasets (see
+    lineage.limits), if there are any. Raises InputError for missing or unknown ids, and for files of two decodings.
     """
     texts, null_scores, nbest = read_json(answers_file), read_json(null_scores_file), read_nbest(nbest_file)
     exact, f1 = squad.raw_scores(nbest.golds, texts, f1_by)
@@ -55,6 +56,8 @@ def score(
     metrics["intervals"] |= intervals
     metrics["interval"] |= {"resamples_of_confidence": confidence.RESAMPLES}
     metrics |= squad.mark(f1_by)
+    if limits:
+        metrics["limits"] = limits
     write_json(metrics_target, metrics)
     question_scores.write(scores, nbest_file, questions_target)
     return metrics

@@ -8,8 +8,10 @@ from typing import Any
 from qa.common.errors import InputError
 from qa.common.files import read_json, written_aside
 from qa.common.text import text_table
+from qa.decoding.calibrate import FEW_QUESTIONS, few_questions
 
-WITHOUT_MEAN = ("intervals", "interval", "f1_by")  # keys of metrics.json that are no numbers of their own
+NESTED = ("intervals", "interval")  # keys of metrics.json that belong to one variant: means over variants have none
+FACTS = ("limits", "f1_by", "calibration_questions")  # the same for all variants: columns without mean and deviation
 KEYS = ["run", "dataset", "split", "decoding"]
 HEADLINE = {"exact_mean": "EM", "f1_mean": "F1", "HasAns_f1_mean": "answerable F1", "NoAns_f1_mean": "unanswerable F1"}
 
@@ -26,7 +28,8 @@ def summarize(
     `scored` has (run, variant, dataset/split, decoding) of each metrics.json in `files`. The deviation is the sample's
     (n - 1), empty for a single seed. `swept` has the values of each swept setting by run: such a setting is a column of
     text, empty for other runs. `calibrations` are calibration files by (run, variant, decoding): their EM and F1 on the
-    held-out questions become `calibration_exact` and `calibration_f1`, by which settings can be chosen.
+    held-out questions become `calibration_exact` and `calibration_f1`, by which settings can be chosen, and their
+    number becomes `calibration_questions`. Limits of datasets are text in the column `limits`: `mine: 200`.
     """
     import pandas as pd
 
@@ -38,14 +41,17 @@ def summarize(
             "variant": variant,
             **read_json(file),
         }
+        if limits := row.get("limits"):
+            row["limits"] = ", ".join(f"{dataset}: {limit}" for dataset, limit in limits.items())
         if calibration_file := (calibrations or {}).get((run, variant, decoding)):
             calibration = read_json(calibration_file)
-            row |= {f"calibration_{metric}": calibration[metric] for metric in ("exact", "f1")}
+            row |= {f"calibration_{name}": calibration[name] for name in ("exact", "f1", "questions")}
         rows.append(row)
     frame = pd.DataFrame(rows)
-    metrics = [name for name in frame.columns if name not in (*KEYS, "variant", *WITHOUT_MEAN)]
+    metrics = [name for name in frame.columns if name not in (*KEYS, "variant", *NESTED, *FACTS)]
     groups = frame.groupby(KEYS, sort=False)
     columns = {"seeds": groups["variant"].count()}
+    columns |= {name: groups[name].first().convert_dtypes() for name in FACTS if name in frame}
     for name in metrics:
         columns[f"{name}_mean"], columns[f"{name}_std"] = groups[name].mean(), groups[name].std()
     table = pd.DataFrame(columns).reset_index()
@@ -59,8 +65,7 @@ def summarize(
 
 def as_text(summary_file: str | Path) -> str:
     """The headline scores of summary.csv as a table for the terminal, in percent, with the deviation over seeds."""
-    with open(summary_file, newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = _rows(summary_file)
     if not rows:
         raise InputError(f"{summary_file}: no rows")
     lines = [[*KEYS, "seeds", *HEADLINE.values()]]
@@ -70,6 +75,26 @@ def as_text(summary_file: str | Path) -> str:
     return text_table(lines)
 
 
+def warnings(summary_file: str | Path) -> list[str]:
+    """What the scores of summary.csv must not be read without: limits of datasets, and few calibration questions."""
+    tries: dict[str, dict[str, None]] = {}
+    calibrated: dict[str, dict[str, None]] = {}
+    for row in _rows(summary_file):
+        if limits := row.get("limits"):
+            tries.setdefault(limits, {})[row["run"]] = None
+        if 0 < (questions := int(row.get("calibration_questions") or 0)) < FEW_QUESTIONS:
+            calibrated.setdefault(few_questions(questions), {})[f"{row['run']}/{row['decoding']}"] = None
+    lines = [
+        f"{', '.join(runs)}: a quick try on few questions of each split ({limits})" for limits, runs in tries.items()
+    ]
+    return lines + [f"{', '.join(sides)}: {message}" for message, sides in calibrated.items()]
+
+
+def _rows(summary_file: str | Path) -> list[dict[str, str]]:
+    with open(summary_file, newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
 def closing_message(summary_file: str | Path, comparison: str = "") -> str:
     """What a run of the workflow ends with: its scores, if there are any, `comparison`, and where the files are."""
     summary = Path(summary_file)
@@ -77,7 +102,9 @@ def closing_message(summary_file: str | Path, comparison: str = "") -> str:
     if not summary.exists():
         return ""
     return (
-        f"\nScores in percent ({summary}, written {written_at(summary)}):\n\n{as_text(summary)}\n\n{comparison}"
+        f"\nScores in percent ({summary}, written {written_at(summary)}):\n\n{as_text(summary)}\n\n"
+        + "".join(f"Warning: {line}\n\n" for line in warnings(summary))
+        + f"{comparison}"
         "Models:  results/{run}/{variant}/model\n"
         "Answers: results/{run}/{variant}/{dataset}/{split}/{decoding}/answers.json\n"
         "Scores:  results/{run}/{variant}/{dataset}/{split}/{decoding}/metrics.json\n"

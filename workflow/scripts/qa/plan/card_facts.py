@@ -14,8 +14,9 @@ def shared(resolved: Configuration, name: str, variant: str) -> dict[str, Any]:
     """What a run's variant is shared with, for packages.describe and packages.package.
 
     `windows`, `prediction` and `decodings` are how it answers, a calibrated threshold still by name; `model` and
-    `datasets` where it is from; `scored` the (split, decoding) and `calibrated` the decodings whose files
-    `needs_of_package` names, in that order. Raises InputError for a run that trains nothing.
+    `datasets` where it is from; `limits` those of datasets (see lineage.limits); `scored` the (split, decoding) and
+    `calibrated` the decodings whose files `needs_of_package` names, in that order. Raises InputError for a run that
+    trains nothing.
     """
     run = _trained(resolved, name, variant)
     windows = stages.tokenization(run)
@@ -31,6 +32,7 @@ def shared(resolved: Configuration, name: str, variant: str) -> dict[str, Any]:
         "decodings": {each: stages.answering(resolved.decodings[each]) for each in run.decodings},
         "model": {"name": run.model, **_source(model)},
         "license": model.license,
+        "limits": lineage.limits(resolved, name, run.evaluate_on),
         "train_on": run.train_on,
         "calibrate_on": calibration,
         "teacher": run.teacher,
