@@ -185,6 +185,85 @@ def test_json_lines_bring_their_own_contexts_or_share_one(model, context, tmp_pa
     assert run(model, "--context", context, "--questions", "-", given=path.read_text()).stdout == done.stdout
 
 
+@pytest.fixture
+def documents(tmp_path):
+    """A folder with two texts, one in a folder of its own, and a file that is no text."""
+    texts = {"a.txt": CONTEXT, "deep/b.txt": "\r\nBo Lee built the barn in 1412.", "c.md": "not asked"}
+    for name, text in texts.items():
+        (path := tmp_path / "texts" / name).parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text.encode())
+    return tmp_path / "texts", {name: text for name, text in texts.items() if name.endswith("txt")}
+
+
+def asked(capsys, *arguments):
+    assert ask.main(list(map(str, arguments))) == 0
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_folder_is_asked_text_by_text(model, documents, reader, capsys, monkeypatch):
+    folder, texts = documents
+    command = ("--model", model, "--context", folder)
+    for rows, questions in (
+        (asked(capsys, *command, "Who built it?"), {"": "Who built it?"}),
+        (
+            monkeypatch.setattr(sys, "stdin", io.StringIO("Who?\n\nWhen?\n")) or asked(capsys, *command),
+            {"1": "Who?", "3": "When?"},
+        ),
+    ):
+        places = [(number, name) for number in questions for name in texts]
+        assert [(row["id"], row["document"]) for row in rows] == places
+        expected = reader.answer_all((questions[number], texts[name]) for number, name in places)
+        assert [row["answer"] for row in rows] == [answer.text for answer in expected]
+    (folder / "empty.txt").write_text(" ")
+    assert "empty.txt" in mistake(capsys, *command, "Who built it?")
+    assert "no .txt files" in mistake(capsys, "--model", model, "--context", model, "Who built it?")
+
+
+def test_json_lines_may_name_their_documents(model, documents, capsys):
+    folder, texts = documents
+    lines = [
+        {"question": "Who?", "document": "deep/b.txt"},
+        {"question": "Who?", "document": "label", "context": texts["a.txt"]},
+    ]
+    (folder / "q.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    named = asked(capsys, "--model", model, "--questions", folder / "q.jsonl")
+    assert [row["document"] for row in named] == ["deep/b.txt", "label"]
+    whole = texts["deep/b.txt"]
+    assert named[0]["answer"] == ("" if named[0]["start"] is None else whole[named[0]["start"] : named[0]["end"]])
+    (folder.parent / "q.jsonl").write_text("\n".join(map(json.dumps, [*lines, {"question": "Who?"}])))
+    more = asked(capsys, "--model", model, "--context", folder, "--questions", folder.parent / "q.jsonl")
+    assert more[:2] == named and [row["document"] for row in more[2:]] == list(texts)
+    for line, said in (
+        ({"question": "q", "document": "none.txt"}, "none.txt: no such file"),
+        ({"question": "q"}, "line 1: its `context` or `document` is missing"),
+        ({"question": "q", "document": 3}, "line 1: its `document` is missing, empty or no text"),
+    ):
+        (folder / "q.jsonl").write_text(json.dumps(line))
+        assert said in mistake(capsys, "--model", model, "--questions", folder / "q.jsonl")
+
+
+@pytest.mark.parametrize("threshold", [-1e9, 1e9])
+def test_the_most_probable_spans_come_best_first_whether_the_question_is_answered_or_not(
+    threshold, model, context, tmp_path, capsys
+):
+    shutil.copytree(model, folder := tmp_path / "m")
+    write_json(folder / package.SETTINGS, SETTINGS | {"decodings": {"n": {**N_BEST, "null_threshold": threshold}}})
+    command = ("--model", folder, "--context", context, "--top")
+    (row,) = asked(capsys, *command, 3, "--json", "Who built it?")
+    spans = row["candidates"]
+    assert len(spans) == 3 and all(CONTEXT[span["start"] : span["end"]] == span["answer"] for span in spans)
+    sure = [span["probability"] for span in spans]
+    assert sure == sorted(sure, reverse=True) and sum(sure) + row["null_probability"] <= 1 + 1e-9
+    assert bool(row["answer"]) == (threshold > 0)
+    if row["answer"]:
+        assert spans[0] == {name: row[name] for name in ("answer", "start", "end", "probability")}
+    (more,) = asked(capsys, *command, 99, "--json", "Who built it?")
+    assert more["candidates"][:3] == spans and len(more["candidates"]) == N_BEST["n_best_size"]
+    assert ask.main(list(map(str, [*command, 3, "Who built it?"]))) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in shown[-3:]] == ["1.", "2.", "3."] and spans[2]["answer"] in shown[-1]
+
+
 def test_text_that_would_steer_a_terminal_is_shown_without_its_controls():
     text = "a\x1b[2Jb\x07 1412\u202e c"
     place = text.index("1412")

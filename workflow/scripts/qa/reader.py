@@ -29,11 +29,22 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Question:
-    """A question about a context. Its answer and messages repeat the `id`."""
+    """A question about a context. Its answer and messages repeat the `id`; `document` names the context."""
 
     question: str
     context: str
     id: str = ""
+    document: str = ""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A span that may be an answer: its text, context[start:end], and its probability (0 to 1)."""
+
+    text: str
+    start: int
+    end: int
+    probability: float
 
 
 @dataclass(frozen=True)
@@ -43,6 +54,8 @@ class Answer:
     `text` is context[start:end] (characters, the end exclusive). Where the model abstains, `text` is "", and `start`
     and `end` are None. `probability` (0 to 1) is the probability of this answer, `null_probability` that of no answer.
     `null_score` is the null score minus the best span's score, in logits; the null threshold decides on it.
+    `candidates` are the most probable spans, best first, as many as were asked for and at most the `n_best_size` of the
+    decoding; there are some where the model abstains, too.
     """
 
     id: str
@@ -52,6 +65,7 @@ class Answer:
     probability: float
     null_probability: float
     null_score: float
+    candidates: tuple[Candidate, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.text)
@@ -102,13 +116,15 @@ class Reader:
         """Answer many questions in order; each is a Question or a pair of question and context."""
         return list(self.answers(questions))
 
-    def answers(self, questions: Iterable[Question | tuple[str, str]], at_once: int = AT_ONCE) -> Iterator[Answer]:
-        """Yield the answers in order, `at_once` computed together. Memory grows with that number."""
+    def answers(
+        self, questions: Iterable[Question | tuple[str, str]], at_once: int = AT_ONCE, top: int = 0
+    ) -> Iterator[Answer]:
+        """Yield the answers in order, each with its `top` candidates; `at_once` are computed together in memory."""
         checked = (item if isinstance(item, Question) else Question(*item) for item in questions)
         while batch := list(islice(checked, at_once)):
-            yield from self._answered(batch)
+            yield from self._answered(batch, top)
 
-    def _answered(self, questions: list[Question]) -> list[Answer]:
+    def _answered(self, questions: list[Question], top: int) -> list[Answer]:
         import pyarrow as pa
 
         from qa.decoding.answers import decide
@@ -119,22 +135,25 @@ class Reader:
         found = decoded(self._predictor.spans(table), self._decoding_settings)
         threshold = self._decoding_settings.get("null_threshold", np.inf)  # the walkthrough has no null rule
         decision = decide(found, threshold, self._decoding_settings.get("temperature"))
-        answers = []
+        columns = [values.tolist() for values in (found.start, found.stop, decision.probability)]
+        bounds, answers = decision.bounds.tolist(), []
         for number, question in enumerate(questions):
-            best = decision.bounds[number]
-            answered = bool(decision.answered[number])
-            start, end = (int(found.start[best]), int(found.stop[best])) if answered else (0, 0)
-            text = question.context[start:end]
+            first, answered = bounds[number], bool(decision.answered[number])
+            end = min(bounds[number + 1], first + max(top, answered))
+            places = zip(*(values[first:end] for values in columns), strict=True)
+            spans = [Candidate(question.context[start:stop], start, stop, sure) for start, stop, sure in places]
             null = float(decision.null_probability[number])
+            best = spans[0] if answered and spans[0].text else None
             answers.append(
                 Answer(
                     id=question.id,
-                    text=text,
-                    start=start if text else None,
-                    end=end if text else None,
-                    probability=float(decision.probability[best]) if answered else null,
+                    text=best.text if best else "",
+                    start=best.start if best else None,
+                    end=best.end if best else None,
+                    probability=spans[0].probability if answered else null,
                     null_probability=null,
                     null_score=float(decision.difference[number]),
+                    candidates=tuple(spans[:top]),
                 )
             )
         return answers
@@ -212,5 +231,8 @@ def _records(questions: list[Question]) -> Any:
             if any("\ud800" <= letter <= "\udfff" for letter in text):
                 raise InputError(f"{label}: its {name} holds half a surrogate pair, which is no character")
     no_answers = {"text": [], "answer_start": []}
-    rows = [{**vars(question), "title": "", "answers": no_answers} for question in questions]
+    rows = [
+        {"id": each.id, "title": "", "context": each.context, "question": each.question, "answers": no_answers}
+        for each in questions
+    ]
     return pa.RecordBatch.from_pylist(rows, schema=records_schema())
