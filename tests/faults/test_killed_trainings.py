@@ -19,7 +19,6 @@ from qa.data.prepare_questions import convert
 from qa.windows.tokenize_and_label import tokenize
 from qa.windows.tokenizer import load_tokenizer
 
-WINDOWS = {"max_length": 64, "overlap": 16, "max_question_length": 24, "long_contexts": "windows", "labels": "exact"}
 SETTINGS = tiny.TRAINING | {"max_steps": None, "epochs": 2, "batch_size": 16, "keep_epoch": "best"}
 OPTIONS = tiny.RUNTIME_OPTIONS | {"every_steps": 2}
 TESTS = Path(__file__).parents[1]
@@ -35,7 +34,7 @@ class Trainings:
         for name in ("train", "held"):
             convert([tiny.write_squad(folder / f"{name}.json", questions=12, prefix=name)], folder / f"{name}.parquet")
             tokenizer = load_tokenizer(folder / "given" / "model")
-            tokenize(folder / f"{name}.parquet", tokenizer, WINDOWS, folder / name)
+            tokenize(folder / f"{name}.parquet", tokenizer, tiny.WINDOWS, folder / name)
         self.inputs = {
             "model": str(folder / "given" / "model"),
             "windows": [str(folder / "train")],

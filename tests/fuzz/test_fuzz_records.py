@@ -25,7 +25,7 @@ from qa.model.spans import Spans
 from qa.windows import tokenize_and_label
 
 TOKENIZERS = {name: make() for name, make in tiny.FAMILIES.items()}
-WINDOWS = {"max_length": 24, "overlap": 3, "max_question_length": 6, "long_contexts": "windows", "labels": "exact"}
+WINDOWS = tiny.WINDOWS | {"max_length": 24, "overlap": 3, "max_question_length": 6}
 DECODINGS = [{"method": "n_best", "n_best_size": 5, "max_answer_length": 8}, {"method": "walkthrough"}]
 MODES = ["error", "realign", "drop"]
 

@@ -18,6 +18,9 @@ TEXT = [
     "Who built it? When was the second bridge repaired? How much was the keeper paid?",
     "un able tele graph ing works ers 1234567890 abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ",
 ]
+# The params of the rule `tokenize_and_label` where a test says nothing else.
+WINDOWS = {"max_length": 64, "overlap": 16, "max_question_length": 24, "long_contexts": "windows", "labels": "exact"}
+SHORT_WINDOWS = WINDOWS | {"max_length": 40, "overlap": 8, "max_question_length": 12}
 # The params of the rule `train` where a test says nothing else: its settings, and the options that change no result.
 TRAINING = {
     "max_steps": 2,

@@ -26,13 +26,12 @@ from qa.windows.tokenizer import load_tokenizer
 
 SCRIPTS = Path(tiny.__file__).parents[2] / "workflow" / "scripts"
 TEXTS = [p["context"] + p["qas"][0]["question"] for p in tiny.squad(30)["data"][0]["paragraphs"]]
-WINDOWS = {"max_length": 64, "overlap": 16, "max_question_length": 24, "long_contexts": "windows", "labels": "exact"}
 PREDICTION = {"batch_size": 4, "candidates": 8, "precision": "fp32", "padding": "packed"}
 N_BEST = {"method": "n_best", "n_best_size": 5, "max_answer_length": 9, "null_threshold": -0.1, "temperature": 2.5}
 SETTINGS = {
     "run": "r",
     "variant": "seed-1",
-    "windows": WINDOWS,
+    "windows": tiny.WINDOWS,
     "prediction": PREDICTION,
     "decodings": {"n_best": N_BEST, "walkthrough": {"method": "walkthrough"}},
 }
@@ -84,7 +83,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_answers_and_scores_are_those_of_the_stages_on_the_same_questions(case, tmp_path):
     name, windows, prediction, family = CASES[case]
-    windows, prediction, how = WINDOWS | windows, PREDICTION | prediction, SETTINGS["decodings"][name]
+    windows, prediction, how = tiny.WINDOWS | windows, PREDICTION | prediction, SETTINGS["decodings"][name]
     folder = tiny.save_model(tmp_path / "model", TEXTS, family=family)
     settings = SETTINGS | {"windows": windows, "prediction": prediction}
     write_json(folder / package.SETTINGS, settings)

@@ -13,7 +13,7 @@ from qa.windows.tokenize_and_label import load_windows, tokenize
 from qa.windows.tokenizer import load_tokenizer
 from training_bench import Own, Recipe, Rows, flop_of_forward, own_prediction, own_training, recipe_trainer
 
-WINDOWS = {"max_length": 96, "overlap": 16, "max_question_length": 24, "long_contexts": "windows", "labels": "exact"}
+WINDOWS = tiny.WINDOWS | {"max_length": 96}
 
 
 @pytest.fixture(scope="module")

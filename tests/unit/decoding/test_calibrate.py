@@ -31,7 +31,7 @@ from qa.model.spans import Spans
 from qa.windows.read_windows import arrow_table
 from qa.windows.tokenize_and_label import tokenize
 
-WINDOWS = {"max_length": 48, "overlap": 8, "max_question_length": 12, "long_contexts": "windows", "labels": "exact"}
+WINDOWS = tiny.SHORT_WINDOWS | {"max_length": 48}
 DECODING = {"method": "n_best", "n_best_size": 6, "max_answer_length": 9, "null_threshold": "calibrated"}
 DECODING |= {"calibrate_for": "f1", "unanswerable_prior": None}
 

@@ -21,8 +21,6 @@ from qa.model.spans import Spans
 from qa.windows.read_windows import TokenOffsets, arrow_table
 from qa.windows.tokenize_and_label import tokenize
 
-WINDOWS = {"max_length": 40, "overlap": 8, "max_question_length": 12, "long_contexts": "windows", "labels": "exact"}
-
 
 def made_rows(rng, records, longest=9, levels=None):
     """Windows with random offsets, some tokens without width, and random candidates; logits of few `levels` tie."""
@@ -140,7 +138,7 @@ def chain(tmp_path):
     source = tmp_path / "q.json"
     source.write_text(json.dumps(tiny.squad(14)))
     convert([source], tmp_path / "records.parquet")
-    tokenize(tmp_path / "records.parquet", tiny.word_piece(), WINDOWS, tmp_path / "windows")
+    tokenize(tmp_path / "records.parquet", tiny.word_piece(), tiny.SHORT_WINDOWS, tmp_path / "windows")
     return {name: str(tmp_path / f"{name}.json") for name in ("answers", "null_scores", "nbest")}
 
 

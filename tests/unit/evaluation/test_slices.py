@@ -19,8 +19,6 @@ from qa.evaluation import slices
 from qa.evaluation.slices import Slicing, answer_type, bin_names, binned, question_word
 from qa.metrics.squad import raw_scores
 
-WINDOWS = {"max_length": 40, "overlap": 8, "max_question_length": 12, "long_contexts": "windows", "labels": "exact"}
-
 
 @pytest.mark.parametrize(
     ("question", "word"),

@@ -16,7 +16,6 @@ from qa.training import soft_targets
 from qa.windows.read_windows import arrow_table
 from qa.windows.tokenize_and_label import tokenize
 
-WINDOWS = {"max_length": 40, "overlap": 8, "max_question_length": 12, "long_contexts": "windows", "labels": "exact"}
 DECODING = {"method": "n_best", "n_best_size": 4, "max_answer_length": 9, "null_threshold": 0.0}
 CALIBRATED = {**DECODING, "calibrate_for": "f1", "unanswerable_prior": None}
 PAIRS = [["m/v", "r", "n", "s", "n"]]
@@ -29,7 +28,7 @@ def folder(tmp_path_factory):
     folder, rng = tmp_path_factory.mktemp("stages"), np.random.default_rng(1)
     tiny.write_squad(folder / "q.json", questions=24)
     prepare_questions.convert([folder / "q.json"], folder / "r.parquet")
-    tokenize(folder / "r.parquet", tiny.word_piece(), WINDOWS, folder / "windows")
+    tokenize(folder / "r.parquet", tiny.word_piece(), tiny.SHORT_WINDOWS, folder / "windows")
     table = arrow_table(folder / "windows")
     spans = Spans.empty(len(table), 6)
     shape = spans.start_index.shape
@@ -74,7 +73,7 @@ STAGES = {
     ),
     "tokenize_and_label": (
         {"tokenize and label": "questions"},
-        lambda f, to: tokenize(f / "r.parquet", tiny.word_piece(), WINDOWS, to),
+        lambda f, to: tokenize(f / "r.parquet", tiny.word_piece(), tiny.SHORT_WINDOWS, to),
     ),
     "postprocess": (
         {"decode": "windows", "answer": "questions"},

@@ -35,7 +35,6 @@ FAMILIES = {
     ),
     "distilbert": (tiny.word_piece, {"dim": 32, "n_layers": 1, "n_heads": 2, "hidden_dim": 48}),
 }
-WINDOWS = {"max_length": 64, "overlap": 16, "max_question_length": 24, "long_contexts": "windows", "labels": "exact"}
 SETTINGS = tiny.TRAINING | {
     "schedule": "cosine",
     "warmup": 1,
@@ -53,7 +52,7 @@ def test_a_family_of_encoders_trains_and_predicts(family, tmp_path):
     transformers.AutoModelForQuestionAnswering.from_config(config).save_pretrained(tmp_path / "given")
     tokenizer.save_pretrained(tmp_path / "given")
     convert([tiny.write_squad(tmp_path / "q.json", questions=8)], tmp_path / "r.parquet")
-    tokenize(tmp_path / "r.parquet", load_tokenizer(tmp_path / "given"), WINDOWS, tmp_path / "windows")
+    tokenize(tmp_path / "r.parquet", load_tokenizer(tmp_path / "given"), tiny.WINDOWS, tmp_path / "windows")
     inputs = {"model": str(tmp_path / "given"), "windows": [str(tmp_path / "windows")]}
     trainings.train(inputs, tmp_path, SETTINGS, OPTIONS, seed=7)
     prediction = {"batch_size": 3, "candidates": 4, "precision": "bf16", "padding": "packed"}
@@ -69,7 +68,7 @@ def test_a_tokenizer_that_pads_on_the_left_gives_the_same_spans(tmp_path):
     config = transformers.AutoConfig.for_model("roberta", vocab_size=len(make_tokenizer()), **options)
     model = transformers.AutoModelForQuestionAnswering.from_config(config)
     convert([tiny.write_squad(tmp_path / "q.json", questions=8)], tmp_path / "r.parquet")
-    tokenize(tmp_path / "r.parquet", make_tokenizer(), WINDOWS, tmp_path / "windows")
+    tokenize(tmp_path / "r.parquet", make_tokenizer(), tiny.WINDOWS, tmp_path / "windows")
     prediction = {"batch_size": 50, "candidates": 4, "precision": "fp32", "padding": "max_length", "max_length": 80}
     found = {}
     for side in ("left", "right"):

@@ -296,7 +296,6 @@ SETTINGS = tiny.TRAINING | {
     "overrides": {"hidden_dropout_prob": 0.0},
 }
 OPTIONS = tiny.RUNTIME_OPTIONS | {"compile": "kernels"}
-WINDOWS = {"max_length": 64, "overlap": 16, "max_question_length": 24, "long_contexts": "windows", "labels": "exact"}
 
 
 @pytest.fixture(scope="module")
@@ -304,7 +303,7 @@ def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inputs")
     tiny.save_model(folder / "model")
     convert([tiny.write_squad(folder / "q.json", questions=15)], folder / "r.parquet")
-    tokenize(folder / "r.parquet", load_tokenizer(folder / "model"), WINDOWS, folder / "windows")
+    tokenize(folder / "r.parquet", load_tokenizer(folder / "model"), tiny.WINDOWS, folder / "windows")
     windows = [str(folder / "windows")]
     return {"model": str(folder / "model"), "windows": windows, "validation": windows}
 

@@ -25,7 +25,6 @@ READY = {
     "evaluate_on": ["squad_v2/validation"],
     "decodings": ["threshold_0", "walkthrough"],
 }
-WINDOWS = {"max_length": 64, "overlap": 16, "max_question_length": 24, "long_contexts": "windows", "labels": "exact"}
 PREDICTION = {"batch_size": 4, "candidates": 5, "precision": "fp32", "padding": "longest"}
 
 
@@ -103,7 +102,7 @@ def folder(tmp_path_factory):
     assert len(headless) == len(weights) - 2
     save_file(headless, folder / "bare" / "model.safetensors", {"format": "pt"})
     convert([tiny.write_squad(folder / "q.json", questions=8)], folder / "r.parquet")
-    tokenize(folder / "r.parquet", load_tokenizer(folder / "tuned"), WINDOWS, folder / "windows")
+    tokenize(folder / "r.parquet", load_tokenizer(folder / "tuned"), tiny.WINDOWS, folder / "windows")
     return folder
 
 

@@ -89,7 +89,6 @@ class Payload:
         return open, (self.file, "w")
 
 
-WINDOWS = {"max_length": 64, "overlap": 16, "max_question_length": 24, "long_contexts": "windows", "labels": "exact"}
 PREDICTION = {"batch_size": 4, "candidates": 4, "precision": "fp32", "padding": "packed"}
 
 
@@ -136,7 +135,7 @@ def test_a_malicious_model_runs_nothing_from_its_download_to_its_answers(brought
         download.fetch_model({"path": str(malicious)}, tmp_path / "model")
         model = tmp_path / "model"
         assert not [file for file in contents(model) if file.endswith((".py", ".bin", ".pt", ".pkl"))]
-    tokenize(questions, load_tokenizer(model), WINDOWS, tmp_path / "windows")
+    tokenize(questions, load_tokenizer(model), tiny.WINDOWS, tmp_path / "windows")
     trained(model, tmp_path / "windows", tmp_path / "out")
     predict(tmp_path / "out" / "model", tmp_path / "windows", PREDICTION, 1, tmp_path / "spans.parquet")
     assert not [file for file in contents(tmp_path / "out" / "model") if file.endswith((".py", ".bin"))]
@@ -167,7 +166,7 @@ def stopped(tmp_path_factory):
     folder = tmp_path_factory.mktemp("stopped")
     model = tiny.save_model(folder / "given")
     convert([tiny.write_squad(folder / "q.json", questions=6)], folder / "r.parquet")
-    tokenize(folder / "r.parquet", load_tokenizer(model), WINDOWS, folder / "windows")
+    tokenize(folder / "r.parquet", load_tokenizer(model), tiny.WINDOWS, folder / "windows")
     trained(model, folder / "windows", folder / "out", max_steps=2)
     (memory,) = [path for path in (folder / "out" / "checkpoints").iterdir() if path.is_dir()]
     for made in (memory / "result", memory / "checkpoint-2"):

@@ -20,7 +20,6 @@ from qa.windows.read_windows import arrow_table
 from qa.windows.tokenize_and_label import tokenize
 
 SCRIPTS = Path(tiny.__file__).parents[2] / "workflow" / "scripts"
-WINDOWS = {"max_length": 40, "overlap": 8, "max_question_length": 12, "long_contexts": "windows", "labels": "exact"}
 DECODING = {"method": "n_best", "n_best_size": 4, "max_answer_length": 9, "null_threshold": 0.0}
 HEAVY = {"torch", "transformers", "tokenizers", "datasets", "pandas", "accelerate", "huggingface_hub", "snakemake"}
 
@@ -52,7 +51,7 @@ def folder(tmp_path_factory):
     files = {name: {"sha256": "0" * 64, "from": name} for names in splits.values() for name in names}
     (folder / "dataset" / "source.json").write_text(json.dumps({"splits": splits, "files": files}))
     (folder / "manifest.json").write_text(json.dumps({"settings": {}, "seed": 1, "code": "x"}))
-    tokenize(folder / "records.parquet", tiny.word_piece(), WINDOWS, folder / "windows")
+    tokenize(folder / "records.parquet", tiny.word_piece(), tiny.SHORT_WINDOWS, folder / "windows")
     table = arrow_table(folder / "windows")
     windows = len(table)
     spans = Spans.empty(windows, 6)
@@ -104,7 +103,7 @@ PACKED |= {"metrics": ["metrics.json"], "calibrations": ["calibration.json"]}
 SHARED = {
     **{"run": "r", "variant": "seed-1", "repo": None, "license": None, "teacher": None, "model": {"name": "m"}},
     **{"train_on": ["mills/train"], "calibrate_on": [], "datasets": {"mills": {}}, "calibrated": ["n_best"]},
-    **{"windows": WINDOWS, "prediction": {}, "decodings": {"n_best": DECODING}},
+    **{"windows": tiny.SHORT_WINDOWS, "prediction": {}, "decodings": {"n_best": DECODING}},
     "scored": [["mills/validation", "n_best"]],
 }
 

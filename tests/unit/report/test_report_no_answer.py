@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from qa.common.files import read_json
-from qa.config.schema import Walkthrough
+from qa.config.sections import Walkthrough
 from qa.decoding import probabilities
 from qa.metrics import squad
 from qa.report import no_answer, no_answer_data

@@ -16,7 +16,6 @@ from qa.training.checkpoints import TrainingMemory, checkpoints_in
 from qa.windows.tokenize_and_label import tokenize
 from qa.windows.tokenizer import load_tokenizer
 
-WINDOWS = {"max_length": 64, "overlap": 16, "max_question_length": 24, "long_contexts": "windows", "labels": "exact"}
 SETTINGS = tiny.TRAINING | {"max_steps": 12}
 OPTIONS = tiny.RUNTIME_OPTIONS | {"every_steps": 2, "keep": 2, "log_every_steps": 100}
 
@@ -27,7 +26,7 @@ def inputs(tmp_path_factory):
     texts = [p["context"] + p["qas"][0]["question"] for p in tiny.squad(30)["data"][0]["paragraphs"]]
     tiny.save_model(folder / "model", texts)
     convert([tiny.write_squad(folder / "q.json", questions=30)], folder / "r.parquet")
-    tokenize(folder / "r.parquet", load_tokenizer(folder / "model"), WINDOWS, folder / "windows")
+    tokenize(folder / "r.parquet", load_tokenizer(folder / "model"), tiny.WINDOWS, folder / "windows")
     return {"model": str(folder / "model"), "windows": [str(folder / "windows")]}
 
 

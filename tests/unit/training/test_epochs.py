@@ -19,7 +19,6 @@ from qa.training.trainer import WindowTrainer
 from qa.windows.tokenize_and_label import tokenize
 from qa.windows.tokenizer import load_tokenizer
 
-WINDOWS = {"max_length": 64, "overlap": 16, "max_question_length": 24, "long_contexts": "windows", "labels": "exact"}
 SETTINGS = tiny.TRAINING | {"epochs": 3, "max_steps": None, "learning_rate": 0.003}
 OPTIONS = tiny.RUNTIME_OPTIONS | {"every_steps": 4, "log_every_steps": 2}
 PREDICTION = {"batch_size": 64, "candidates": 20, "precision": "fp32", "padding": "packed"}
@@ -36,7 +35,7 @@ def inputs(tmp_path_factory):
     tiny.save_model(folder / "model")
     for name, questions in (("kept", 15), ("held", 8)):
         convert([tiny.write_squad(folder / f"{name}.json", questions=questions)], folder / f"{name}.parquet")
-        tokenize(folder / f"{name}.parquet", load_tokenizer(folder / "model"), WINDOWS, folder / name)
+        tokenize(folder / f"{name}.parquet", load_tokenizer(folder / "model"), tiny.WINDOWS, folder / name)
     return {
         "model": str(folder / "model"),
         "windows": [str(folder / "kept")],

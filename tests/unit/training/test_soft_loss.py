@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_soft_targets import TEMPERATURE, TOKENIZERS, WINDOWS, dense
+from test_soft_targets import TEMPERATURE, TOKENIZERS, dense
 
 import tiny
 import trainings
@@ -197,8 +197,8 @@ def soft_targets_key(tmp_path_factory):
     rng = np.random.default_rng(0)
     for name in ("one", "other"):
         convert([tiny.write_squad(folder / f"{name}.json", questions=8, prefix=name)], folder / f"{name}.records")
-        tokenize(folder / f"{name}.records", load_tokenizer(folder / "model"), WINDOWS, folder / name)
-        tokenize(folder / f"{name}.records", TOKENIZERS["Unigram"], WINDOWS, folder / f"{name}-teacher")
+        tokenize(folder / f"{name}.records", load_tokenizer(folder / "model"), tiny.SHORT_WINDOWS, folder / name)
+        tokenize(folder / f"{name}.records", TOKENIZERS["Unigram"], tiny.SHORT_WINDOWS, folder / f"{name}-teacher")
         table = arrow_table(folder / f"{name}-teacher")
         spans = Spans.empty(len(table), 5)
         spans.start_index[:], spans.end_index[:] = np.sort(rng.integers(14, 34, (2, len(spans), 5)), axis=0)

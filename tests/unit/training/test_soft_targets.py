@@ -21,7 +21,6 @@ from qa.training.soft_targets import soft_targets, write_targets
 from qa.windows.read_windows import TokenOffsets, arrow_table
 from qa.windows.tokenize_and_label import tokenize
 
-WINDOWS = {"max_length": 40, "overlap": 8, "max_question_length": 12, "long_contexts": "windows", "labels": "exact"}
 TEMPERATURE = 2.0
 
 
@@ -196,7 +195,7 @@ def taught(tmp_path_factory):
     (folder / "q.json").write_text(json.dumps(data))
     convert([folder / "q.json"], folder / "records")
     for name, tokenizer in TOKENIZERS.items():
-        tokenize(folder / "records", tokenizer, WINDOWS, folder / name)
+        tokenize(folder / "records", tokenizer, tiny.SHORT_WINDOWS, folder / name)
     return folder, context
 
 

@@ -14,8 +14,6 @@ from qa.training import fit, trackers
 from qa.windows.tokenize_and_label import tokenize
 from qa.windows.tokenizer import load_tokenizer
 
-WINDOWS = {"max_length": 64, "overlap": 16, "max_question_length": 24, "long_contexts": "windows", "labels": "exact"}
-
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
@@ -26,7 +24,7 @@ def project(tmp_path, monkeypatch):
     before = dict(os.environ)
     tiny.save_model(tmp_path / "base")
     convert([tiny.write_squad(tmp_path / "q.json", questions=12)], tmp_path / "r.parquet")
-    tokenize(tmp_path / "r.parquet", load_tokenizer(tmp_path / "base"), WINDOWS, tmp_path / "windows")
+    tokenize(tmp_path / "r.parquet", load_tokenizer(tmp_path / "base"), tiny.WINDOWS, tmp_path / "windows")
     yield tmp_path
     for name in set(os.environ) - set(before):
         del os.environ[name]

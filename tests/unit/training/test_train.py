@@ -24,7 +24,6 @@ from qa.training.checkpoints import COMPLETE, TrainingMemory, mark_complete
 from qa.windows.tokenize_and_label import load_windows, tokenize
 from qa.windows.tokenizer import load_tokenizer
 
-WINDOWS = {"max_length": 64, "overlap": 16, "max_question_length": 24, "long_contexts": "windows", "labels": "exact"}
 SETTINGS = tiny.TRAINING | {
     "max_steps": 7,
     "schedule": "linear",
@@ -40,7 +39,7 @@ def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inputs")
     tiny.save_model(folder / "model", TEXTS)
     convert([tiny.write_squad(folder / "q.json", questions=30)], folder / "r.parquet")
-    tokenize(folder / "r.parquet", load_tokenizer(folder / "model"), WINDOWS, folder / "windows")
+    tokenize(folder / "r.parquet", load_tokenizer(folder / "model"), tiny.WINDOWS, folder / "windows")
     windows = str(folder / "windows")
     return {"model": str(folder / "model"), "windows": [windows], "validation": [windows]}
 
@@ -319,7 +318,7 @@ def test_several_folders_of_windows_are_trained_on_as_the_questions_of_all_at_on
     files = [tiny.write_squad(tmp_path / f"{name}.json", questions=9, prefix=name) for name in ("one", "other")]
     for name, parts in {"one": files[:1], "other": files[1:], "all": files}.items():
         convert(parts, tmp_path / f"{name}.parquet")
-        tokenize(tmp_path / f"{name}.parquet", load_tokenizer(inputs["model"]), WINDOWS, tmp_path / name)
+        tokenize(tmp_path / f"{name}.parquet", load_tokenizer(inputs["model"]), tiny.WINDOWS, tmp_path / name)
     folders = {"apart": ["one", "other"], "together": ["all"]}
     folders = {way: [str(tmp_path / name) for name in names] for way, names in folders.items()}
     trained = {

@@ -192,7 +192,8 @@ def _same_weights(folder: Path, package: Path) -> bool:
 def _defaults() -> dict[str, Any]:
     """The workflow's own settings, for a model that has none."""
     from qa.config import stages
-    from qa.config.schema import NBest, Settings
+    from qa.config.schema import Settings
+    from qa.config.sections import NBest
 
     defaults = Settings()
     computing = {"precision": defaults.precision, "padding": defaults.padding}

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ValidationError
 from qa.common.errors import InputError, first_line
 from qa.config import checks, comparisons, messages, strict_yaml, sweeps
 from qa.config.fields import LONGEST_NAME, Section, listed
-from qa.config.schema import Configuration, ConfigurationFile, Dataset, PretrainedModel, Run, Settings
+from qa.config.schema import Configuration, ConfigurationFile, Run, Settings
+from qa.config.sections import Dataset, PretrainedModel
 
 
 def check(files: Iterable[str | Path]) -> Configuration:

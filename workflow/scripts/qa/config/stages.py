@@ -6,7 +6,8 @@ A stage's part is exactly what the stage reads, because Snakemake reruns a job w
 from typing import Any
 
 from qa.common.files import digest_of_json
-from qa.config.schema import Dataset, Decoding, PretrainedModel, Run
+from qa.config.schema import Run
+from qa.config.sections import Dataset, Decoding, PretrainedModel
 
 SPEED_ONLY = ("gpus", "nodes", "compile")  # settings of training that change results by rounding and dropout masks only
 

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from qa.common.errors import InputError
+from qa.common.errors import InputError, some
 from qa.common.files import read_json, written_aside
 from qa.common.text import text_table
 from qa.decoding.calibrate import FEW_QUESTIONS, few_questions
@@ -84,10 +84,8 @@ def warnings(summary_file: str | Path) -> list[str]:
             tries.setdefault(limits, {})[row["run"]] = None
         if 0 < (questions := int(row.get("calibration_questions") or 0)) < FEW_QUESTIONS:
             calibrated.setdefault(few_questions(questions), {})[f"{row['run']}/{row['decoding']}"] = None
-    lines = [
-        f"{', '.join(runs)}: a quick try on few questions of each split ({limits})" for limits, runs in tries.items()
-    ]
-    return lines + [f"{', '.join(sides)}: {message}" for message, sides in calibrated.items()]
+    lines = [f"{some(runs)}: a quick try on few questions of each split ({limits})" for limits, runs in tries.items()]
+    return lines + [f"{some(sides)}: {message}" for message, sides in calibrated.items()]
 
 
 def _rows(summary_file: str | Path) -> list[dict[str, str]]:

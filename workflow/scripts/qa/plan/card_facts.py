@@ -6,7 +6,8 @@ from typing import Any
 from qa.common.errors import InputError
 from qa.config import lineage, stages
 from qa.config.fields import listed
-from qa.config.schema import Configuration, Dataset, PretrainedModel, Run
+from qa.config.schema import Configuration, Run
+from qa.config.sections import Dataset, PretrainedModel
 from qa.plan.rule_inputs import Files
 
 

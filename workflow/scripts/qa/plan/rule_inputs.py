@@ -2,7 +2,8 @@
 
 from qa.common.errors import InputError
 from qa.config import lineage, stages
-from qa.config.schema import Configuration, Decoding, Run
+from qa.config.schema import Configuration, Run
+from qa.config.sections import Decoding
 from qa.plan.code_digest import LIBRARY, code_digest
 
 OF_TRAINING = ("training.csv", "manifest.json")

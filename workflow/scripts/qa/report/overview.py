@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from qa.config import lineage
 from qa.report import drawing, page
 from qa.report.figures import SOFT, Figures
 from qa.report.results import Answers, Results
@@ -27,7 +28,12 @@ def subtitle(results: Results) -> str:
     counts = {"run": len({a.run for a in results.answers}), "training": len(results.models)}
     counts |= {"split": len(results.splits), "set of answers": len(results.answers)}
     parts = [f"{count:,} {_plural(noun, count)}" for noun, count in counts.items()]
-    return f"{', '.join(parts)}; scores in percent, with 95 % bootstrap intervals"
+    limits: dict[str, int] = {}
+    for name, run in results.config.all_runs.items():
+        limits |= lineage.limits(results.config, name, run.evaluate_on)
+    listed = ", ".join(f"{dataset}: {limit}" for dataset, limit in limits.items())
+    few = f"a quick try on few questions of each split ({listed}); " if limits else ""
+    return f"{few}{', '.join(parts)}; scores in percent, with 95 % bootstrap intervals"
 
 
 def section(results: Results, figures: Figures) -> page.Section:
