@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from qa.config import schema
+from qa.config import schema, settings
 from qa.report import build, comparison, overview, page, stages
 from qa.report.figures import Figures
 from qa.report.results import Results
@@ -63,6 +63,15 @@ def test_the_overview_names_the_best_what_was_run_and_what_stages_took(results, 
     assert all(f"{run} / seed-{seed}" in text for run, seed in (("base", 1), ("base", 2), ("large", 1)))
     assert all(rule in text for rule in results.resources()["rule"].unique())
     assert (figures.folder / "scores-1.png").stat().st_size > 1_000
+
+
+def test_a_quick_try_is_told_at_the_top():
+    splits = {"splits": {"train": "train.json", "validation": "validation.json"}}
+    run = {"model": "m", "train_on": "few/train", "evaluate_on": ["whole/validation"], "decodings": ["n_best"]}
+    parts = {"models": {"m": {"path": "m"}}, "decodings": {"n_best": {"method": "n_best"}}, "runs": {"r": run}}
+    for limit in (None, 9):
+        config = settings.resolve({**parts, "datasets": {"few": {**splits, "limit": limit}, "whole": splits}})
+        assert ("few: 9" in overview.subtitle(Results(config))) == bool(limit)
 
 
 def test_published_figures_stand_beside_squad_2_only(made):
