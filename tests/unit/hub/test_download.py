@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
-import huggingface_hub
 import pytest
 
 from qa.hub.download import fetch_dataset, fetch_model, matching_files, model_files
@@ -223,17 +222,3 @@ def test_a_missing_data_file_is_named(tmp_path):
     splits = {"train": str(tmp_path / "train.json"), "dev": str(tmp_path / "dev.json")}
     assert str(tmp_path / "dev.json") in refusal(fetch_dataset, {"splits": splits}, tmp_path / "data")
     assert [p.name for p in tmp_path.iterdir()] == ["train.json"]
-
-
-# the stand-in
-
-
-def test_the_stand_in_serves_the_clients_own_download_too(hub, tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    hub.add_repo("dataset", "someone/squad", COMMIT, {"plain/dev.parquet": WEIGHTS})
-    options = {"revision": COMMIT, "endpoint": hub.url, "local_dir": tmp_path}
-    for name in ("config.json", "model.safetensors"):
-        path = huggingface_hub.hf_hub_download("someone/tiny", name, **options)
-        assert Path(path).read_bytes() == MODEL[name]
-    path = huggingface_hub.hf_hub_download("someone/squad", "plain/dev.parquet", repo_type="dataset", **options)
-    assert Path(path).read_bytes() == WEIGHTS

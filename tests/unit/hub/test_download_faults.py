@@ -7,8 +7,8 @@ import subprocess
 import pytest
 from huggingface_hub import constants
 
-from qa.hub.download import fetch_dataset, fetch_model
-from qa.hub.repository import SNAPSHOT, endpoint
+from qa.hub.download import fetch_model
+from qa.hub.repository import endpoint
 from small_hub import (
     COMMIT,
     MODEL,
@@ -125,24 +125,6 @@ def test_redirects_in_a_circle_are_told_at_once(path, hub, target):
     message = refusal(fetch_model, REPO, target, QUICK)
     assert "redirects in a circle" in message and "HF_ENDPOINT" in message
     assert not target.exists()
-
-
-def test_a_revision_that_goes_between_two_files_is_named_and_what_came_is_kept(hub, target):
-    hub.fail("*/resolve/*/tokenizer.json", status=404, error_code="RevisionNotFound")
-    message = refusal(fetch_model, REPO, target, QUICK)
-    assert f"has no commit {COMMIT}" in message and "/commits/main" in message
-    assert not target.exists() and (aside_of(target) / SNAPSHOT / "config.json").read_bytes() == MODEL["config.json"]
-    hub.heal()
-    fetch_model(REPO, target, QUICK)
-    assert len(hub.asked("*/resolve/*/config.json")) == 1
-
-
-def test_a_data_set_whose_revision_goes_between_two_files_is_named(hub, tmp_path):
-    hub.add_repo("dataset", "someone/squad", COMMIT, {"train.json": b"{}", "dev.json": b"{ }"})
-    hub.fail("*/dev.json", status=404, error_code="RevisionNotFound")
-    source = {"repo": "someone/squad", "revision": COMMIT, "splits": {"train": "train.json", "dev": "dev.json"}}
-    message = refusal(fetch_dataset, source, tmp_path / "data", QUICK)
-    assert f"dataset someone/squad has no commit {COMMIT}" in message and not (tmp_path / "data").exists()
 
 
 def test_of_two_downloads_of_the_same_model_the_second_is_refused_and_the_first_is_whole(hub, target):
