@@ -112,7 +112,7 @@ SHARED = {
 def modules(folder):
     """The modules of each stage, run one after the other as the workflow does."""
     inputs = {"spans": ["spans.parquet"], "questions": "records.parquet"}
-    records = ({"dataset": "dataset"}, {"records": "r.parquet"}, {"misaligned": "error"})
+    records = ({"dataset": "dataset"}, {"records": "r.parquet"}, {"misaligned": "error", "limit": None})
     measured = {"metrics": "metrics.json", "question_scores": "question_scores.parquet"}
     calibrated = {"decoding": {**DECODING, "calibrate_for": "f1", "unanswerable_prior": None}, "f1_by": ["words"]}
     sides = {"kept": "kept.parquet", "held_out": "held_out.parquet"}
@@ -121,7 +121,7 @@ def modules(folder):
         "records of SQuAD's JSON": imported(folder, "prepare_questions", *records),
         "records of rows": imported(folder, "prepare_questions", *records, split="rows"),
         "postprocess": imported(folder, "postprocess", inputs, ANSWERS, {"decoding": DECODING}),
-        "score": imported(folder, "score", ANSWERS, measured, {"f1_by": "words"}),
+        "score": imported(folder, "score", ANSWERS, measured, {"f1_by": "words", "limits": {}}),
         "analyze_errors": imported(
             folder,
             "analyze_errors",

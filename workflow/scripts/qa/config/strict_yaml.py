@@ -9,10 +9,10 @@ from typing import Any
 import yaml
 
 from qa.common.errors import InputError
+from qa.config.fields import GREATEST
 
 DEEPEST = 20  # levels; the configuration's own are seven
 MOST = 1_000_000  # values; aliases of aliases could be more than any memory holds
-GREATEST = 2**32  # no seed, size or number of steps is greater
 UNSEEN = "characters that cannot be seen, such as a line break"
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, if PyYAML was built with libyaml
 LONGEST = 60  # characters of a value that a message shows
