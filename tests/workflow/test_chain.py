@@ -246,6 +246,7 @@ def test_the_report_has_every_result_under_a_category_with_a_caption(finished):
     assert done.returncode == 0, done.stdout
     page = finished.path("report.html").read_text()
     for name in (
+        "report.html",
         "summary.csv",
         "comparison.csv",
         "resource_usage.csv",
@@ -258,7 +259,7 @@ def test_the_report_has_every_result_under_a_category_with_a_caption(finished):
         "errors.parquet",
     ):
         assert name in page
-    categories = ("Training", "Answers", "Null scores", "Scores", "Slices", "Errors")
+    categories = ("All runs", "Training", "Answers", "Null scores", "Scores", "Slices", "Errors")
     for text in (*categories, "Official SQuAD 2.0 metrics of small"):
         assert text in page
 

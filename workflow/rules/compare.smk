@@ -15,8 +15,7 @@ rule compare:
         report(
             "results/comparison.csv",
             caption="../report/comparison.rst",
-            category="Scores",
-            subcategory="all runs",
+            category="All runs",
             labels={"run": "all", "file": "comparison"},
         ),
     log:

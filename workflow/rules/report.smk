@@ -11,7 +11,12 @@ rule report:
     input:
         rules.resource_usage.output,
     output:
-        page="results/report.html",
+        page=report(
+            "results/report.html",
+            caption="../report/report.rst",
+            category="All runs",
+            labels={"run": "all", "file": "report"},
+        ),
         figures=directory("results/figures"),
     log:
         "logs/report.log",

@@ -13,8 +13,7 @@ rule summarize:
         report(
             "results/summary.csv",
             caption="../report/summary.rst",
-            category="Scores",
-            subcategory="all runs",
+            category="All runs",
             labels={"run": "all", "file": "summary"},
         ),
     log:

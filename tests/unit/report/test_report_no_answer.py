@@ -156,11 +156,21 @@ def test_the_table_has_every_set_of_answers_and_the_figures_one_variant_a_run(re
     assert f"ECE {scores()['ece']:.2f} %" in found.body and f"{scores()['pr_f1_ap']:.2f} %" in found.body
 
 
+@pytest.mark.parametrize(("questions", "warned"), [(499, True), (500, False)])
+def test_a_threshold_from_few_calibration_questions_is_warned_of(questions, warned, results, tmp_path, monkeypatch):
+    calibration = Results.calibration
+    few = lambda self, answers: (found := calibration(self, answers)) and found | {"questions": questions}  # noqa: E731
+    monkeypatch.setattr(Results, "calibration", few)
+    assert [row["questions"] for row in no_answer.rows(results, SPLIT)][:2] == [questions, None]
+    body = no_answer.section(results, Figures(tmp_path)).body
+    assert ("3 of these 6 thresholds come from fewer than 500 calibration questions" in body) == warned
+
+
 def test_of_many_runs_the_best_are_drawn_and_the_page_says_so(results, tmp_path, monkeypatch):
     monkeypatch.setattr(no_answer, "MOST_RUNS", 1)
     found = no_answer.section(results, Figures(tmp_path))
     assert {path.name.split("+")[3] for path in tmp_path.iterdir()} == {"large"}
-    assert "best F1. The table shows all" in found.body
+    assert "highest F1. The table shows all" in found.body
 
 
 def test_a_decoding_without_a_threshold_shows_what_it_has(results, group, tmp_path):

@@ -134,7 +134,7 @@ def test_the_index_names_every_block(made):
     assert [entry["name"] for entry in split["answers"]][:3] == [
         "base / seed-1 / n_best",
         "base / seed-1 / threshold_0",
-        "large / seed-1 / n_best",
+        "base / seed-2 / n_best",
     ]
     assert {entry["threshold"] for entry in split["answers"]} == {-0.75, 0.0}
     for entry in split["answers"]:

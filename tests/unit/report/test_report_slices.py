@@ -62,8 +62,8 @@ def test_what_is_drawn_is_what_is_saved(results, tmp_path):
     assert points == saved["f1"].tolist()
     np.testing.assert_array_equal(intervals, saved[["f1_low", "f1_high"]].dropna())
     texts = [text.get_text() for text in axes.texts]
-    assert texts[::2] == [f"{row.kind}: {row.slice}" for row in saved.itertuples()]
-    assert texts[1::2] == [f"−{cost:.1f}" for cost in saved["cost"]]
+    assert texts[: len(saved)] == [f"{row.kind}: {row.slice}" for row in saved.itertuples()]
+    assert texts[len(saved) :] == [f"−{cost:.1f}" for cost in saved["cost"]]
 
 
 def test_each_run_and_decoding_has_its_table_the_best_first(results, tmp_path):

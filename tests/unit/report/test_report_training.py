@@ -81,6 +81,20 @@ def test_what_is_drawn_and_saved_is_what_was_logged(curve, results, tmp_path):
             np.testing.assert_allclose(found, logged, rtol=1e-12)  # pandas 2 reads the last digit of a CSV inexactly
 
 
+@pytest.mark.parametrize(
+    ("settings", "loss", "scores"),
+    [
+        ({}, "Loss on questions held out of training.", "(EM) on questions held out of training,"),
+        ({"calibrate_on": ["d/dev"]}, "Loss on the questions of d/dev.", "(EM) on the questions of d/dev,"),
+        ({"validate_on": "d/test"}, "Loss on the questions of d/test.", "(EM) on questions held out of training,"),
+    ],
+)
+def test_a_figure_names_the_questions_behind_it(settings, loss, scores, results, tmp_path):
+    runs = {name: run.model_copy(update=settings) for name, run in results.config.runs.items()}
+    body = section(Results(results.config.model_copy(update={"runs": runs})), tmp_path)[0].body
+    assert loss in body and scores in body
+
+
 def test_scores_on_held_out_questions_are_two_lines_a_seed(results):
     data = training.curve_data(results, results.models[:2], CALIBRATION)
     logged = pd.read_csv(HISTORY.format("base", "seed-2")).dropna(subset=["calibration_f1"])

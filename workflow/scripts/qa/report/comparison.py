@@ -33,7 +33,8 @@ def _split(results: Results, split: str, rows: "pd.DataFrame", number: int, figu
     rows["side"] = rows["run"] + " / " + rows["decoding"]
     rows["reference"] = rows["reference_run"] + " / " + rows["reference_decoding"]
     references = rows["reference"].unique()
-    rows["name"] = rows["side"] if len(references) == 1 else rows["side"] + " − " + rows["reference"]
+    named = rows["side"] if rows["decoding"].nunique() > 1 else rows["run"]
+    rows["name"] = named if len(references) == 1 else rows["side"] + " − " + rows["reference"]
     drawn = rows.head(MOST_ROWS)
     against = references[0] if len(references) == 1 else "its reference"
     figure = figures.add(
@@ -42,7 +43,7 @@ def _split(results: Results, split: str, rows: "pd.DataFrame", number: int, figu
         f"Paired differences in F1 of {len(drawn)} runs and decodings.",
         drawn[["name", "f1_difference", "f1_low", "f1_high", "f1_p_holm"]],
         _draw_differences,
-        size=(420, 90 + 30 * len(drawn)),
+        size=drawing.size_of_rows(len(drawn)),
     )
     records = rows.to_dict("records")
     for record in records:
@@ -52,9 +53,10 @@ def _split(results: Results, split: str, rows: "pd.DataFrame", number: int, figu
 
 def _draw_differences(axes: Any, data: "pd.DataFrame") -> None:
     axes.axvline(0, color=SOFT, linewidth=1)
-    for place, row in zip(drawing.rows(axes, data["name"]), data.itertuples(), strict=True):
-        zero_inside, label = row.f1_low <= 0 <= row.f1_high, f"{row.f1_difference:+.1f}"
-        drawing.interval(axes, place, row.f1_difference, row.f1_low, row.f1_high, label, hollow=zero_inside)
+    labels = [page.signed(difference, 1) for difference in data["f1_difference"]]
+    for place, row in zip(drawing.rows(axes, data["name"], labels), data.itertuples(), strict=True):
+        hollow = {"markerfacecolor": "none"} if row.f1_low <= 0 <= row.f1_high else {}
+        drawing.interval(axes, place, row.f1_difference, row.f1_low, row.f1_high, **hollow)
     axes.set_xlabel("difference in F1 (percentage points)")
 
 

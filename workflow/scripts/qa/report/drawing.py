@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from qa.report.figures import INK, SERIES, SOFT, shortened
+from qa.report.figures import INK, SERIES, SIZE, SOFT, shortened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,28 +24,30 @@ def line_style(number: int, points: int = 0, marked: bool = True) -> dict[str, A
     return style
 
 
-def interval(axes: Any, row: int, value: float, low: float, high: float, label: str = "", hollow: bool = False) -> None:
-    """A value with its interval on a row of the vertical axis. Without an interval, `low` and `high` are NaN."""
-    if low == low:
-        axes.plot([low, high], [row, row], color=SERIES[0], linewidth=3, solid_capstyle="round")
-    fill = "none" if hollow else SERIES[0]
-    axes.plot([value], [row], "o", color=SERIES[0], markersize=7, markerfacecolor=fill)
-    if label:
-        above(axes, row, value, label)
+def size_of_rows(count: int) -> tuple[float, float]:
+    """Width and height in px of a figure with so many rows."""
+    return SIZE[0], 70 + 40 * count
 
 
-def above(axes: Any, row: int, value: float, label: str) -> None:
-    """A label above the mark of a value."""
-    axes.annotate(label, (value, row), xytext=(0, 7), textcoords="offset points", ha="center", color=SOFT)
-
-
-def rows(axes: Any, names: Sequence[str]) -> list[int]:
-    """Name the rows of the vertical axis from top to bottom; return their places."""
+def rows(axes: Any, names: Sequence[str], labels: Sequence[str]) -> list[int]:
+    """Rows of the vertical axis from top to bottom, with name and label above each; return their places."""
     places = list(range(len(names)))[::-1]
-    axes.set_yticks(places, names)
-    axes.set_ylim(-0.6, len(names) - 0.3)
+    for end, texts in ((0, [shortened(name, 44) for name in names]), (1, labels)):
+        for place, text in zip(places, texts, strict=True):
+            axes.annotate(text, (end, place), (0, 7), color=INK, ha=("left", "right")[end], va="bottom",
+                          xycoords=axes.get_yaxis_transform(), textcoords="offset points")  # fmt: skip
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    axes.set_ylim(-0.5, len(names) - 0.15)
     axes.grid(axis="x")
     return places
+
+
+def interval(axes: Any, row: int, value: float, low: float, high: float, **look: Any) -> None:
+    """A value with its interval on a row. Without an interval, `low` and `high` are NaN. `look` is for Axes.plot."""
+    if low == low:
+        axes.plot([low, high], [row, row], color=SERIES[0], linewidth=3, solid_capstyle="round")
+    axes.plot([value], [row], **{"marker": "o", "color": SERIES[0], "markersize": 7, **look})
 
 
 def vertical_line(axes: Any, place: float, label: str, number: int) -> None:

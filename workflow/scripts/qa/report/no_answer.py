@@ -13,6 +13,7 @@ from qa.report.results import Results
 if TYPE_CHECKING:
     import pandas as pd
 
+FEW = 500  # calibration questions: a threshold from fewer is often worse than 0
 MOST_RUNS = 5  # with figures, for each split; the table shows all
 SIZE = (420, 340)  # px, with room for a legend of three lines
 OPEN = 1  # groups of a split that are unfolded at first
@@ -25,7 +26,7 @@ def section(results: Results, figures: Figures) -> page.Section | None:
         return None
     splits = [_split(results, split, figures) for split in results.splits]
     return page.Section(
-        "no-answer", "No answer and confidence", page.render("no_answer.html", splits=splits, opened=OPEN)
+        "no-answer", "No answer and confidence", page.render("no_answer.html", splits=splits, opened=OPEN, few=FEW)
     )
 
 
@@ -37,8 +38,10 @@ def rows(results: Results, split: str) -> list[dict[str, Any]]:
         scores = {name: metrics.get(name) for name in SCORES}
         threshold = results.threshold(answers)
         temperature = calibration["temperature"] if calibration else None
+        questions = calibration["questions"] if calibration else None
         gap = max(0.0, metrics["best_f1"] - metrics["f1"])  # two orders of summation may differ in the last digit
-        table.append({"name": answers.name, "threshold": threshold, "temperature": temperature, "gap": gap, **scores})
+        row = {"name": answers.name, "threshold": threshold, "temperature": temperature, "questions": questions}
+        table.append({**row, "gap": gap, **scores})
     return table
 
 

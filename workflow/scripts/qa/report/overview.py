@@ -1,8 +1,9 @@
-"""The overview: scores of all runs, the trainings behind them, and the time and memory of each stage."""
+"""The overview: scores of all runs, and the time and memory of each stage."""
 
 from typing import TYPE_CHECKING, Any
 
 from qa.config import lineage
+from qa.evaluation.compare import NOTABLE
 from qa.report import drawing, page
 from qa.report.figures import SOFT, Figures
 from qa.report.results import Answers, Results
@@ -20,6 +21,7 @@ PUBLISHED = (
 )
 COLUMNS = ("run", "decoding", "seeds", "exact", "exact_low", "exact_high", "f1", "f1_low", "f1_high")
 HOLLOW = " Hollow marks are scores that others have published."
+PUBLISHED_LOOK = {"marker": "D", "color": SOFT, "markerfacecolor": "none"}
 MOST_ROWS = 40  # in the figure; the table shows all
 
 
@@ -37,11 +39,10 @@ def subtitle(results: Results) -> str:
 
 
 def section(results: Results, figures: Figures) -> page.Section:
-    """The scores on each split, the provenance of each model, and the time and memory of each stage."""
+    """The scores on each split, and the time and memory of each stage."""
     body = page.render(
         "overview.html",
         splits=[_split(results, split, number, figures) for number, split in enumerate(results.splits)],
-        models=[_provenance(results, model) for model in results.models],
         stages=stages(results.resources()),
     )
     return page.Section("overview", "Overview", body)
@@ -75,24 +76,57 @@ def published(results: Results, split: str) -> tuple[tuple[str, float, float], .
     return PUBLISHED if (results.config.datasets[dataset].repo, part) == PUBLISHED_FOR else ()
 
 
+def chosen(results: Results, split: str) -> dict[str, tuple[str, str, float] | None]:
+    """Of each sweep the run and decoding with the highest F1 on the calibration questions, and that F1 in percent.
+
+    The F1 is a mean over the run's variants. None for a sweep whose runs have no calibration questions in common.
+    """
+    found: dict[str, tuple[str, str, float] | None] = {}
+    for sweep, runs in results.config.sweeps.items():
+        points: dict[tuple[str, str], list[float]] = {}
+        for answers in results.of_split(split):
+            if answers.run in runs and (calibration := results.calibration(answers)):
+                points.setdefault((answers.run, answers.decoding), []).append(calibration["f1"])
+        questions = {tuple(lineage.calibration_of(results.config, run)) for run, _ in points}
+        ranked = sorted(((*side, sum(f1) / len(f1)) for side, f1 in points.items()), key=lambda point: -point[2])
+        if any(answers.run in runs for answers in results.of_split(split)):
+            found[sweep] = ranked[0] if len(questions) == 1 else None
+    return found
+
+
+def rivals(results: Results, split: str, run: str, decoding: str) -> list[str]:
+    """The runs and decodings that the comparisons do not tell from one: the difference in F1 may be chance."""
+    found = []
+    for row in results.comparison().to_dict("records"):
+        sides = [(row["run"], row["decoding"]), (row["reference_run"], row["reference_decoding"])]
+        if f"{row['dataset']}/{row['split']}" == split and row["f1_p_holm"] > NOTABLE and (run, decoding) in sides:
+            found += [" / ".join(side) for side in sides if side != (run, decoding)]
+    return found
+
+
 def _split(results: Results, split: str, number: int, figures: Figures) -> dict[str, Any]:
     import pandas as pd
 
     table = scores(results.of_split(split))
     unit = results.of_split(split)[0].metrics()["interval"]["resampled"]  # articles or questions
     table["name"] = table["run"] + " / " + table["decoding"]
-    best = table["f1"].idxmax()
+    points = chosen(results, split)
+    left = {run for sweep, point in points.items() if point for run in results.config.sweeps[sweep]}
+    taken = {point[:2] for point in points.values() if point}
+    ranked = [side in taken or side[0] not in left for side in zip(table["run"], table["decoding"], strict=True)]
+    highest = table.loc[ranked, "f1"].idxmax()
     reported = pd.DataFrame(published(results, split), columns=["name", "exact", "f1"])
-    drawn = pd.concat([table.nlargest(MOST_ROWS, "f1").sort_index(), reported], ignore_index=True)
+    named = table.assign(name=table["run"]) if table["decoding"].nunique() == 1 else table
+    drawn = pd.concat([named.nlargest(MOST_ROWS, "f1").sort_index(), reported], ignore_index=True)
     figure = figures.add(
         f"scores-{number + 1}",
         f"F1 on {split}. Bars are 95 % intervals over {unit}." + HOLLOW * (len(reported) > 0),
-        f"F1 of {len(table)} runs and decodings on {split}; the best is {table['name'][best]}.",
+        f"F1 of {len(table)} runs and decodings on {split}; {table['name'][highest]} has the highest.",
         drawn[["name", "seeds", "exact", "exact_low", "exact_high", "f1", "f1_low", "f1_high"]],
         _draw_scores,
-        size=(420, 90 + 30 * len(drawn)),
+        size=drawing.size_of_rows(len(drawn)),
     )
-    rows = [{**row, "best": index == best} for index, row in table.to_dict("index").items()]
+    rows = [{**row, "best": index == highest} for index, row in table.to_dict("index").items()]
     return {
         "name": split,
         "unit": unit,
@@ -101,38 +135,18 @@ def _split(results: Results, split: str, number: int, figures: Figures) -> dict[
         "figure": figure,
         "omitted": max(0, len(table) - MOST_ROWS),
         "questions": results.of_split(split)[0].metrics()["total"],
-        "best": table.loc[best].to_dict(),
+        "highest": rows[highest],
+        "chosen": points,
+        "rivals": rivals(results, split, table["run"][highest], table["decoding"][highest]),
     }
 
 
 def _draw_scores(axes: Any, data: "pd.DataFrame") -> None:
-    for place, row in zip(drawing.rows(axes, data["name"]), data.itertuples(), strict=True):
-        if page.is_number(row.f1_low):
-            drawing.interval(axes, place, row.f1, row.f1_low, row.f1_high, f"{row.f1:.1f}")
-        else:  # published elsewhere
-            axes.plot([row.f1], [place], "D", color=SOFT, markersize=7, markerfacecolor="none")
-            drawing.above(axes, place, row.f1, f"{row.f1:.1f}")
+    places = drawing.rows(axes, data["name"], [page.number(f1, 1) for f1 in data["f1"]])
+    for place, row in zip(places, data.itertuples(), strict=True):
+        look = {} if page.is_number(row.f1_low) else PUBLISHED_LOOK
+        drawing.interval(axes, place, row.f1, row.f1_low, row.f1_high, **look)
     axes.set_xlabel("F1 (%)")
-
-
-def _provenance(results: Results, model: Any) -> dict[str, Any]:
-    manifest = results.manifest(model)
-    settings, machine = manifest["run_settings"], manifest["machine"]
-    source = results.config.models.get(settings["model"])
-    where = (source.repo or source.path or source.package) if source else ""
-    revision = source.revision if source else None
-    return {
-        "name": model.name,
-        "model": f"{settings['model']} ({where}{'@' + revision[:10] if revision else ''})",
-        "trained_on": ", ".join(settings["train_on"]),
-        "windows": manifest["training_windows"],
-        "commit": (manifest["git_commit"] or "unknown")[:10] + (" with changes" if manifest["git_dirty"] else ""),
-        "started": manifest["started"].replace("T", " ")[:16],
-        "seconds": manifest["attempts_seconds"],
-        "machine": machine["gpu"] or f"{machine['cpu_threads']} CPU threads",
-        "job": machine["slurm_job_id"],
-        "versions": {name: manifest["versions"].get(name) for name in ("python", "torch", "transformers")},
-    }
 
 
 def stages(resources: "pd.DataFrame") -> list[dict[str, Any]]:

@@ -79,6 +79,9 @@ def section(results: Results, figures: Any) -> page.Section | None:
         name = f"{splits[answers.split]['block']}-{len(entries)}"
         blocks.append((name, block))
         entries.append(_entry(results, answers, name, columns["kind"]))
+    order = {(answers.split, answers.name): number for number, answers in enumerate(results.answers)}
+    for split, entry in splits.items():
+        entry["answers"].sort(key=lambda answers: order[split, answers["name"]])
     index = {"kinds": KINDS, "splits": list(splits.values())}
     blocks.insert(0, ("questions-data", as_block(index)))
     body = page.render("questions.html", splits=index["splits"], omitted=omitted, several=len(splits) > 1)

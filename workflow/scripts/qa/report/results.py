@@ -81,8 +81,13 @@ class Results:
 
     @cached_property
     def answers(self) -> list[Answers]:
-        """All sets of answers, in the order of the configuration."""
-        return [Answers(*asked) for asked in lineage.scored(self.config)]
+        """All sets of answers in the order of the configuration, but an ensemble after the last run in it."""
+        place = {run: number for number, run in enumerate(self.config.runs)}
+        for name in self.config.ensembles:
+            place[name] = max(place[run] for run, _ in lineage.parts(self.config, name, lineage.ENSEMBLE))
+        return sorted(
+            (Answers(*asked) for asked in lineage.scored(self.config)), key=lambda answers: place[answers.run]
+        )
 
     @cached_property
     def splits(self) -> list[str]:

@@ -2,9 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from qa.report import page
-from qa.report.drawing import interval
-from qa.report.figures import INK, SOFT, Figures, shortened
+from qa.report import drawing, page
+from qa.report.figures import SOFT, Figures
 from qa.report.results import Answers, Results
 
 if TYPE_CHECKING:
@@ -14,12 +13,10 @@ MOST_DRAWN = 12  # slices in a figure
 MOST_ROWS = 40  # in a table
 MOST_TABLES = 8  # of a split
 LEAST_COST = 0.05  # questions; a lower cost would be shown as 0.0
-ROW = 40  # px, height of a slice in the figure
-MARGIN = 70  # px, above and below the slices
 
 
 def section(results: Results, figures: Figures) -> page.Section | None:
-    """For each split, the costliest slices of the best set of answers, and a table for each run and decoding."""
+    """For each split, the costliest slices of the highest F1, and a table for each run and decoding."""
     if not results.answers:
         return None
     splits = [_split(results, split, figures) for split in results.splits]
@@ -66,23 +63,16 @@ def _figure(answers: Answers, split: str, figures: Figures) -> Any:
         f"{first['f1']:.1f} %, its cost {first['cost']:.1f} questions.",
         drawn.assign(f1_of_all=mean),
         _draw,
-        size=(420, MARGIN + ROW * len(drawn)),
+        size=drawing.size_of_rows(len(drawn)),
     )
 
 
 def _draw(axes: Any, data: "pd.DataFrame") -> None:
     axes.axvline(data["f1_of_all"].iloc[0], color=SOFT, linewidth=1.4, linestyle=(0, (4, 2)))
-    lows = data["f1_low"].fillna(data["f1"])
-    left = max(-2.0, min(lows.min(), data["f1"].min()) - 3)
-    for place, row in zip(range(len(data))[::-1], data.itertuples(), strict=True):
-        interval(axes, place, row.f1, row.f1_low, row.f1_high)
-        axes.annotate(shortened(f"{row.kind}: {row.slice}", 42), (0, place), (0, 7), color=INK, va="bottom",
-                      xycoords=axes.get_yaxis_transform(), textcoords="offset points")  # fmt: skip
-        axes.annotate(f"−{row.cost:.1f}", (1, place), (0, 7), color=INK, ha="right", va="bottom",
-                      xycoords=axes.get_yaxis_transform(), textcoords="offset points")  # fmt: skip
-    axes.set_yticks([])
-    axes.spines["left"].set_visible(False)
-    axes.set_ylim(-0.5, len(data) - 0.15)
-    axes.set_xlim(left, 101)
+    names = data["kind"] + ": " + data["slice"]
+    for place, row in zip(
+        drawing.rows(axes, names, [page.number(-cost, 1) for cost in data["cost"]]), data.itertuples(), strict=True
+    ):
+        drawing.interval(axes, place, row.f1, row.f1_low, row.f1_high)
+    axes.set_xlim(max(-2.0, data[["f1", "f1_low"]].min(axis=None) - 3), 101)
     axes.set_xlabel("F1 (%); on the right, the cost in questions")
-    axes.grid(axis="x")

@@ -32,7 +32,7 @@ def section(results: Results, figures: Figures) -> page.Section:
     settings = [(name, _as_yaml(run.model_dump())) for name, run in results.config.all_runs.items()]
     by_stage = settings_by_stage(results.config)
     decodings = _as_yaml({name: decoding.model_dump() for name, decoding in results.config.decodings.items()})
-    versions = [(model.name, results.manifest(model)["versions"]) for model in results.models]
+    versions = [(model.name, _software(results.manifest(model))) for model in results.models]
     body = page.render(
         "stages.html",
         stages=by_stage,
@@ -82,6 +82,11 @@ def _plain(value: Any) -> str:
 
 def _as_yaml(value: Any) -> str:
     return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+
+
+def _software(manifest: dict[str, Any]) -> dict[str, Any]:
+    commit = (manifest["git_commit"] or "unknown")[:10] + " with changes" * bool(manifest["git_dirty"])
+    return {"commit of this workflow": commit, **manifest["versions"]}
 
 
 def _grouped(versions: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, dict[str, Any]]]:

@@ -6,8 +6,9 @@ from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from qa.config.schema import Run
 from qa.report import page
-from qa.report.drawing import MOST_POINTS, legend, line_style, steps, thinned
+from qa.report.drawing import MOST_POINTS, in_words, legend, line_style, steps, thinned
 from qa.report.figures import SOFT, Figures, shortened
 from qa.report.results import Model, Results
 
@@ -33,12 +34,12 @@ class Curve:
 
 CURVES = (
     Curve("loss", ("loss",), "loss (nats)", "Training loss: the mean since the previous point."),
-    Curve("validation-loss", ("validation_loss",), "loss (nats)", "Loss on validation questions.", True),
+    Curve("validation-loss", ("validation_loss",), "loss (nats)", "Loss on {validation}.", True),
     Curve(
         "calibration",
         ("calibration_f1", "calibration_exact"),
         "score (%)",
-        "F1 and exact match (EM) on the questions held out of training, with the threshold that is best for them.",
+        "F1 and exact match (EM) on {calibration}, with the threshold that is best for them.",
         True,
     ),
     Curve("learning-rate", ("learning_rate",), "learning rate (×10⁻⁵)", "Learning rate."),
@@ -73,10 +74,13 @@ def section(results: Results, figures: Figures) -> page.Section | None:
 def row(results: Results, model: Model) -> dict[str, Any]:
     """The row of a model in the table; times in seconds, memory in GiB."""
     manifest, history = results.manifest(model), results.history(model)
-    losses = history["loss"].dropna()
-    machine = manifest["machine"]
+    losses, machine = history["loss"].dropna(), manifest["machine"]
     return {
         "name": model.name,
+        "model": manifest["run_settings"]["model"],
+        "trained_on": ", ".join(manifest["run_settings"]["train_on"]),
+        "windows": manifest["training_windows"],
+        "started": manifest["started"].replace("T", " ")[:16],
         "steps": manifest["steps"],
         "epochs": history["epoch"].max(),
         "loss": losses.iloc[-1] if len(losses) else None,
@@ -126,14 +130,28 @@ def curve_data(results: Results, models: Sequence[Model], curve: Curve) -> "pd.D
     return pd.concat([*series, *([marks] if len(marks) else [])], ignore_index=True)[["series", "step", "value"]]
 
 
+def questions_of(run: Run) -> dict[str, str]:
+    """The questions whose loss is measured during training (`validation`) and whose EM and F1 are (`calibration`)."""
+    held_out = (
+        f"the questions of {in_words(run.calibrate_on)}" if run.calibrate_on else "questions held out of training"
+    )
+    return {
+        "calibration": held_out,
+        "validation": f"the questions of {run.validate_on}" if run.validate_on else held_out,
+    }
+
+
 def _figures_of(results: Results, models: Sequence[Model], figures: Figures) -> list[Any]:
     run, drawn, rendered = models[0].run, models[:MOST_SEEDS], []
+    asked = questions_of(results.config.runs[run])
     for curve in CURVES:
         data = curve_data(results, drawn, curve)
         values = data.dropna(subset=["value"])
         if not len(values):
             continue
-        caption = curve.caption + " Dotted lines: resumed after an interruption." * (len(values) < len(data))
+        caption = curve.caption.format_map(asked) + " Dotted lines: resumed after an interruption." * (
+            len(values) < len(data)
+        )
         alt = (
             f"{curve.axis} of run {run} over {values['step'].max():,} steps: from {values['value'].iloc[0]:.3g} to "
             f"{values['value'].iloc[-1]:.3g}, between {values['value'].min():.3g} and {values['value'].max():.3g}."
@@ -164,4 +182,4 @@ def _draw(curve: Curve, axes: Any, data: "pd.DataFrame") -> None:
     if not curve.per_epoch or len(values) > 1:
         axes.set_ylim(bottom=min(0, scale * values["value"].min()) if curve.name != "calibration" else None)
     if len(groups) > 1 or len(values) < len(data):
-        legend(axes, columns=4 if max(len(name) for name, _ in groups) < 8 else 2)
+        legend(axes, columns=3 if max(len(name) for name, _ in groups) < 8 else 2)

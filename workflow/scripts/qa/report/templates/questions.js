@@ -3,6 +3,7 @@
 "use strict";
 (() => {
   const { fitting, pieces } = questionData;
+  const NEAR = 400; // characters of a context that are shown beside a mark
   const SPARE = 4; // rows drawn above and below the visible rows
   const SYMBOLS = ["✓", "∅", "!", "≈", "✗"]; // of the outcomes, in the order of index.kinds
   const find = (name) => document.getElementById(`questions-${name}`);
@@ -277,8 +278,9 @@
     const answers = sets.map((set, place) => ({ ...questionData.answerOf(columns, set.answers, number), kind: "ab"[place] }));
     const spans = [...golds, ...answers.filter((span) => span.text)];
     const names = { gold: "gold", a: isB() ? "A" : "answer", b: "B" };
-    const marked = pieces(questionData.contextOf(columns, number), spans).map((piece) => {
-      if (!piece.kinds.length) return piece.text;
+    const cut = pieces(questionData.contextOf(columns, number), spans);
+    const marked = cut.flatMap((piece, place) => {
+      if (!piece.kinds.length) return folded(piece.text, place > 0 || cut.length === 1, place < cut.length - 1);
       const label = piece.begins.length ? make("span", { class: "questions-label" }, piece.begins.map((kind) => names[kind]).join(" ")) : null;
       return make("mark", { class: piece.kinds.join(" ") }, label, piece.text);
     });
@@ -287,6 +289,18 @@
       ...sets.map((set, place) => key("ab"[place], ` ${names["ab"[place]]} `, ` ${set.name}${answers[place].text ? "" : " (no answer)"}`))];
     return make("div", {}, make("p", { class: "questions-legend note" }, ...legend),
       make("p", { class: "questions-context questions-text", dir: "auto" }, ...marked));
+  }
+
+  /** An unmarked part of a context. Of a long part, only the characters near the mark before and the mark after it are shown. */
+  function folded(text, before, after) {
+    const characters = [...text]; // a surrogate pair stays whole
+    const [start, stop] = [before ? NEAR : 0, characters.length - (after ? NEAR : 0)];
+    if (stop - start <= 2 * NEAR) return text;
+    const part = (from, to) => characters.slice(from, to).join("");
+    const hidden = make("span", { hidden: "" }, part(start, stop));
+    const button = make("button", { type: "button", "aria-expanded": "false" }, `… ${count(stop - start)} characters …`);
+    button.addEventListener("click", () => button.setAttribute("aria-expanded", String(!(hidden.hidden = !hidden.hidden))));
+    return [part(0, start), button, hidden, part(stop)];
   }
 
   const head = (...names) => make("thead", {}, make("tr", {}, ...names.map(([name, kind]) => make("th", { scope: "col", class: kind ?? "" }, name))));
