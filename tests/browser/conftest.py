@@ -40,6 +40,12 @@ def hostile(_there, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def long_contexts(_there, tmp_path_factory):
+    """The page of questions about contexts of 3,000 words."""
+    return _page(tmp_path_factory.mktemp("long"), questions=6, runs={"base": [1]}, words=3000)
+
+
+@pytest.fixture(scope="session")
 def two_splits(_there, tmp_path_factory):
     """The page of two splits with the same ids."""
     return _page(tmp_path_factory.mktemp("two"), questions=30, splits=("made/validation", "made/test"))

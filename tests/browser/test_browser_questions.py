@@ -197,6 +197,19 @@ def test_a_gold_answer_and_an_answer_that_overlap_are_both_marked(driver, plain)
     assert any({"gold", "a"} <= set(kinds.split()) for kinds, _ in now["marks"])
 
 
+def test_a_long_context_shows_the_text_around_its_marks_and_the_rest_on_request(driver, long_contexts):
+    row = next(row for row in records(long_contexts) if row["answers"]["text"])
+    now = opened(driver, long_contexts, f"#{row['id']}")
+    assert any("gold" in kinds for kinds, _ in now["marks"])
+    shown = "return document.querySelector('.questions-context').innerText"
+    above = "const top = (name) => document.querySelector(name).getBoundingClientRect().top;"
+    distance = driver.execute_script(f"{above} return top('mark.gold') - top('#questions-detail')")
+    assert 0 < distance < 500 and len(driver.execute_script(shown)) < 4000 < 15_000 < len(row["context"])
+    for button in driver.find_elements("css selector", ".questions-context button"):
+        button.click()
+    assert len(driver.execute_script(shown)) >= len(row["context"])
+
+
 def test_the_answers_of_all_runs_and_the_candidates_are_shown(driver, plain):
     now = opened(driver, plain, "#q00001")
     now = until(driver, lambda now: all(len(row) == 6 for row in now["tables"][0]))

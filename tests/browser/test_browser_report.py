@@ -10,6 +10,22 @@ from qa.report import build
 
 SECTIONS = ["overview", "comparison", "training", "no-answer", "slices", "questions", "stages"]
 WIDER = "return document.documentElement.scrollWidth > document.documentElement.clientWidth"
+CUT = """
+return [...document.querySelectorAll("section > .scroll, .columns > .scroll")]
+  .filter((part) => part.scrollWidth > part.clientWidth).map((part) => part.ariaLabel);
+"""
+OUTSIDE = """
+return [...document.querySelectorAll("figure svg")].flatMap((svg) => {
+  const around = svg.getBoundingClientRect();
+  return [...svg.querySelectorAll("text")].filter((text) => {
+    const own = text.getBoundingClientRect();
+    return own.left < around.left - 1 || own.right > around.right + 1 || own.bottom > around.bottom + 1;
+  }).map((text) => text.textContent);
+});
+"""
+PLAIN = (
+    "document.head.append(Object.assign(document.createElement('style'), {textContent: '.scroll {background: none}'}))"
+)
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["sound", "hostile"])
@@ -47,6 +63,31 @@ def test_every_figure_has_a_name_for_those_who_cannot_see_it(driver, report):
 def test_nothing_is_wider_than_a_phone(phone, report):
     opened(phone, report)
     assert not phone.execute_script(WIDER)
+
+
+@pytest.mark.parametrize("width", [1280, 1440])
+def test_no_table_or_label_is_cut_in_a_window_of_usual_width(driver, report, width):
+    screen = {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    driver.get(headless.address(report))
+    cut = driver.execute_script(CUT)
+    opened(driver, report)
+    outside = driver.execute_script(OUTSIDE)
+    driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert (cut, outside) == ([], [])
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_that_keeps_people_out(driver, report, theme):
+    axe = pytest.importorskip("axe_core_python.base")
+    media = [{"name": "prefers-color-scheme", "value": theme}]
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
+    opened(driver, report)
+    driver.execute_script(PLAIN)  # axe knows no contrast with gradients, as the shadows of tables are
+    driver.execute_script(axe.AXE_SCRIPT)
+    found = driver.execute_async_script("axe.run().then(arguments[0])")
+    assert len(found["passes"]) > 30
+    assert [(rule["id"], rule["nodes"][0]["target"]) for rule in found["violations"]] == []
 
 
 def test_the_button_goes_through_the_colours_and_comes_back(driver, report):

@@ -47,19 +47,21 @@ def make_results(
     source: str | Path | None = None,
     decodings: tuple[str, ...] = ("n_best", "threshold_0"),
     splits: tuple[str, ...] = ("made/validation",),
+    words: int = 0,
 ) -> schema.Configuration:
     """Write a whole `results/` into a folder and return the resolved configuration that it belongs to.
 
     `runs` are seeds by name, each later run a little better. Questions are made up, every third unanswerable, and the
     first has emoji; with `hostile` ids, titles, questions, contexts and answers are what no page should trust. `source`
-    is a file of questions to take the first of instead. All `splits` have the same questions.
+    is a file of questions to take the first of instead. All `splits` have the same questions. Contexts have some 100
+    words, or `words` before the gold answer.
     """
     folder = Path(folder)
     runs = runs or {"base": [1, 2], "large": [1]}
     config = settings.resolve(_config(runs, decodings, splits))
     folder.mkdir(parents=True, exist_ok=True)
     with chdir(folder):
-        rows = _rows_of(source, questions) if source else _made_up(questions, hostile)
+        rows = _rows_of(source, questions) if source else _made_up(questions, hostile, words)
         records = {split: Path("results/questions", f"{split}.parquet") for split in splits}
         for file in records.values():
             _write_rows(rows, file)
@@ -91,13 +93,14 @@ def _config(runs: dict[str, list[int]], decodings: tuple[str, ...], splits: tupl
     }
 
 
-def _made_up(questions: int, hostile: bool) -> list[dict[str, Any]]:
+def _made_up(questions: int, hostile: bool, before: int) -> list[dict[str, Any]]:
     rng = np.random.default_rng(SEED)
     rows = []
     for number in range(questions):
         if number % 8 == 0:  # some questions share a context
             words = " ".join(rng.choice(TEXT.split(), int(rng.integers(60, 180))))
-            context = f"{EMOJI if number == 0 else ''} In {1400 + number % 500} the {words}.".strip()
+            far = " ".join(rng.choice(TEXT.split(), before))
+            context = f"{far} {EMOJI if number == 0 else ''} In {1400 + number % 500} the {words}.".strip()
         title = f"Article {number // 40}"
         row = {"id": f"q{number:05}", "title": title, "context": context, "question": f"When was {number} built?"}
         if hostile:

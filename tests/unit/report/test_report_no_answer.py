@@ -1,6 +1,7 @@
 """The report's section on no answer: every number that it shows is that of metrics.json."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,10 +11,11 @@ from matplotlib.figure import Figure
 from qa.common.files import read_json
 from qa.config.sections import Walkthrough
 from qa.decoding import probabilities
+from qa.decoding.nbest import read_nbest
 from qa.metrics import squad
 from qa.report import no_answer, no_answer_data
 from qa.report.figures import Figures
-from qa.report.no_answer_data import BEST, BINS, Group
+from qa.report.no_answer_data import BEST, BINS
 from qa.report.results import Results
 from report_fixture import HOSTILE, make_results
 
@@ -34,9 +36,8 @@ def scores(decoding="n_best"):
 def without_spans(group, few):
     """The same group, where every so many questions had no span at all."""
     changed = {key: 1e6 + 3.5 if n % few == 0 else score for n, (key, score) in enumerate(group.null_scores.items())}
-    best = {key: "" if changed[key] > 1e5 else text for key, text in group.nbests[0].best.items()}
-    nbest = type("Listed", (), {"best": best})()
-    return Group(group.answers, [nbest], group.golds, changed, group.results)
+    best = {key: "" if changed[key] > 1e5 else text for key, text in group.best.items()}
+    return replace(group, best=best, null_scores=changed)
 
 
 def test_decodings_that_share_their_null_scores_are_drawn_together_with_two_thresholds(results, group):
@@ -121,9 +122,7 @@ def test_questions_without_a_span_are_beyond_every_axis(group):
     data = no_answer_data.histogram(changed)
     assert data["high"].max() < 100 and data[["answerable", "unanswerable"]].sum().sum() == 90 - 23
     curve = no_answer_data.curve(changed, changed.raw[1])
-    official = squad.official_metrics(
-        group.golds, changed.nbests[0].best, changed.null_scores, best_texts=changed.nbests[0].best
-    )
+    official = squad.official_metrics(group.golds, changed.best, changed.null_scores, best_texts=changed.best)
     assert curve["threshold"].max() < 100 and curve["score"].max() == official["best_f1"]
 
 
@@ -176,11 +175,11 @@ def test_of_many_runs_the_best_are_drawn_and_the_page_says_so(results, tmp_path,
 def test_a_decoding_without_a_threshold_shows_what_it_has(results, group, tmp_path):
     decodings = dict.fromkeys(("n_best", "threshold_0"), Walkthrough(method="walkthrough"))
     walkthrough = Results(results.config.model_copy(update={"decodings": decodings}))
-    alone = Group(group.answers[1:], group.nbests[1:], group.golds, group.null_scores, walkthrough)
+    alone = replace(group, answers=group.answers[1:], results=walkthrough)
     assert alone.thresholds == {}
     assert len(no_answer._figures_of(alone, SPLIT, Figures(tmp_path))) == 5
     nobody = dict.fromkeys(group.null_scores, 1e6)
-    empty = Group(group.answers[1:], group.nbests[1:], group.golds, nobody, walkthrough)
+    empty = replace(alone, null_scores=nobody)
     (tmp_path / "empty").mkdir()
     assert len(no_answer._figures_of(empty, SPLIT, Figures(tmp_path / "empty"))) == 3
 
@@ -189,7 +188,7 @@ def test_answerable_questions_alone_have_a_histogram_and_unanswerable_ones_alone
     for kind, figures in (("answerable", 5), ("unanswerable", 4)):
         (tmp_path / kind).mkdir()
         golds = {key: ["the"] if kind == "answerable" else [] for key in group.golds}
-        of_kind = Group(group.answers, group.nbests, golds, group.null_scores, group.results)
+        of_kind = replace(group, golds=golds)
         assert len(no_answer._figures_of(of_kind, SPLIT, Figures(tmp_path / kind))) == figures
 
 
@@ -207,7 +206,8 @@ def test_without_answers_there_is_no_section(results, tmp_path):
 
 def test_the_probabilities_are_those_of_what_was_answered(group):
     texts = read_json(f"{FOLDER}/n_best/answers.json")
-    sure = probabilities.certainty(group.nbests[0], np.array([bool(texts[key]) for key in group.golds]))["calibrated"]
+    answered = np.array([bool(texts[key]) for key in group.golds])
+    sure = probabilities.certainty(read_nbest(f"{FOLDER}/n_best/nbest.parquet"), answered)["calibrated"]
     bins = no_answer_data.reliability(group)
     rows = bins[bins["series"] == "n_best, T = 1.50"]
     assert np.average(rows["confidence"], weights=rows["questions"]) == pytest.approx(100 * sure.mean())

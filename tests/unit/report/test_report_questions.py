@@ -161,7 +161,7 @@ def test_answers_and_lists_of_two_decodings_are_named(made, monkeypatch):
     _, asked = questions.question_columns(made, SPLIT)
     answers = made.answers[0]
     monkeypatch.setattr(type(answers), "texts", lambda self: dict.fromkeys(asked.ids, "never a candidate"))
-    with pytest.raises(InputError, match=r"n_best: id .*: the answer is not the first candidate"):
+    with pytest.raises(InputError, match=r"n_best/nbest.parquet: id .* is not the first candidate"):
         questions.answer_columns(answers, asked)
 
 

@@ -1,6 +1,5 @@
 """Comparisons on the same questions: differences between runs or decodings, wins, and settings that differ."""
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from qa.config.schema import Configuration
@@ -12,7 +11,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # settings of a run that cannot explain a difference in scores
-NOT_SCIENCE = ("seeds", "evaluate_on", "decodings", "checkpoints", "report_to", "publish")
+NOT_SCIENCE = {"seeds", "evaluate_on", "decodings", "checkpoints", "report_to", "publish"}
 MOST_ROWS = 40  # in a figure; the table shows all
 
 
@@ -65,24 +64,12 @@ def differing(config: Configuration, row: dict[str, Any]) -> list[tuple[str, Any
 
     For an ensemble, only its own settings are compared, not those of its members.
     """
-    run, reference = (config.all_runs[row[name]].model_dump() for name in ("run", "reference_run"))
-    own, other = (config.decodings[row[name]].model_dump() for name in ("decoding", "reference_decoding"))
-    found = _differences(run, reference, NOT_SCIENCE)
-    return found + [(f"decoding.{key}", value, others) for key, value, others in _differences(own, other, ())]
+    import pandas as pd
 
-
-def _differences(
-    settings: dict[str, Any], reference: dict[str, Any], ignored: tuple[str, ...]
-) -> list[tuple[str, Any, Any]]:
-    values, reference_values = dict(_flat(settings)), dict(_flat(reference))
-    keys = [key for key in {**values, **reference_values} if key.split(".")[0] not in ignored]
-    pairs = [(key, values.get(key, "–"), reference_values.get(key, "–")) for key in keys]
-    return [(key, value, reference_value) for key, value, reference_value in pairs if value != reference_value]
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+    sides = []
+    for prefix in ("", "reference_"):
+        settings = config.all_runs[row[f"{prefix}run"]].model_dump(exclude=NOT_SCIENCE)
+        decoding = config.decodings[row[f"{prefix}decoding"]].model_dump()
+        sides.append(pd.json_normalize({**settings, "decoding": decoding}).iloc[0].to_dict())
+    pairs = [(key, *(side.get(key, "–") for side in sides)) for key in dict.fromkeys([*sides[0], *sides[1]])]
+    return [pair for pair in pairs if pair[1] != pair[2]]

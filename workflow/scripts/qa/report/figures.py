@@ -33,7 +33,6 @@ _VARIABLES = {COLOURS[name]: f"var(--{name})" for name in ("ink", "soft", "line"
 _VARIABLES |= {colour: f"var(--series-{number})" for number, colour in enumerate(SERIES, start=1)}
 
 SIZE = (420, 310)  # px; a phone scales it to 336 px, and text of 14 px to 11 px
-FONT_SIZE = 14
 RESOLUTION = 144  # dots per inch of the PNG: twice the SVG's 72
 TABLE_ROWS = 12  # longer data are not shown below a figure
 LONGEST_NAME = 100  # characters of a file name without its ending
@@ -46,22 +45,19 @@ STYLE = {
     "axes.grid.axis": "y",
     "axes.axisbelow": True,
     "axes.labelcolor": INK,
-    "axes.labelsize": FONT_SIZE,
     "axes.spines.right": False,
     "axes.spines.top": False,
     "figure.constrained_layout.h_pad": 0.1,  # inches
     "figure.facecolor": PAPER,
     "font.family": ["DejaVu Sans"],  # part of Matplotlib, so the layout is the same everywhere
-    "font.size": FONT_SIZE,
+    "font.size": 14,  # px, of all text: "medium" is the default elsewhere
     "grid.color": LINE,
     "grid.linewidth": 1,
     "legend.borderaxespad": 0,
     "legend.borderpad": 0,
     "legend.columnspacing": 1.2,
-    "legend.fontsize": FONT_SIZE,
     "legend.frameon": False,
     "legend.handlelength": 2.2,
-    "legend.labelcolor": INK,
     "lines.linewidth": 2,
     "path.simplify": False,
     "svg.fonttype": "none",  # text stays text
@@ -70,10 +66,8 @@ STYLE = {
     "text.parse_math": False,  # a name may hold dollar signs
     "xtick.color": SOFT,
     "xtick.labelcolor": INK,
-    "xtick.labelsize": FONT_SIZE,
     "ytick.color": SOFT,
     "ytick.labelcolor": INK,
-    "ytick.labelsize": FONT_SIZE,
 }
 _FONT = re.compile(r"font-family: [^;\"]*")
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

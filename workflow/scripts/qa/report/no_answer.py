@@ -1,5 +1,6 @@
 """No answer: how well null scores separate the questions, what thresholds cost, and whether probabilities are right."""
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
@@ -17,6 +18,20 @@ FEW = 500  # calibration questions: a threshold from fewer is often worse than 0
 MOST_RUNS = 5  # with figures, for each split; the table shows all
 SIZE = (420, 340)  # px, with room for a legend of three lines
 OPEN = 1  # groups of a split that are unfolded at first
+CAPTIONS = {
+    "precision_recall": "Precision and recall when only questions with a low null score are answered, by F1 and by EM.",
+    "risk_coverage": 'Error rate when only the most confident questions are answered; "no answer" counts as an answer.',
+    "reliability": "Reliability: the share of correct answers against their probability. A larger mark stands for more "
+    "questions. On the thin line, probabilities are correct. Below it, they are too high.",
+}
+AXES = {
+    "recall": "recall (%)",
+    "precision": "precision (%)",
+    "coverage": "coverage: questions answered (%)",
+    "risk": "error rate (%)",
+    "confidence": "probability of the answer (%)",
+    "right": "exact match (%)",
+}
 SCORES = ("exact", "f1", "answered", "best_f1", "best_f1_thresh", "pr_f1_ap", "ece", "ece_uncalibrated", "aurc")
 
 
@@ -65,13 +80,34 @@ def _split(results: Results, split: str, figures: Figures) -> dict[str, Any]:
 
 def _figures_of(group: Group, split: str, figures: Figures) -> list[Markup]:
     """The figures of a group. A figure without data is left out."""
+    import pandas as pd
+
     name = f"no-answer/{split}/{group.run}/{group.answers[0].decoding}"
     subject = f"{group.run} on {split}"
     rendered = _by_threshold(group, name, subject, figures) if group.ranked else []
-    curves = no_answer_data.precision_recall(group)
-    if len(curves):
-        rendered.append(_precision_recall(group, curves, name, subject, figures))
-    return [*rendered, *_by_confidence(group, name, subject, figures)]
+    precisions = {series: group.metrics.get(f"pr_{key}_ap") for series, key in (("F1", "f1"), ("EM", "exact"))}
+    risks, errors = no_answer_data.measure(group, "aurc"), no_answer_data.measure(group, "ece")
+    for kind, word, values, draw in (
+        ("precision_recall", "average precision", precisions, _draw_precision_recall),
+        ("risk_coverage", "area", risks, _draw_risk_coverage),
+        ("reliability", "ECE", errors, _draw_reliability),
+    ):
+        data = getattr(no_answer_data, kind)(group)
+        if not len(data):
+            continue
+        labels = {series: f"{shortened(series, 28)} ({word} {value:.2f} %)" for series, value in values.items()}
+        rendered.append(
+            figures.add(
+                f"{name}/{kind.replace('_', '-')}",
+                CAPTIONS[kind],
+                f"{subject}: {'; '.join(labels.values())}.",
+                data,
+                partial(draw, labels=labels),
+                size=SIZE,
+                table=pd.DataFrame({"series": list(values), f"{word} (%)": list(values.values())}),
+            )
+        )
+    return rendered
 
 
 def _by_threshold(group: Group, name: str, subject: str, figures: Figures) -> list[Markup]:
@@ -101,54 +137,6 @@ def _by_threshold(group: Group, name: str, subject: str, figures: Figures) -> li
             table=scores[~scores["series"].isin(["F1", "EM"])].rename(columns={"series": "mark", "score": "F1"}),
         ),
     ]
-
-
-def _precision_recall(group: Group, curves: "pd.DataFrame", name: str, subject: str, figures: Figures) -> Markup:
-    areas = {"F1": group.metrics["pr_f1_ap"], "EM": group.metrics["pr_exact_ap"]}
-    return figures.add(
-        f"{name}/precision-recall",
-        "Precision and recall when only questions with a low null score are answered, by F1 and by exact match.",
-        f"{subject}: the average precision is {_in_percent(areas)}.",
-        curves,
-        lambda axes, data: _draw_precision_recall(axes, data, areas),
-        size=SIZE,
-        table=_measures(areas, "average precision"),
-    )
-
-
-def _by_confidence(group: Group, name: str, subject: str, figures: Figures) -> list[Markup]:
-    risks, errors = no_answer_data.measure(group, "aurc"), no_answer_data.measure(group, "ece")
-    return [
-        figures.add(
-            f"{name}/risk-coverage",
-            'Error rate when only the most confident questions are answered ("no answer" counts as an answer).',
-            f"{subject}: the area under the curve is {_in_percent(risks)}.",
-            no_answer_data.risk_coverage(group),
-            lambda axes, data: _draw_risk_coverage(axes, data, risks),
-            size=SIZE,
-            table=_measures(risks, "area under the curve"),
-        ),
-        figures.add(
-            f"{name}/reliability",
-            "Reliability: the share of correct answers against their probability. A larger mark stands for more "
-            "questions. On the thin line, probabilities are correct. Below it, they are too high.",
-            f"{subject}: the expected calibration error (ECE) is {_in_percent(errors)}.",
-            no_answer_data.reliability(group),
-            lambda axes, data: _draw_reliability(axes, data, errors),
-            size=SIZE,
-            table=_measures(errors, "ECE"),
-        ),
-    ]
-
-
-def _in_percent(values: dict[str, float]) -> str:
-    return ", ".join(f"{value:.2f} % ({name})" for name, value in values.items())
-
-
-def _measures(values: dict[str, float], measure: str) -> "pd.DataFrame":
-    import pandas as pd
-
-    return pd.DataFrame({"series": list(values), f"{measure} (%)": list(values.values())})
 
 
 def _draw_histogram(axes: Any, data: "pd.DataFrame") -> None:
@@ -181,40 +169,29 @@ def _draw_against_threshold(axes: Any, data: "pd.DataFrame") -> None:
     legend(axes, columns=2)
 
 
-def _draw_precision_recall(axes: Any, data: "pd.DataFrame", areas: dict[str, float]) -> None:
+def _draw_curves(axes: Any, data: "pd.DataFrame", labels: dict[str, str], x: str, y: str, **look: Any) -> None:
+    """Column `x` of the data against `y`, both in percent, a line for each series."""
     for number, (name, rows) in enumerate(data.groupby("series", sort=False)):
-        label = f"{name} (average precision {areas[name]:.2f} %)"
-        axes.step(rows["recall"], rows["precision"], where="pre", label=label, **line_style(number, marked=False))
-    axes.set_xlim(0, 101)
-    axes.set_ylim(0, 103)
-    axes.set_xlabel("recall (%)")
-    axes.set_ylabel("precision (%)")
-    legend(axes)
-
-
-def _draw_risk_coverage(axes: Any, data: "pd.DataFrame", areas: dict[str, float]) -> None:
-    for number, (name, rows) in enumerate(data.groupby("series", sort=False)):
-        label = f"{shortened(name, 28)} (area {areas[name]:.2f} %)"
-        axes.plot(rows["coverage"], rows["risk"], label=label, **line_style(number, marked=False))
-    axes.set_xlim(0, 101)
-    axes.set_ylim(bottom=0)
-    axes.set_xlabel("coverage: questions answered (%)")
-    axes.set_ylabel("error rate (%)")
-    legend(axes)
-
-
-def _draw_reliability(axes: Any, data: "pd.DataFrame", errors: dict[str, float]) -> None:
-    axes.plot([0, 100], [0, 100], color=SOFT, linewidth=1, label="_diagonal")
-    most = data["questions"].max()
-    for number, (name, rows) in enumerate(data.groupby("series", sort=False)):
-        style = line_style(number)
-        label = f"{shortened(name, 28)} (ECE {errors[name]:.2f} %)"
-        look = {key: style[key] for key in ("color", "marker")}
-        places = rows["confidence"], rows["right"]
-        axes.plot(*places, label=label, markersize=5, linewidth=1.2, linestyle=style["linestyle"], **look)
-        axes.scatter(*places, s=20 + 230 * rows["questions"] / most, alpha=0.4, **look)
+        axes.plot(rows[x], rows[y], label=labels[name], **line_style(number, marked=False), **look)
     axes.set_xlim(0, 103)
-    axes.set_ylim(0, 103)
-    axes.set_xlabel("probability of the answer (%)")
-    axes.set_ylabel("exact match (%)")
+    axes.set_ylim(0, 103 if y != "risk" else None)
+    axes.set_xlabel(AXES[x])
+    axes.set_ylabel(AXES[y])
     legend(axes)
+
+
+def _draw_precision_recall(axes: Any, data: "pd.DataFrame", labels: dict[str, str]) -> None:
+    _draw_curves(axes, data, labels, "recall", "precision", drawstyle="steps-pre")
+
+
+def _draw_risk_coverage(axes: Any, data: "pd.DataFrame", labels: dict[str, str]) -> None:
+    _draw_curves(axes, data, labels, "coverage", "risk")
+
+
+def _draw_reliability(axes: Any, data: "pd.DataFrame", labels: dict[str, str]) -> None:
+    axes.plot([0, 100], [0, 100], color=SOFT, linewidth=1, label="_diagonal")
+    sizes = 20 + 230 * data["questions"] / data["questions"].max()
+    for number, (_, rows) in enumerate(data.groupby("series", sort=False)):
+        look = {key: line_style(number)[key] for key in ("color", "marker")}
+        axes.scatter(rows["confidence"], rows["right"], sizes[rows.index], alpha=0.4, **look)
+    _draw_curves(axes, data, labels, "confidence", "right")

@@ -12,8 +12,6 @@ from qa.report.results import Answers, Results
 if TYPE_CHECKING:
     import pandas as pd
 
-    from qa.decoding.nbest import NBest
-
 BINS = 30
 NO_SPAN = 1e5  # a question without any span has a higher null score (see answers.NO_SPAN)
 BEST = "best for F1"
@@ -23,12 +21,11 @@ BEST = "best for F1"
 class Group:
     """Sets of answers of one model with the same best texts and null scores: only their thresholds differ.
 
-    `answers` and `nbests` go together. `golds`: gold answers, `null_scores`: logits, both by question id; `results`:
-    where they are from.
+    `best`: best texts, `golds`: gold answers, `null_scores`: logits, all by question id.
     """
 
     answers: list[Answers]
-    nbests: "list[NBest]"
+    best: Mapping[str, str]
     golds: Mapping[str, Sequence[str]]
     null_scores: dict[str, float]
     results: Results
@@ -48,7 +45,7 @@ class Group:
         """Exact match (0 or 1) and F1 (0 to 1) of the best text, by question id."""
         from qa.metrics.squad import raw_scores
 
-        return raw_scores(self.golds, self.nbests[0].best, self.metrics.get("f1_by", "words"))
+        return raw_scores(self.golds, self.best, self.metrics.get("f1_by", "words"))
 
     @cached_property
     def ranked(self) -> list[float]:
@@ -70,12 +67,11 @@ def groups(results: Results, split: str, runs: Sequence[str]) -> Iterator[Group]
         found: list[Group] = []
         for answers in (first for first in results.one_of_each(split) if first.run == run):
             null_scores, nbest = answers.null_scores(), read_nbest(answers.folder / "nbest.parquet")
-            same = [group for group in found if (group.null_scores, group.nbests[0].best) == (null_scores, nbest.best)]
+            same = [group for group in found if (group.null_scores, group.best) == (null_scores, nbest.best)]
             if same:
                 same[0].answers.append(answers)
-                same[0].nbests.append(nbest)
             else:
-                found.append(Group([answers], [nbest], nbest.golds, null_scores, results))
+                found.append(Group([answers], nbest.best, nbest.golds, null_scores, results))
         yield from found
 
 
@@ -87,8 +83,7 @@ def curve(group: Group, scores: Mapping[str, float]) -> "pd.DataFrame":
     import pandas as pd
 
     order = sorted(group.null_scores, key=group.null_scores.__getitem__)[: len(group.ranked)]
-    best = group.nbests[0].best
-    gains = (scores[key] if group.golds[key] else -bool(best[key]) for key in order)
+    gains = (scores[key] if group.golds[key] else -bool(group.best[key]) for key in order)
     totals = accumulate(gains, initial=sum(not golds for golds in group.golds.values()))
     places = [group.ranked[0] - 1.0, *group.ranked]  # the first threshold answers no question
     return pd.DataFrame({"threshold": places, "score": [100.0 * total / len(group.golds) for total in totals]})
@@ -159,22 +154,17 @@ def risk_coverage(group: Group) -> "pd.DataFrame":
 
 def reliability(group: Group) -> "pd.DataFrame":
     """Bins of the answer's probability for each series: bounds, `questions`, mean `confidence`, share `right`."""
-    import numpy as np
     import pandas as pd
 
-    from qa.decoding import probabilities
+    from qa.evaluation import question_scores
+    from qa.evaluation.risk_coverage import PROBABILITIES
     from qa.metrics import confidence
-    from qa.metrics.squad import raw_scores
 
     parts = []
-    for answers, nbest in zip(group.answers, group.nbests, strict=True):
-        texts = answers.texts()
-        exact, _ = raw_scores(group.golds, texts)
-        correct = np.array([exact[key] for key in nbest.best], float)
-        answered = np.array([bool(texts[key]) for key in nbest.best])
-        confidences = probabilities.certainty(nbest, answered)
+    for answers in group.answers:
+        scores = question_scores.read(answers.folder / "question_scores.parquet", ("exact", *PROBABILITIES.values()))
         for which, label in _series(group.results, answers).items():
-            bins = confidence.reliability(confidences[which], correct)
+            bins = confidence.reliability(scores[PROBABILITIES[which]], scores["exact"])
             columns = {"low": bins.low, "high": bins.high, "confidence": bins.confidence, "right": bins.accuracy}
             part = pd.DataFrame({name: 100.0 * values for name, values in columns.items()})
             parts.append(part.assign(series=label, questions=bins.count))

@@ -151,23 +151,19 @@ def _draw_scores(axes: Any, data: "pd.DataFrame") -> None:
 
 def stages(resources: "pd.DataFrame") -> list[dict[str, Any]]:
     """One row for each rule: jobs, waits and times in seconds, memory in MiB, and the time and memory requested."""
-    rows = []
-    for rule, jobs in resources.groupby("rule", sort=False):
-        rows.append(
-            {
-                "rule": rule,
-                "jobs": int((jobs["attempt"] == 1).sum()),
-                "attempts": len(jobs),
-                "wait": jobs["wait_seconds"].max(),
-                "longest": jobs["elapsed_seconds"].max(),
-                "total": jobs["elapsed_seconds"].sum(),
-                "requested": jobs["asked_seconds"].max(),
-                "memory": jobs["peak_memory_mib"].max(),
-                "requested_memory": jobs["asked_memory_mib"].max(),
-                "gpu_memory": jobs["peak_gpu_memory_mib"].max(),
-            }
-        )
-    return rows
+    groups = resources.groupby("rule", sort=False)
+    table = groups.agg(
+        jobs=("attempt", lambda attempts: (attempts == 1).sum()),
+        attempts=("attempt", "size"),
+        wait=("wait_seconds", "max"),
+        longest=("elapsed_seconds", "max"),
+        total=("elapsed_seconds", "sum"),
+        requested=("asked_seconds", "max"),
+        memory=("peak_memory_mib", "max"),
+        requested_memory=("asked_memory_mib", "max"),
+        gpu_memory=("peak_gpu_memory_mib", "max"),
+    )
+    return table.reset_index().to_dict("records")
 
 
 def _plural(noun: str, count: int) -> str:

@@ -100,14 +100,14 @@ def is_number(value: Any) -> bool:
     return value is not None and value == value and value != ""
 
 
-def number(value: Any, places: int = 2) -> str:
-    """A number with `places` decimals and commas between thousands; a dash for no value."""
-    return f"{float(value):,.{places}f}".replace("-", "−") if is_number(value) else "–"
+def number(value: Any, places: int = 2, sign: str = "-") -> str:
+    """A number with `places` decimals and commas between thousands; a dash for no value. `sign` "+" shows any sign."""
+    return f"{float(value):{sign},.{places}f}".replace("-", "−") if is_number(value) else "–"
 
 
 def signed(value: Any, places: int = 2) -> str:
     """A difference with its sign; a dash for no value."""
-    return f"{float(value):+,.{places}f}".replace("-", "−") if is_number(value) else "–"
+    return number(value, places, "+")
 
 
 def duration(seconds: Any) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from qa.common.errors import InputError
 from qa.common.parquet import opened
-from qa.evaluation import analyze_errors, slices
+from qa.evaluation import analyze_errors, question_scores, slices
 from qa.report import page
 from qa.report.results import Answers, Results
 
@@ -188,13 +188,11 @@ def answer_columns(answers: Answers, questions: SplitQuestions) -> dict[str, Any
     kind, f1 = _outcomes(answers, questions)
     bounds, start, stop = nbest["bounds"], nbest["start"], nbest["stop"]
     places = zip(questions.ids, questions.context.tolist(), pairwise(bounds.tolist()), strict=True)
-    for name, number, (first, beyond) in places:
-        best = questions.contexts[number][start[first] : stop[first]] if first < beyond else ""
-        if texts.get(name) not in ("", best):
-            raise InputError(
-                f"{answers.folder}: id {name!r}: the answer is not the first candidate: answers.json and "
-                "nbest.parquet do not belong together; remove both and run again"
-            )
+    best = {
+        name: questions.contexts[number][start[first] : stop[first]] if first < beyond else ""
+        for name, number, (first, beyond) in places
+    }
+    question_scores.check_answers(texts, best, answers.folder / "nbest.parquet")
     size = np.minimum(np.diff(bounds), CANDIDATES)
     question = np.repeat(np.arange(len(size)), size)
     kept = np.arange(len(question)) - np.repeat(np.cumsum(size) - size, size) + bounds[:-1][question]

@@ -79,7 +79,6 @@ def row(results: Results, model: Model) -> dict[str, Any]:
         "name": model.name,
         "model": manifest["run_settings"]["model"],
         "trained_on": ", ".join(manifest["run_settings"]["train_on"]),
-        "windows": manifest["training_windows"],
         "started": manifest["started"].replace("T", " ")[:16],
         "steps": manifest["steps"],
         "epochs": history["epoch"].max(),

@@ -27,6 +27,7 @@
 
   const count = (number) => number.toLocaleString("en");
   const percent = (thousandths) => `${thousandths ? (thousandths / 10).toFixed(thousandths < 1000 ? 1 : 0) : "<0.1"} %`;
+  const logit = (value) => value.toFixed(2).replace("-", "−");
   const isB = () => sets.length > 1;
   const letter = (set) => make("b", { class: "questions-letter", "data-set": "ab"[set] }, "AB"[set]);
   const text = (value) => make("bdi", { class: "questions-text" }, value);
@@ -347,11 +348,11 @@
         make("td", { class: "questions-bars" }, bar));
     });
     const known = answers.null[number] !== null;
-    const limit = set.threshold === null ? "" : `, null threshold ${set.threshold.toFixed(2)}`;
-    const rule = known ? `Null score ${answers.null[number].toFixed(2)}${limit}.` : "";
+    const limit = set.threshold === null ? "" : `, null threshold ${logit(set.threshold)}`;
+    const rule = known ? `Null score ${logit(answers.null[number])}${limit}.` : "";
     const name = `Best candidates of ${set.name}`;
     const caption = make("caption", {}, isB() ? letter(place) : null, ` ${name}. ${rule}`);
-    const columnsOfTable = head([""], ["candidate"], ["probability", "n"], [""]);
+    const columnsOfTable = head(["given"], ["candidate"], ["probability", "n"], ["as a bar"]);
     return scrolling(name, make("table", { class: "questions-nbest" }, caption, columnsOfTable, make("tbody", {}, ...rows)));
   }
 
