@@ -32,7 +32,7 @@ def _split(results: Results, split: str, rows: "pd.DataFrame", number: int, figu
     rows["side"] = rows["run"] + " / " + rows["decoding"]
     rows["reference"] = rows["reference_run"] + " / " + rows["reference_decoding"]
     references = rows["reference"].unique()
-    named = rows["side"] if rows["decoding"].nunique() > 1 else rows["run"]
+    named = rows["run"] if len({*rows["decoding"], *rows["reference_decoding"]}) == 1 else rows["side"]
     rows["name"] = named if len(references) == 1 else rows["side"] + " − " + rows["reference"]
     drawn = rows.head(MOST_ROWS)
     against = references[0] if len(references) == 1 else "its reference"

@@ -4,6 +4,7 @@
 (() => {
   const { fitting, pieces } = questionData;
   const NEAR = 400; // characters of a context that are shown beside a mark
+  const FAR = 1500; // characters of a context that are worth a button
   const SPARE = 4; // rows drawn above and below the visible rows
   const SYMBOLS = ["✓", "∅", "!", "≈", "✗"]; // of the outcomes, in the order of index.kinds
   const find = (name) => document.getElementById(`questions-${name}`);
@@ -295,8 +296,9 @@
   /** An unmarked part of a context. Of a long part, only the characters near the mark before and the mark after it are shown. */
   function folded(text, before, after) {
     const characters = [...text]; // a surrogate pair stays whole
-    const [start, stop] = [before ? NEAR : 0, characters.length - (after ? NEAR : 0)];
-    if (stop - start <= 2 * NEAR) return text;
+    const atSpace = (place) => { const space = characters.slice(0, place + 50).indexOf(" ", place); return space < 0 ? place : space; };
+    const [start, stop] = [before ? atSpace(NEAR) : 0, after ? atSpace(characters.length - NEAR) : characters.length];
+    if (stop - start < FAR) return text;
     const part = (from, to) => characters.slice(from, to).join("");
     const hidden = make("span", { hidden: "" }, part(start, stop));
     const button = make("button", { type: "button", "aria-expanded": "false" }, `… ${count(stop - start)} characters …`);
