@@ -50,11 +50,10 @@ def summarize(
     frame = pd.DataFrame(rows)
     metrics = [name for name in frame.columns if name not in (*KEYS, "variant", *NESTED, *FACTS)]
     groups = frame.groupby(KEYS, sort=False)
-    columns = {"seeds": groups["variant"].count()}
-    columns |= {name: groups[name].first().convert_dtypes() for name in FACTS if name in frame}
-    for name in metrics:
-        columns[f"{name}_mean"], columns[f"{name}_std"] = groups[name].mean(), groups[name].std()
-    table = pd.DataFrame(columns).reset_index()
+    measures = {f"{name}_{measure}": (name, measure) for name in metrics for measure in ("mean", "std")}
+    facts = {name: (name, "first") for name in FACTS if name in frame}
+    table = groups.agg(seeds=("variant", "count"), **facts, **measures).reset_index()
+    table = table.astype({name: table[name].convert_dtypes().dtype for name in facts})
     settings = dict.fromkeys(setting for values in swept.values() for setting in values)
     for place, setting in enumerate(settings, len(KEYS)):
         table.insert(place, setting, [swept.get(run, {}).get(setting, "") for run in table["run"]])

@@ -19,7 +19,6 @@ PUBLISHED = (
     ("RoBERTa-base, batch 96, 2 epochs (model card)", 79.87, 82.91),
     ("RoBERTa-base, best model card seen", 81.19, 83.95),
 )
-COLUMNS = ("run", "decoding", "seeds", "exact", "exact_low", "exact_high", "f1", "f1_low", "f1_high")
 HOLLOW = " Hollow marks are scores that others have published."
 PUBLISHED_LOOK = {"marker": "D", "color": SOFT, "markerfacecolor": "none"}
 MOST_ROWS = 40  # in the figure; the table shows all
@@ -28,8 +27,8 @@ MOST_ROWS = 40  # in the figure; the table shows all
 def subtitle(results: Results) -> str:
     """One line that counts what the page shows."""
     counts = {"run": len({a.run for a in results.answers}), "training": len(results.models)}
-    counts |= {"split": len(results.splits), "set of answers": len(results.answers)}
-    parts = [f"{count:,} {_plural(noun, count)}" for noun, count in counts.items()]
+    counts |= {"split": len(results.splits), "answer set": len(results.answers)}
+    parts = [f"{count:,} {noun}{'s' * (count != 1)}" for noun, count in counts.items()]
     limits: dict[str, int] = {}
     for name, run in results.config.all_runs.items():
         limits |= lineage.limits(results.config, name, run.evaluate_on)
@@ -56,18 +55,17 @@ def scores(answer_sets: list[Answers]) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for answers in answer_sets:
         metrics = answers.metrics()
-        row: dict[str, Any] = {"run": answers.run, "decoding": answers.decoding, "seeds": 1}
+        rows.append({"run": answers.run, "decoding": answers.decoding})
         for metric in ("exact", "f1"):
             low, high = metrics["intervals"][metric]
-            row |= {metric: metrics[metric], f"{metric}_low": low, f"{metric}_high": high}
-            row[f"{metric}_deviation"] = metrics[metric]
-        rows.append(row)
-    measures = dict.fromkeys(COLUMNS[3:], "mean") | {"exact_deviation": "std", "f1_deviation": "std"}
+            rows[-1] |= {metric: metrics[metric], f"{metric}_low": low, f"{metric}_high": high}
+    measures = {name: (name, "mean") for name in list(rows[0])[2:]}
+    deviations = {f"{metric}_deviation": (metric, "std") for metric in ("exact", "f1")}
     table = pd.DataFrame(rows).groupby(["run", "decoding"], sort=False, as_index=False)
-    return table.agg({"seeds": "sum", **measures})
+    return table.agg(seeds=("f1", "size"), **measures, **deviations)
 
 
 def published(results: Results, split: str) -> tuple[tuple[str, float, float], ...]:
@@ -164,9 +162,3 @@ def stages(resources: "pd.DataFrame") -> list[dict[str, Any]]:
         gpu_memory=("peak_gpu_memory_mib", "max"),
     )
     return table.reset_index().to_dict("records")
-
-
-def _plural(noun: str, count: int) -> str:
-    if count == 1:
-        return noun
-    return noun.replace("set of", "sets of") if noun.startswith("set of") else f"{noun}s"
