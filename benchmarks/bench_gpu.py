@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import datasets
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow" / "scripts"))
 
 import numpy as np
@@ -20,7 +22,6 @@ import data
 import speed_tables
 from measure import Stage, machine
 from qa.model import devices
-from qa.windows.tokenize_and_label import load_windows
 from training_bench import (
     RUN_QA,
     WALKTHROUGH,
@@ -76,7 +77,7 @@ class Bench:
     def __init__(self, model_folder: str, windows_folder: str, steps: int, warm: int, recipe_steps: tuple[int, int]):
         self.model, self.folder, self.steps, self.warm = model_folder, windows_folder, steps, warm
         self.recipe_steps = recipe_steps
-        self.windows = load_windows(windows_folder).shuffle(seed=0)
+        self.windows = datasets.load_from_disk(windows_folder).shuffle(seed=0)
         self.lengths = np.array([len(ids) for ids in self.windows["input_ids"]])
         self.device = devices.device()
         self.rate = matmul_rate(self.device, 8192 if self.device.type == "cuda" else 512)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import torch
 from transformers import (
@@ -33,7 +34,7 @@ from qa.model import predict as inference
 from qa.model.loading import load_model, save_model
 from qa.training import train as training
 from qa.training.spec import Identity, RuntimeOptions, TrainingInputs, TrainingOutputs, TrainingSettings, TrainingSpec
-from qa.windows.tokenize_and_label import load_windows, tokenize
+from qa.windows.tokenize_and_label import tokenize
 from qa.windows.tokenizer import load_tokenizer
 
 transformers_logging.disable_progress_bar()
@@ -214,7 +215,7 @@ def own_prediction(model_folder: str, windows_folder: str, own: Own) -> float:
         save_model(load_model(model_folder), model_folder, with_head)
         before = time.perf_counter()
         inference.predict(with_head, windows_folder, settings, torch.get_num_threads(), f"{folder}/spans.parquet")
-        return len(load_windows(windows_folder)) / (time.perf_counter() - before)
+        return len(datasets.load_from_disk(windows_folder)) / (time.perf_counter() - before)
 
 
 def flop_of_forward(config: Any, lengths: np.ndarray) -> float:
@@ -270,7 +271,7 @@ def stages(model_folder: str, rounds: int = 2) -> list[Stage]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         windows = windows_of(folder, model_folder, *FEWER)
-        few, few_folder = load_windows(windows).shuffle(seed=0).select(range(PREDICTED)), str(folder / "few")
+        few, few_folder = datasets.load_from_disk(windows).shuffle(seed=0).select(range(PREDICTED)), str(folder / "few")
         few.flatten_indices().save_to_disk(few_folder)
         lengths = np.array([len(ids) for ids in few["input_ids"]])
         train = by_turns(

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
@@ -112,7 +113,7 @@ def answered(folder: Path, rows: list[dict], tokenizer, random) -> None:
     """Made-up spans of all windows decoded and scored: answers are pieces of their contexts, one for each id."""
     records = folder / "records.parquet"
     tokenize_and_label.tokenize(records, tokenizer, WINDOWS, folder / "windows")
-    table = tokenize_and_label.load_windows(folder / "windows").with_format("arrow")[:]
+    table = datasets.load_from_disk(folder / "windows").with_format("arrow")[:]
     lengths = [len(row) for row in table.column("input_ids").to_pylist()]
     assert max(lengths) <= WINDOWS["max_length"] and set(table.column("id").to_pylist()) == {row["id"] for row in rows}
     labels_hold_answers(table.to_pylist(), rows)

@@ -1,5 +1,6 @@
 """Rows of windows made one by one in plain Python, to compare with; and what tests of windows are made of."""
 
+import unicodedata
 from typing import Any
 
 import numpy as np
@@ -45,10 +46,36 @@ def without_space(text: str, start: int, stop: int) -> tuple[int, int]:
     return start, stop
 
 
+def covering(text: str, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Spans of tokens, with the letters that no token has: marks go to the token before, others to the token after."""
+    runs: list[list[int]] = []
+    for place in range(len(text)):
+        if text[place].isspace() or any(start <= place < stop for start, stop in spans):
+            continue
+        if runs and runs[-1][1] == place and place not in [start for start, _ in spans]:
+            runs[-1][1] = place + 1
+        else:
+            runs.append([place, place + 1])
+    tokens = [list(span) for span in spans]
+    for first, last in runs:
+        before = [token for token, (_, stop) in zip(tokens, spans, strict=True) if stop == first]
+        after = [token for token, (start, _) in zip(tokens, spans, strict=True) if start == last]
+        middle, narrow = first, [token for token in after if token[0] == token[1]]
+        while before and middle < last and (not after or unicodedata.category(text[middle])[0] == "M"):
+            middle += 1
+        for token in before:
+            token[1] = middle
+        for token in narrow or after:
+            token[0] = middle
+    return [(start, stop) for start, stop in tokens]
+
+
 def plain_tokens(tokenizer: Any, text: str, trim: bool) -> list[tuple[int, int, int]]:
     """Id, start and stop of each token of a text."""
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    offsets = [without_space(text, *span) if trim else span for span in encoded["offset_mapping"]]
+    offsets = encoded["offset_mapping"]
+    if trim:
+        offsets = covering(text, [without_space(text, *span) for span in offsets])
     return [(token, *span) for token, span in zip(encoded["input_ids"], offsets, strict=True)]
 
 
@@ -71,13 +98,18 @@ def walkthrough_label(offsets: list[tuple[int, int]], start: int, stop: int) -> 
     return first - 1, last + 1
 
 
-def plain_label(context: list[tuple[int, int, int]], begin: int, end: int, answer: Any, rule: str) -> tuple[int, int]:
+def plain_label(
+    context: list[tuple[int, int, int]], begin: int, end: int, golds: list[tuple[int, int]], rule: str
+) -> tuple[int, int]:
     """The answer's label by a rule, counted in the window [begin, end) of the context."""
     offsets = [(start, stop) for _, start, stop in context]
     if rule == "walkthrough":
-        return walkthrough_label(offsets[begin:end], *answer)
-    first, last = exact_label(offsets, *answer)
-    return (first - begin, last - begin) if begin <= first and last < end else (NONE, NONE)
+        return walkthrough_label(offsets[begin:end], *golds[0]) if golds else (NONE, NONE)
+    for gold in golds:
+        first, last = exact_label(offsets, *gold)
+        if begin <= first and last < end:
+            return first - begin, last - begin
+    return NONE, NONE
 
 
 def plain_rows(tokenizer: Any, settings: dict[str, Any], records: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -89,17 +121,15 @@ def plain_rows(tokenizer: Any, settings: dict[str, Any], records: list[dict[str,
     for number, record in enumerate(records):
         question = plain_tokens(tokenizer, record["question"].strip(), trim)[: settings["max_question_length"]]
         context = plain_tokens(tokenizer, record["context"], trim)
+        answers = zip(*(record["answers"][name] for name in ("text", "answer_start")), strict=True)
+        golds = [(start, start + len(text)) for text, start in answers]
         room = settings["max_length"] - 2 - len(between) - len(question)
         head = [cls, *question, *between]
         begin = window = 0
         while True:
             end = min(begin + room, len(context))
             tokens = [*head, *context[begin:end], sep]
-            first, last = NONE, NONE
-            if record["answers"]["text"]:
-                start = record["answers"]["answer_start"][0]
-                answer = (start, start + len(record["answers"]["text"][0]))
-                first, last = plain_label(context, begin, end, answer, settings["labels"])
+            first, last = plain_label(context, begin, end, golds, settings["labels"])
             rows.append(
                 {
                     "id": record["id"],

@@ -2,12 +2,13 @@
 
 import subprocess
 
+import datasets
 import pytest
 
 import data
 import tiny
 import tokenizing_bench
-from qa.windows.tokenize_and_label import load_windows, tokenize
+from qa.windows.tokenize_and_label import tokenize
 
 CONTEXTS, QUESTIONS = 8, 60
 
@@ -33,7 +34,7 @@ def test_the_walkthroughs_rows_are_ours_of_its_settings_padded(work, tmp_path):
     settings = {**tokenizing_bench.SETTINGS, "max_question_length": None}
     settings |= {"long_contexts": "truncate", "labels": "walkthrough"}
     tokenize(work.folder / "records.parquet", work.tokenizer, settings, tmp_path / "windows")
-    ours = load_windows(tmp_path / "windows")
+    ours = datasets.load_from_disk(tmp_path / "windows")
     assert len(mapped) == len(ours) == QUESTIONS
     assert any(len(row["input_ids"]) == tokenizing_bench.MAX_LENGTH for row in ours)
     for theirs, row in zip(mapped, ours, strict=True):
@@ -46,7 +47,7 @@ def test_the_walkthroughs_rows_are_ours_of_its_settings_padded(work, tmp_path):
 
 
 def test_run_qas_rows_are_our_windows_with_our_labels(work):
-    mapped, ours = work.mapped(tokenizing_bench.run_qa_features, 1000, None), load_windows(work.ours())
+    mapped, ours = work.mapped(tokenizing_bench.run_qa_features, 1000, None), datasets.load_from_disk(work.ours())
     assert len(mapped) == len(ours) > QUESTIONS
     for name in ("input_ids", "token_type_ids", "start_positions", "end_positions"):
         assert mapped[name][:] == ours[name][:], name

@@ -1,5 +1,6 @@
 """The benchmarks' recipes of training and prediction compute what they say."""
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -9,7 +10,7 @@ import tiny
 import training_bench
 from qa.data.prepare_questions import convert
 from qa.model.loading import load_model
-from qa.windows.tokenize_and_label import load_windows, tokenize
+from qa.windows.tokenize_and_label import tokenize
 from qa.windows.tokenizer import load_tokenizer
 from training_bench import Own, Recipe, Rows, flop_of_forward, own_prediction, own_training, recipe_trainer
 
@@ -27,7 +28,7 @@ def inputs(tmp_path_factory):
 
 @pytest.mark.parametrize("recipe", [Recipe(4, width=96), Recipe(5, width=None)])
 def test_a_recipe_predicts_the_logits_of_the_model(recipe, inputs, tmp_path):
-    model_folder, windows = inputs[0], load_windows(inputs[1])
+    model_folder, windows = inputs[0], datasets.load_from_disk(inputs[1])
     trainer = recipe_trainer(model_folder, windows, recipe, 1, str(tmp_path), labelled=False)
     start, end = trainer.predict(trainer.train_dataset).predictions
     model = load_model(model_folder).eval()
@@ -41,7 +42,7 @@ def test_a_recipe_predicts_the_logits_of_the_model(recipe, inputs, tmp_path):
 
 
 def test_a_recipe_trains_on_the_labels_of_the_windows(inputs, tmp_path):
-    windows = load_windows(inputs[1])
+    windows = datasets.load_from_disk(inputs[1])
     trainer = recipe_trainer(inputs[0], windows, Recipe(6, width=96), 30, str(tmp_path), labelled=True)
     trainer.args.learning_rate = 1e-2
     before = trainer.evaluate(trainer.train_dataset)["eval_loss"]
@@ -50,7 +51,7 @@ def test_a_recipe_trains_on_the_labels_of_the_windows(inputs, tmp_path):
 
 
 def test_rows_of_a_recipe_are_padded_with_what_the_model_ignores(inputs):
-    windows, tokenizer = load_windows(inputs[1]), load_tokenizer(inputs[0])
+    windows, tokenizer = datasets.load_from_disk(inputs[1]), load_tokenizer(inputs[0])
     row, given = Rows(windows, tokenizer, 96, labelled=True)[3], windows[3]
     length = len(given["input_ids"])
     assert {len(row[name]) for name in ("input_ids", "token_type_ids", "attention_mask")} == {96}

@@ -2,6 +2,7 @@
 
 import json
 
+import datasets
 import numpy as np
 import pytest
 import sentencepiece
@@ -13,7 +14,7 @@ from qa.common.errors import InputError
 from qa.data.prepare_questions import convert
 from qa.model.predict import predict
 from qa.model.spans import Spans
-from qa.windows.tokenize_and_label import load_windows, tokenize
+from qa.windows.tokenize_and_label import tokenize
 from qa.windows.tokenizer import load_tokenizer
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
@@ -57,7 +58,7 @@ def test_a_family_of_encoders_trains_and_predicts(family, tmp_path):
     trainings.train(inputs, tmp_path, SETTINGS, OPTIONS, seed=7)
     prediction = {"batch_size": 3, "candidates": 4, "precision": "bf16", "padding": "packed"}
     predict(tmp_path / "model", tmp_path / "windows", prediction, 1, tmp_path / "s.parquet")
-    spans, windows = Spans.read(tmp_path / "s.parquet"), load_windows(tmp_path / "windows")
+    spans, windows = Spans.read(tmp_path / "s.parquet"), datasets.load_from_disk(tmp_path / "windows")
     assert len(spans) == len(windows) and np.isfinite(spans.null_score).all()
     inside = (spans.start_index >= np.array(windows["context_start"])[:, None]) | (spans.start_index == -1)
     assert inside.all()

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -21,7 +22,7 @@ from qa.model.window_dataset import TokenRows
 from qa.training import callbacks
 from qa.training import train as training
 from qa.training.checkpoints import COMPLETE, TrainingMemory, mark_complete
-from qa.windows.tokenize_and_label import load_windows, tokenize
+from qa.windows.tokenize_and_label import tokenize
 from qa.windows.tokenizer import load_tokenizer
 
 SETTINGS = tiny.TRAINING | {
@@ -94,7 +95,7 @@ def test_a_killed_and_resumed_training_ends_with_the_same_bytes(inputs, undistur
 
 
 def steps_of_an_epoch(inputs):
-    return -(-len(load_windows(inputs["windows"][0])) // SETTINGS["batch_size"])
+    return -(-len(datasets.load_from_disk(inputs["windows"][0])) // SETTINGS["batch_size"])
 
 
 @pytest.mark.parametrize("epochs", [2, 1.5])
@@ -219,7 +220,7 @@ PREDICTION = {"batch_size": 5, "candidates": 6, "precision": "fp32", "padding": 
 def test_predicted_spans_are_the_greatest_logits_of_each_context(inputs, tmp_path):
     predict(inputs["model"], inputs["windows"][0], PREDICTION, 1, tmp_path / "s.parquet")
     spans, model = Spans.read(tmp_path / "s.parquet"), load_model(inputs["model"]).eval()
-    for number, row in enumerate(load_windows(inputs["windows"][0])):
+    for number, row in enumerate(datasets.load_from_disk(inputs["windows"][0])):
         tensors = {name: torch.tensor([row[name]]) for name in ("input_ids", "token_type_ids")}
         with torch.inference_mode():
             output = model(**tensors)
@@ -328,6 +329,6 @@ def test_several_folders_of_windows_are_trained_on_as_the_questions_of_all_at_on
     assert sha256_of_folder(trained["apart"] / "model") == sha256_of_folder(trained["together"] / "model")
     assert history(trained["apart"]) == history(trained["together"])
     manifest = json.loads((trained["apart"] / "manifest.json").read_text())
-    sizes = [len(load_windows(folder)) for folder in folders["apart"]]
+    sizes = [len(datasets.load_from_disk(folder)) for folder in folders["apart"]]
     assert manifest["training_windows"] == sum(sizes) and min(sizes) > 0
     assert manifest["inputs"]["windows"].keys() == set(folders["apart"])

@@ -17,7 +17,7 @@ from qa.common.errors import InputError
 from qa.data.prepare_questions import convert
 from qa.windows import encoder
 from qa.windows import tokenizer as encoding
-from qa.windows.tokenize_and_label import WindowBuilder, load_windows, tokenize
+from qa.windows.tokenize_and_label import WindowBuilder, tokenize
 
 
 @st.composite
@@ -87,7 +87,7 @@ def test_the_stored_windows_are_the_plain_ones_whatever_the_batches(family, tmp_
     for batch in (7, 1000):
         monkeypatch.setattr(encoder, "BATCH_RECORDS", batch)
         tokenize(path, TOKENIZERS[family], SETTINGS, tmp_path / "windows")
-        stored = load_windows(tmp_path / "windows")
+        stored = datasets.load_from_disk(tmp_path / "windows")
         assert isinstance(stored, datasets.Dataset) and stored.cache_files
         assert stored.to_list() == plain_rows(TOKENIZERS[family], SETTINGS, records)
 
@@ -112,7 +112,7 @@ def test_two_folders_of_windows_are_never_taken_for_one_by_their_fingerprints(tm
     path, _ = shuffled_records(tmp_path, 6)
     for overlap in (3, 6):
         tokenize(path, TOKENIZERS["WordPiece"], {**SETTINGS, "overlap": overlap}, tmp_path / str(overlap))
-    first, second = (load_windows(tmp_path / name)._fingerprint for name in ("3", "6"))
+    first, second = (datasets.load_from_disk(tmp_path / name)._fingerprint for name in ("3", "6"))
     assert first != second
 
 
@@ -147,7 +147,9 @@ def test_white_space_at_the_ends_of_any_span_is_left_out(texts, data):
             nowhere = (stop, stop) if start < stop else (start, start)
             expected.append((inside[0], inside[-1] + 1) if inside else nowhere)
     start, stop = np.array(spans, np.int32).reshape(-1, 2).T
-    found = encoding.trimmed(texts, np.array(bounds), start, stop)
+    first = np.repeat(np.cumsum([0, *(len(text) + 1 for text in texts)])[:-1], np.diff(bounds)).astype(np.int64)
+    points = np.array([ord(letter) for letter in "\n".join(texts)], np.uint32)
+    found = [side - first for side in encoding.trimmed(points, start + first, stop + first)]
     assert list(zip(*(side.tolist() for side in found), strict=True)) == expected
 
 

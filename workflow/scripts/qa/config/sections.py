@@ -182,8 +182,8 @@ class Windows(Section):
     )
     labels: Literal["exact", "walkthrough"] = setting(
         "tokenize_and_label",
-        "`exact` is the smallest token span that contains the answer, or no answer if the window does not contain all "
-        "of it. `walkthrough` is the rule of the published walkthrough, with its flaws.",
+        "`exact` is the smallest token span that contains the first gold answer that the window wholly contains, or no "
+        "answer without one. `walkthrough` is the rule of the published walkthrough, with its flaws.",
         "exact",
     )
 

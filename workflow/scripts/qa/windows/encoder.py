@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from qa.common.parquet import opened
-from qa.windows.ranges import slices_within
+from qa.windows.ranges import bounds_of, slices_within
 from qa.windows.tokenizer import EncodedText, EncodedTexts, encode_only, tokens_of
 
 BATCH_RECORDS = 2_000  # records encoded at once
@@ -22,24 +22,30 @@ COLUMNS = ["id", "question", "context", "answers"]
 
 @dataclass(frozen=True)
 class EncodedQuestions:
-    """The tokens and the first answers of consecutive records.
+    """The tokens and the gold answers of consecutive records.
 
-    `first` is the number of the first record, `ids` a `pyarrow.Array`, `texts` and `contexts` the tokens of each
-    question and of each distinct context. Arrays of shape (questions,): `context`, the number of the question's
-    context in `contexts`; `answerable`; `start` and `stop`, the characters of its first answer, 0 without an answer.
+    `first` is the number of the first record, `records` a `pyarrow.RecordBatch` of them, `texts` and `contexts` the
+    tokens of each question and of each distinct context. `context`, int (questions,), is the number of the question's
+    context in `contexts`. Question i has the gold answers golds[i] to golds[i+1]: `golds`, int64 (questions + 1,), are
+    bounds in `start` and `stop`, int64 (golds,), the characters of each gold answer.
     """
 
     first: int
-    ids: Any
+    records: Any
     texts: EncodedTexts
     contexts: EncodedTexts
     context: np.ndarray
-    answerable: np.ndarray
+    golds: np.ndarray
     start: np.ndarray
     stop: np.ndarray
 
     def __len__(self) -> int:
         return len(self.context)
+
+    @property
+    def ids(self) -> Any:
+        """Ids of the questions, a `pyarrow.Array`."""
+        return self.records.column("id")
 
 
 @dataclass
@@ -146,8 +152,8 @@ class Encoder:
             entry.tokens = contexts[number]
         if len(empty) < len(batch.entries):
             contexts = EncodedTexts.joined(entry.tokens for entry in batch.entries)
-        answers = _first_answers(batch.records.column("answers"))
-        return EncodedQuestions(batch.first, batch.records.column("id"), questions, contexts, batch.context, *answers)
+        answers = _gold_answers(batch.records.column("answers"))
+        return EncodedQuestions(batch.first, batch.records, questions, contexts, batch.context, *answers)
 
 
 def _context_lengths(records: Any) -> np.ndarray:
@@ -158,19 +164,11 @@ def _context_lengths(records: Any) -> np.ndarray:
     return pc.utf8_length(contexts.dictionary).to_numpy()[contexts.indices.to_numpy()].astype(np.int64)
 
 
-def _first_answers(answers: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Whether each question has an answer, and the characters [start, stop) of its first answer, 0 without one."""
+def _gold_answers(answers: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Bounds of each question's gold answers, and the characters [start, stop) of all of them."""
     import pyarrow.compute as pc
 
     texts, starts = pc.struct_field(answers, "text"), pc.struct_field(answers, "answer_start")
-    answerable = pc.greater(pc.fill_null(pc.list_value_length(texts), 0), 0).to_numpy(zero_copy_only=False)
-    start, stop = np.zeros((2, len(answers)), np.int64)
-    start[answerable] = _first_values(starts, answerable).to_numpy()
-    stop[answerable] = start[answerable] + pc.utf8_length(_first_values(texts, answerable)).to_numpy()
-    return answerable, start, stop
-
-
-def _first_values(lists: Any, rows: np.ndarray) -> Any:
-    import pyarrow as pa
-
-    return lists.values.take(pa.array(lists.offsets.to_numpy()[:-1][rows]))
+    start = starts.flatten().to_numpy().astype(np.int64)
+    stop = start + pc.utf8_length(texts.flatten()).to_numpy()
+    return bounds_of(pc.fill_null(pc.list_value_length(texts), 0).to_numpy()), start, stop

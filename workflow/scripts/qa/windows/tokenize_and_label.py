@@ -8,12 +8,13 @@ collators pad or pack them.
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from qa.common.errors import InputError, broken, some
+from qa.common.errors import InputError, some
 from qa.common.files import written_aside
 from qa.common.progress import Progress
 from qa.data.read_records import number_of_records
@@ -35,6 +36,7 @@ class WindowCounts:
     questions: int = 0
     windows: int = 0
     labelled: int = 0  # windows with an answer span
+    inexact: int = 0  # labels whose text is no exact match of the gold answer; 0 with the walkthrough's labels
     truncated: int = 0  # questions whose context was cut
     question_cut: int = 0  # questions that were cut themselves
     unlabelled: list[str] = field(default_factory=list)  # ids of answerable questions without a labelled window
@@ -75,14 +77,14 @@ class WindowBuilder:
 
     For all questions at once, it does what this loop does:
 
-        for question, context, answer in questions:
+        for question, context, golds in questions:
             question = question[:max_question_length]
             room = max_length - special_tokens - len(question)
             begin = 0
             while True:
                 end = min(begin + room, len(context))
                 row = [*before, *question, *between, *context[begin:end], *after]
-                yield row, label(context, begin, end, answer)
+                yield row, label(context, begin, end, golds)
                 if end == len(context) or long_contexts == "truncate":
                     break
                 begin += room - overlap
@@ -155,14 +157,16 @@ class WindowBuilder:
         """First and last token of the answer within each window: int64 of shape (windows, 2), NONE without one."""
         if self.settings["labels"] == "walkthrough":
             return _walkthrough_labels(questions, windows)
-        return _exact_labels(questions, windows)
+        labels, gold = _exact_labels(questions, windows)
+        self.counts.inexact += _inexact(questions, windows, labels, gold)
+        return labels
 
     def _count(self, questions: EncodedQuestions, windows: Windows, labels: np.ndarray) -> None:
         labelled = labels[:, 0] != NONE
         self.counts.questions += len(questions)
         self.counts.windows += len(windows)
         self.counts.labelled += int(labelled.sum())
-        unlabelled = questions.answerable.copy()
+        unlabelled = np.diff(questions.golds) > 0
         unlabelled[windows.question[labelled]] = False
         self.counts.unlabelled += [questions.ids[question].as_py() for question in np.flatnonzero(unlabelled)]
 
@@ -223,31 +227,51 @@ class WindowBuilder:
         return pa.RecordBatch.from_arrays([columns[name] for name in self.schema.names], schema=self.schema)
 
 
-def _exact_labels(questions: EncodedQuestions, windows: Windows) -> np.ndarray:
-    """The answer's tokens in windows that hold them all."""
-    answerable = np.flatnonzero(questions.answerable)
-    spans = np.full((len(questions), 2), NONE)
-    spans[answerable] = exact_labels(
-        questions.contexts, questions.context[answerable], questions.start[answerable], questions.stop[answerable]
-    )
-    first, last = spans[windows.question].T
-    inside = (first >= windows.begin) & (last < windows.end)
+def _exact_labels(questions: EncodedQuestions, windows: Windows) -> tuple[np.ndarray, np.ndarray]:
+    """The tokens of the first gold answer that each window wholly holds, and the number of that gold answer."""
+    context = np.repeat(questions.context, np.diff(questions.golds))
+    spans = exact_labels(questions.contexts, context, questions.start, questions.stop)
+    gold, last_gold = questions.golds[windows.question], questions.golds[windows.question + 1]
     labels = np.full((len(windows), 2), NONE)
-    labels[inside] = spans[windows.question[inside]] - windows.begin[inside, None]
-    return labels
+    waiting = np.flatnonzero(gold < last_gold)
+    while len(waiting):
+        first, last = spans[gold[waiting]].T
+        inside = (first >= windows.begin[waiting]) & (last < windows.end[waiting])
+        held, waiting = waiting[inside], waiting[~inside]
+        labels[held] = spans[gold[held]] - windows.begin[held, None]
+        gold[waiting] += 1
+        waiting = waiting[gold[waiting] < last_gold[waiting]]
+    return labels, gold
+
+
+def _inexact(questions: EncodedQuestions, windows: Windows, labels: np.ndarray, gold: np.ndarray) -> int:
+    """How many labels have a text that is no exact match of their gold answer: a right model loses these."""
+    # by name, so that a change of the scorer tokenizes nothing again
+    exact_match = import_module("qa.metrics.squad").exact_match
+    labelled = np.flatnonzero(labels[:, 0] != NONE)
+    question, gold = windows.question[labelled], gold[labelled]
+    token = questions.contexts.bounds[questions.context[question]] + windows.begin[labelled] + labels[labelled].T
+    spans = np.stack([questions.contexts.start[token[0]], questions.contexts.stop[token[1]]])
+    golds = np.stack([questions.start[gold], questions.stop[gold]])
+    contexts, count = questions.records.column("context"), 0
+    for label in np.flatnonzero((spans != golds).any(axis=0)):
+        context = contexts[int(question[label])].as_py()
+        count += not exact_match(context[slice(*golds[:, label])], context[slice(*spans[:, label])])
+    return count
 
 
 def _walkthrough_labels(questions: EncodedQuestions, windows: Windows) -> np.ndarray:
-    """The walkthrough's label in each window of an answerable question."""
-    answerable = np.flatnonzero(questions.answerable[windows.question])
-    question = windows.question[answerable]
+    """The walkthrough's label of the first gold answer in each window of an answerable question."""
+    gold = questions.golds[windows.question]
+    answerable = np.flatnonzero(gold < questions.golds[windows.question + 1])
+    gold = gold[answerable]
     labels = np.full((len(windows), 2), NONE)
     labels[answerable] = walkthrough_labels(
         questions.contexts,
-        questions.context[question],
+        questions.context[windows.question[answerable]],
         (windows.begin[answerable], windows.end[answerable]),
-        questions.start[question],
-        questions.stop[question],
+        questions.start[gold],
+        questions.stop[gold],
     )
     return labels
 
@@ -271,7 +295,8 @@ def tokenize(records: str | Path, tokenizer: Any, settings: dict[str, Any], targ
                 progress.reach(questions.first + len(questions))
     counts = builder.counts
     log.info(
-        f"{counts.questions:,} questions, {counts.windows:,} windows, {counts.labelled:,} with an answer; "
+        f"{counts.questions:,} questions, {counts.windows:,} windows, {counts.labelled:,} with an answer "
+        f"({counts.inexact:,} of their texts are no exact match of the gold answer); "
         f"{counts.truncated:,} contexts truncated, {counts.question_cut:,} questions cut"
     )
     if counts.unlabelled:
@@ -304,13 +329,3 @@ def _empty_dataset(folder: Path, schema: Any) -> Path:
     empty.save_to_disk(folder, num_shards=1)
     (data,) = folder.glob("*.arrow")
     return data
-
-
-def load_windows(path: str | Path) -> Any:
-    """The windows of a folder that `tokenize` wrote, a memory-mapped `datasets.Dataset`."""
-    import datasets
-
-    try:
-        return datasets.load_from_disk(str(path))
-    except (FileNotFoundError, OSError, ValueError) as error:
-        raise broken(path, "windows", error) from None

@@ -1,6 +1,7 @@
 """Tokenizers: loading one, the special tokens that it puts around a pair of texts, and texts as arrays of tokens."""
 
 import itertools
+import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -182,8 +183,9 @@ def encode_only(tokenizer: Any, texts: list[str]) -> list[Any]:
 def tokens_of(encodings: list[Any], texts: list[str], trim: bool = True) -> EncodedTexts:
     """The encodings of texts as arrays. Offsets count characters within each text.
 
-    `trim` removes white space at both ends of each token's offsets: SentencePiece tokenizers count the space before a
-    word as part of the word; RoBERTa's tokenizer does not.
+    With `trim`, offsets hold each token's own letters, whatever its tokenizer counts: white space at both ends is left
+    out (SentencePiece counts the space before a word as part of it), and letters that no token has go to a neighbour
+    (`covering`). Without `trim`, offsets are the tokenizer's.
     """
     flat = itertools.chain.from_iterable
     bounds = bounds_of([len(encoding) for encoding in encodings])
@@ -191,7 +193,11 @@ def tokens_of(encodings: list[Any], texts: list[str], trim: bool = True) -> Enco
     offsets = np.fromiter(flat(flat(encoding.offsets for encoding in encodings)), np.int32, 2 * bounds[-1])
     start, stop = offsets.reshape(-1, 2).T
     if trim:
-        start, stop = trimmed(texts, bounds, start, stop)
+        # all texts as one array of code points, a line feed between two of them
+        points = np.frombuffer("\n".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32)
+        text_begin = np.repeat(bounds_of([len(text) + 1 for text in texts])[:-1], np.diff(bounds))
+        places = covering(points, *trimmed(points, start + text_begin, stop + text_begin))
+        start, stop = ((place - text_begin).astype(np.int32) for place in places)
     return EncodedTexts(ids, np.ascontiguousarray(start), np.ascontiguousarray(stop), bounds)
 
 
@@ -215,7 +221,7 @@ def _whole_texts(tokenizer: Any) -> Iterator[Any]:
             backend.enable_padding(**padding)
 
 
-def trimmed(texts: list[str], bounds: np.ndarray, start: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def trimmed(points: np.ndarray, start: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Starts and stops of tokens without the white space at their ends: for all tokens at once, what this loop does.
 
         while start < stop and text[start].isspace():
@@ -223,25 +229,54 @@ def trimmed(texts: list[str], bounds: np.ndarray, start: np.ndarray, stop: np.nd
         while start < stop and text[stop - 1].isspace():
             stop -= 1
 
-    `start` and `stop` are int32 of shape (tokens,), counted within the token's text; text i has the tokens bounds[i]
-    to bounds[i+1].
+    `points` are the text's code points; `start` and `stop` are int64 of shape (tokens,).
     """
-    # all texts as one array of code points; only tokens with a width have white space to lose
-    points = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32)
-    text_begin = np.repeat(bounds_of([len(text) for text in texts])[:-1], np.diff(bounds))
-    wide = np.flatnonzero(stop > start)
-    begin, end = start[wide] + text_begin[wide], stop[wide] + text_begin[wide]
-    if not (_is_space(points[begin]) | _is_space(points[end - 1])).any():
+    space = _is_space(points)
+    wide = np.flatnonzero(stop > start)  # only tokens with a width have white space to lose
+    begin, end = start[wide], stop[wide]
+    if not (space[begin] | space[end - 1]).any():
         return start, stop
     # for each place: the first letter from there on, and the end of the last letter up to there
-    space, places = _is_space(points), np.arange(len(points))
+    places = np.arange(len(points))
     next_letter = np.minimum.accumulate(np.where(space, len(space), places)[::-1])[::-1]
     last_letter_end = np.maximum.accumulate(np.where(space, 0, places + 1))
-    begin = np.minimum(next_letter[begin], end)
-    end = np.maximum(last_letter_end[end - 1], begin)
     start, stop = start.copy(), stop.copy()
-    start[wide], stop[wide] = begin - text_begin[wide], end - text_begin[wide]
+    start[wide] = begin = np.minimum(next_letter[begin], end)
+    stop[wide] = np.maximum(last_letter_end[end - 1], begin)
     return start, stop
+
+
+def covering(points: np.ndarray, start: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Starts and stops of tokens, moved so that letters that no token has belong to the token beside them.
+
+    Some tokenizers drop the accents that follow a letter; the offsets of others leave out a word's first letter. An
+    answer's text would lose them. Combining marks belong to the token before, other letters to the token after; or to
+    the other neighbour, if that token does not touch them. White space belongs to no token. Arguments as of `trimmed`.
+    """
+    wide = stop > start
+    depth = [np.bincount(ends[wide], minlength=len(points) + 1) for ends in (start, stop)]
+    left_out = np.flatnonzero((np.cumsum(depth[0] - depth[1])[:-1] == 0) & ~_is_space(points))
+    if not len(left_out):
+        return start, stop
+    # 1. Runs of letters without a token. Tokens without width stand between two runs.
+    begins = (np.diff(left_out, prepend=-2) > 1) | np.isin(left_out, start)
+    run = np.cumsum(begins) - 1
+    first, last = left_out[begins], left_out[np.append(begins[1:], True)] + 1
+    # 2. Where the combining marks at a run's beginning end: what stands before belongs to the token before.
+    distinct, kind = np.unique(points[left_out], return_inverse=True)
+    marks = np.array([unicodedata.category(chr(point)).startswith("M") for point in distinct])[kind]
+    others = np.cumsum(~marks)
+    leading = others == (others - ~marks)[begins][run]
+    middle = first + np.bincount(run, leading).astype(np.int64)
+    middle = np.where(np.isin(last, start), middle, last)
+    middle = np.where(np.isin(first, stop), middle, first)
+    # 3. Tokens that share a place, as the bytes of one character do, all move. But a token without width is a word of
+    # one letter, which it lost: the token that starts at the same place keeps its own letters.
+    before, after = np.searchsorted(first, stop), np.searchsorted(last, start)
+    ends, begins = np.isin(stop, first), np.isin(start, last) & ~(wide & np.isin(start, start[~wide]))
+    new_start, new_stop = start.copy(), stop.copy()
+    new_stop[ends], new_start[begins] = middle[before[ends]], middle[after[begins]]
+    return new_start, new_stop
 
 
 def _is_space(points: np.ndarray) -> np.ndarray:
