@@ -120,6 +120,7 @@ CODE: dict[str, set[str]] = {
     "qa/windows/tokenize_and_label.py": TOKENIZE,
     "qa/windows/encoder.py": TOKENIZE,
     "qa/windows/tokenizer.py": TOKENIZE,
+    "qa/windows/encoder_config.py": TOKENIZE,
     "qa/windows/labels.py": TOKENIZE,
     "qa/windows/ranges.py": TOKENIZE,
     "qa/training/train.py": TRAIN,

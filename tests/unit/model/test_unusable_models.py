@@ -4,15 +4,22 @@ import errno
 import json
 import pickle
 import shutil
+from contextlib import nullcontext
 
 import pytest
 import torch
 import transformers
+from transformers.models.auto import modeling_auto
 
 import tiny
+from plain_windows import SETTINGS
 from qa.common.errors import InputError, shortage
 from qa.hub import download
 from qa.model.loading import load_model
+from qa.preflight.checks import Plan, check_encoders
+from qa.preflight.findings import PROBLEM
+from qa.windows import encoder_config
+from qa.windows.tokenize_and_label import WindowBuilder
 from qa.windows.tokenizer import load_tokenizer
 
 
@@ -129,6 +136,78 @@ def test_a_tokenizer_with_more_tokens_than_the_model_has_embeddings_is_refused(f
     assert f"tokens up to number {tokens + 1}, its model embeddings for {tokens}" in refusal(load_tokenizer, folder)
     configure(folder, vocab_size=tokens + 2)
     assert load_tokenizer(folder).get_vocab()["oats"] == tokens + 1
+
+
+def mapped(name):
+    return set(getattr(modeling_auto, f"MODEL_FOR_{name}_MAPPING_NAMES"))
+
+
+def test_every_decoder_only_model_with_a_head_for_questions_is_known_and_no_encoder_is_taken_for_one():
+    heads = mapped("QUESTION_ANSWERING")
+    encoders = mapped("MASKED_LM") | mapped("SEQ_TO_SEQ_CAUSAL_LM") | {"xlnet"}
+    decoders = (heads & mapped("CAUSAL_LM")) - encoders
+    assert {"gpt2", "llama", "qwen2"} <= decoders
+    assert decoders == {kind for kind in heads if encoder_config.DECODER.match(kind)}
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"model_type": "qwen2"}, "decoder-only"),
+        ({"model_type": "bert", "is_decoder": True}, "decoder-only"),
+        ({"model_type": "nystromformer"}, "rows of one width only"),
+    ],
+)
+def test_a_model_that_cannot_serve_is_refused_before_tokenizing_and_by_preflight(values, reason, folder):
+    configure(folder, **values)
+    message = refusal(load_tokenizer, folder)
+    assert reason in message and "encoder, such as" in message
+    (finding,) = check_encoders(Plan({}, rows=((str(folder), 64),)))
+    assert (finding.kind, finding.text) == (PROBLEM, message)
+
+
+@pytest.mark.parametrize(
+    ("values", "longest"),
+    [
+        ({"model_type": "bert"}, 512),
+        ({"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}, 512),
+        ({"model_type": "deberta-v2", "position_biased_input": False}, None),
+    ],
+)
+def test_rows_that_are_longer_than_the_models_positions_are_refused_whatever_its_tokenizer_says(
+    values, longest, folder
+):
+    configure(folder, **values)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    del settings["model_max_length"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    findings = list(check_encoders(Plan({}, rows=((str(folder), 600),))))
+    assert not list(check_encoders(Plan({str(folder): ("model", {})}, rows=((str(folder), 600),))))
+    tokenizer = load_tokenizer(folder)
+    chosen = {**SETTINGS, "model": "m", "max_length": 600}
+    if longest is None:
+        assert WindowBuilder(tokenizer, chosen) and not findings
+    else:
+        message = refusal(WindowBuilder, tokenizer, chosen)
+        assert message == f"windows.max_length: 600 tokens are more than the {longest} that the model m takes"
+        assert [finding.text for finding in findings] == [message]
+
+
+@pytest.mark.parametrize("family", ["bert", "camembert", "ibert", "mpnet", "xlm-roberta", "yoso"])
+def test_the_longest_row_has_a_position_for_each_token(family):
+    size = {"hidden_size": 8, "num_attention_heads": 1, "intermediate_size": 8, "num_hidden_layers": 1}
+    config = transformers.AutoConfig.for_model(family, vocab_size=9, max_position_embeddings=32, **size)
+    model = transformers.AutoModelForQuestionAnswering.from_config(config).eval()
+    longest = encoder_config.longest_row(config.to_dict())
+    for tokens, outcome in ((longest, nullcontext()), (longest + 1, pytest.raises((IndexError, RuntimeError)))):
+        with torch.no_grad(), outcome:
+            model(input_ids=torch.full((1, tokens), 5), attention_mask=torch.ones(1, tokens, dtype=torch.long))
+
+
+def test_a_model_with_one_token_type_gets_windows_without_types(folder):
+    configure(folder, type_vocab_size=1)
+    builder = WindowBuilder(load_tokenizer(folder), SETTINGS)
+    assert "token_type_ids" not in builder.schema.names and not any(part.any() for part in builder.template.types)
 
 
 BROKEN_TOKENIZERS = ["", "{}", "[]", "null", '{"version": "1.0", "model": null}', "[" * 5000, "\x00"]

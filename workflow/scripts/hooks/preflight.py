@@ -65,6 +65,15 @@ def plan_of(workflow) -> tuple[Plan, list[Finding]]:
         requests=requests,
         commands=tuple({status} & {"sacct"}),
         packages=not workflow.deployment_settings.deployment_method,
+        rows=tuple(
+            sorted(
+                {
+                    (str(j.input.model), j.params.settings["max_length"])
+                    for j in jobs
+                    if j.rule.name == "tokenize_and_label"
+                }
+            )
+        ),
         overrides={str(job.input.model): tuple(_overrides(job)) for job in jobs if _overrides(job)},
         questions=tuple(
             (tuple(listed(job.params.files)), job.params.misaligned)

@@ -75,6 +75,8 @@ def read_json(path: str | Path) -> Any:
         raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
     except json.JSONDecodeError as error:
         raise InputError(f"{path}: not JSON ({error.msg} at line {error.lineno}, column {error.colno})") from None
+    except RecursionError:
+        raise InputError(f"{path}: not JSON that can be read (nested too deeply)") from None
 
 
 def sha256_of_file(path: str | Path) -> str:

@@ -30,6 +30,7 @@ from qa.plan import timestamps
 from qa.preflight.findings import PROBLEM, Finding, at_once, collected, ok, problem, warning
 from qa.preflight.slurm_requests import Request, check_requests
 from qa.training import trackers
+from qa.windows.encoder_config import check_length, encoder_config, longest_row
 
 SECONDS = 10.0  # limit for the hub, SLURM and hashing; after it, the run goes on without their result
 HUB_WAITS = (0.5,)  # seconds before the one retry
@@ -64,7 +65,7 @@ class Plan:
     `requests`: the requests to SLURM, None if jobs run on this machine; `commands`: further SLURM commands that the
     executor needs; `packages`: whether jobs use this Python environment; `overrides`: by model folder, the keys to
     change in the model's configuration; `questions`: the user's own files of each split to take anew, and its
-    `misaligned`.
+    `misaligned`; `rows`: model folder and `windows.max_length` of each tokenization.
     """
 
     downloads: dict[str, tuple[str, dict[str, Any]]]
@@ -77,6 +78,7 @@ class Plan:
     packages: bool = True
     overrides: dict[str, tuple[str, ...]] = field(default_factory=dict)
     questions: tuple[tuple[tuple[str, ...], str], ...] = ()
+    rows: tuple[tuple[str, int], ...] = ()
 
 
 def preflight(plan: Plan, verified: Path, thoroughly: bool = False) -> list[Finding]:
@@ -86,6 +88,7 @@ def preflight(plan: Plan, verified: Path, thoroughly: bool = False) -> list[Find
     checks = {
         "software": lambda: check_software(plan.packages, plan.requests is not None),
         "reports": lambda: check_reports(plan),
+        "encoders": lambda: check_encoders(plan),
         "overrides": lambda: check_overrides(plan),
         "downloads": lambda: check_downloads(plan.present, verified, thoroughly),
         "sources": lambda: check_sources(plan.downloads, stated),
@@ -150,6 +153,16 @@ def check_reports(plan: Plan) -> Iterator[Finding]:
     names = dict.fromkeys(name for training in plan.trainings for name in training.report_to)
     for fault in trackers.missing(list(names)) if plan.packages else ():
         yield problem(fault)
+
+
+def check_encoders(plan: Plan) -> Iterator[Finding]:
+    """Check that the models that are there can abstain and have positions for their rows."""
+    for folder, max_length in plan.rows:
+        try:
+            if folder not in plan.downloads:
+                check_length(max_length, longest_row(encoder_config(folder)), Path(folder).name)
+        except InputError as error:
+            yield problem(str(error))
 
 
 def check_overrides(plan: Plan) -> Iterator[Finding]:

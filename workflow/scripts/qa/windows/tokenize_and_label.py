@@ -19,6 +19,7 @@ from qa.common.files import written_aside
 from qa.common.progress import Progress
 from qa.data.read_records import number_of_records
 from qa.windows.encoder import EncodedQuestions, Encoder
+from qa.windows.encoder_config import check_length
 from qa.windows.labels import NONE, exact_labels, walkthrough_labels
 from qa.windows.ranges import bounds_of, concatenated_ranges, slices_within
 from qa.windows.tokenizer import row_template
@@ -98,11 +99,7 @@ class WindowBuilder:
         # the walkthrough uses the tokenizer's offsets as they are
         self.encoder = Encoder(tokenizer, trim=settings["labels"] == "exact")
         self.counts = WindowCounts()
-        if settings["max_length"] > tokenizer.model_max_length:
-            raise InputError(
-                f"windows.max_length: {settings['max_length']} tokens are more than the "
-                f"{tokenizer.model_max_length} that the model {settings.get('model', '')} takes"
-            )
+        check_length(settings["max_length"], tokenizer.model_max_length, settings.get("model", ""))
 
     def rows(self, questions: EncodedQuestions) -> Iterator[Any]:
         """Yield the questions' rows in order, as one or more `pyarrow.RecordBatch`, and add them to `counts`.

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from qa.common.errors import InputError, first_line, shortage
-from qa.common.files import read_json
+from qa.windows.encoder_config import encoder_config, longest_row
 from qa.windows.ranges import bounds_of
 
 WHITE_SPACE = np.array([chr(point).isspace() for point in range(0x3002)])  # the last entry serves all higher points
@@ -101,12 +101,13 @@ class RowTemplate:
 def load_tokenizer(path: str | Path) -> Any:
     """Load the tokenizer of a model folder, from local files only.
 
-    Raises InputError for a tokenizer that is missing, broken or slow, or that does not belong to the folder's model.
-    An error of the machine (`errors.shortage`) is raised unchanged.
+    Raises InputError for a tokenizer that is missing, broken or slow, or that does not belong to the folder's model,
+    and for a model that cannot serve. An error of the machine (`errors.shortage`) is raised unchanged.
     """
     from transformers import AutoTokenizer
     from transformers.utils import logging as transformers_logging
 
+    config = encoder_config(path)
     transformers_logging.set_verbosity_error()  # it would warn of contexts longer than a row, which windows cut
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
@@ -120,20 +121,17 @@ def load_tokenizer(path: str | Path) -> Any:
         raise InputError(
             f"{path}: {type(tokenizer).__name__} is a slow tokenizer without offsets; a fast one is needed"
         )
-    embeddings, highest = _embeddings(Path(path, "config.json")), max(tokenizer.get_vocab().values())
-    if embeddings is not None and highest >= embeddings:
+    embeddings, highest = config.get("vocab_size"), max(tokenizer.get_vocab().values())
+    if isinstance(embeddings, int) and highest >= embeddings:
         raise InputError(
             f"{path}: its tokenizer has tokens up to number {highest:,}, its model embeddings for {embeddings:,} "
             "(vocab_size of config.json); take both from the same model"
         )
+    # some tokenizers name no longest row, and token types that the model has no embeddings for
+    tokenizer.model_max_length = min(tokenizer.model_max_length, longest_row(config) or tokenizer.model_max_length)
+    if config.get("type_vocab_size") == 1:
+        tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
     return tokenizer
-
-
-def _embeddings(config: Path) -> int | None:
-    """Tokens that the model has embeddings for; None where its configuration does not say."""
-    values = read_json(config) if config.is_file() else None
-    size = values.get("vocab_size") if isinstance(values, dict) else None
-    return size if isinstance(size, int) else None
 
 
 def row_template(tokenizer: Any) -> RowTemplate:
