@@ -208,6 +208,12 @@ class Cluster:
         os.kill(pid, signal.SIGTERM)
         wait_for(lambda: not Path(f"/proc/{pid}").exists(), "slurmctld gone")
 
+    def configure(self, key: str, value: object) -> None:
+        """Change a key of slurm.conf while the cluster runs."""
+        text = (self.folder / "etc" / "slurm.conf").read_text()
+        self._write("slurm.conf", re.sub(rf"^{key}=.*$", f"{key}={value}", text, flags=re.M), 0o644)
+        self.ask("scontrol", "reconfigure")
+
     def start_node(self, node: str) -> None:
         """Start a node's slurmd, with its own host name, and the configuration where SLURM looks without SLURM_CONF."""
         etc = self.folder / "etc"

@@ -245,7 +245,7 @@ CODE: dict[str, set[str]] = {
     "publish.py": NOTHING,
     "hooks/preflight.py": NOTHING,
     "hooks/leftover_jobs.py": NOTHING,
-    "hooks/slurm_outage.py": NOTHING,
+    "hooks/slurm_executor.py": NOTHING,
 }
 
 # module or adapter -> rules that rerun of QUALITY, which holds out, calibrates and teaches

@@ -44,12 +44,14 @@ def slurm(tmp_path, monkeypatch):
     folder = tmp_path / "bin"
     folder.mkdir()
 
-    def answers(sbatch=TAKEN, code=None, sinfo=SINFO, sacctmgr=ACCOUNTS, without=(), then=""):
+    def answers(sbatch=TAKEN, code=None, sinfo=SINFO, sacctmgr=ACCOUNTS, qos="", age=300, without=(), then=""):
+        script("scontrol", f"echo 'MinJobAge               = {age} sec'")
         for name in ("squeue", "scancel", "sacct"):
             script(name, "")
         script("sinfo", "exit 1" if sinfo is None else f"cat <<'END'\n{sinfo}\nEND")
         accounting = "echo 'You are not running a supported accounting_storage plugin' >&2; exit 1"
-        script("sacctmgr", accounting if sacctmgr is None else f"cat <<'END'\n{sacctmgr}END")
+        accounts = f"[ $4 = qos ] && printf '{qos}' && exit\ncat <<'END'\n{sacctmgr}END"
+        script("sacctmgr", accounting if sacctmgr is None else accounts)
         code = int(sbatch != TAKEN) if code is None else code
         script("sbatch", f"{then}\ncat >&2 <<'END'\n{sbatch}\nEND\nexit {code}")
         for name in without:
@@ -168,6 +170,50 @@ def test_nodes_that_are_all_drained_are_a_warning_since_jobs_would_wait(slurm):
 def test_a_partition_that_takes_no_jobs_now_is_a_warning(slurm):
     slurm(sbatch="allocation failure: Required partition not available (inactive or drain)")
     assert "wait" in only(check_requests([TRAIN]), WARNING)
+
+
+def test_where_the_cluster_chooses_the_partition_drained_nodes_are_a_warning_too(slurm):
+    slurm(sbatch=NO_NODE)
+    found = check_requests([Request(("train",), ("-p", "default", "--gpus=p100:1"))])
+    assert "the cluster are down, drained or in maintenance" in only(found, WARNING)
+
+
+@pytest.mark.parametrize("limit", ["AssocMaxSubmitJobLimit", "QOSMaxSubmitJobPerUserLimit"])
+def test_a_queue_that_is_full_for_now_is_a_warning(slurm, limit):
+    slurm(sbatch=f"sbatch: error: {limit}\nallocation failure: Job violates accounting/QOS policy (job submit limit)")
+    assert limit in only(check_requests([TRAIN]), WARNING)
+
+
+@pytest.mark.parametrize(
+    ("sacctmgr", "qos", "options", "kind", "words"),
+    [
+        ("def-prof_gpu|4||normal|normal", "", (), WARNING, "account def-prof_gpu holds 4 jobs at once"),
+        ("def-prof_gpu|9|3||normal", "", (), WARNING, "account def-prof_gpu holds 3 jobs at once"),
+        ("def-prof_gpu|||normal|long,normal", "normal|2|", (), WARNING, "QOS normal holds 2 jobs at once"),
+        (
+            "def-prof_gpu||||long,normal",
+            "long||1\nnormal|2|",
+            ("--qos=long",),
+            WARNING,
+            "QOS long holds 1 jobs at once",
+        ),
+        ("def-prof_gpu|0|||normal", "", (), PROBLEM, "account def-prof_gpu takes no jobs of yours"),
+        ("def-other|1|||normal", "", (), None, ""),
+        ("def-prof_gpu|5|||normal", "normal|5|", (), None, ""),
+    ],
+)
+def test_the_number_of_jobs_is_compared_with_the_limits_of_account_and_qos(slurm, sacctmgr, qos, options, kind, words):
+    slurm(sacctmgr=f"{sacctmgr}\n", qos=qos)
+    found = list(check_requests([Request(("train",), (*TRAIN.options, *options), jobs=5)], jobs=100))
+    assert [finding.kind for finding in found] == [OK, *([kind] if kind else [])]
+    assert words in found[-1].text
+
+
+@pytest.mark.parametrize(("sacctmgr", "age", "told"), [(None, 120, True), (None, 300, False), (ACCOUNTS, 120, False)])
+def test_a_short_memory_of_slurm_is_a_warning_where_there_is_no_accounting(slurm, sacctmgr, age, told):
+    slurm(sacctmgr=sacctmgr, age=age)
+    warnings = of_kind(list(check_requests([TRAIN])), WARNING)
+    assert ["MinJobAge" in text for text in warnings] == [True] * told
 
 
 def test_a_controller_that_is_away_is_a_warning(slurm):

@@ -10,6 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from snakemake.logging import logger
+from snakemake_interface_common.exceptions import WorkflowError
+
 from qa.common.errors import InputError
 from qa.config.fields import listed
 from qa.preflight.checks import Plan, PlannedTraining, message, preflight
@@ -105,31 +108,40 @@ def _training(job) -> PlannedTraining:
 def requests_of(workflow, jobs) -> tuple[tuple[Request, ...] | None, list[Finding]]:
     """What the executor would request of SLURM, each distinct request once, by the executor's own functions."""
     rules: dict[tuple[str, ...], list[str]] = {}
-    refused: dict[str, str] = {}
+    refused: dict[str, None] = {}
     try:
         for job in jobs:
             if job.is_local:
                 continue
-            if refusal := _refusal(job):
-                refused[job.rule.name] = refusal
-            else:
+            try:
+                _check_by_executor(job)
                 rules.setdefault(tuple(_options(workflow, job)), []).append(job.rule.name)
+            except WorkflowError as error:
+                refused[f"SLURM, jobs of {job.rule.name}: {error}"] = None
     except Exception as error:  # the executor's inner functions may change
         return (), [warning(f"SLURM: not asked, the requests are not known ({type(error).__name__}: {error})")]
-    requests = tuple(Request(tuple(sorted(set(names))), options) for options, names in rules.items())
-    return requests, [problem(f"SLURM, jobs of {rule}: {text}") for rule, text in refused.items()]
+    requests = tuple(Request(tuple(sorted(set(names))), options, len(names)) for options, names in rules.items())
+    return requests, list(map(problem, refused))
 
 
-def _refusal(job) -> str | None:
-    """Why the executor would refuse a job's `slurm_extra`; None where it would not."""
+def _check_by_executor(job) -> None:
+    """Raise WorkflowError for what the executor refuses when it submits a job: options, an account, too many GPUs."""
+    from snakemake_executor_plugin_slurm.accounts import validate_account
     from snakemake_executor_plugin_slurm.validation import validate_slurm_extra
-    from snakemake_interface_common.exceptions import WorkflowError
 
-    try:
-        validate_slurm_extra(job)
-    except WorkflowError as error:
-        return str(error)
-    return None
+    validate_slurm_extra(job)
+    if account := job.resources.get("slurm_account"):
+        try:
+            validate_account(str(account), logger)
+        except WorkflowError as error:
+            raise WorkflowError(f"{error}: remove slurm_account, and export SBATCH_ACCOUNT={account}") from None
+    if job.rule.name == "train" and (asked := job.resources.get("gpu")) != (gpus := _gpus(job)):
+        raise WorkflowError(f"`gpu: {asked}` is requested, but the training uses {gpus}: set training.gpus of the run")
+
+
+def _gpus(job) -> int:
+    options = job.params.runtime_options
+    return options["gpus"] * options["nodes"]
 
 
 def _options(workflow, job) -> list[str]:

@@ -71,7 +71,8 @@ def starts_of(jobs: Iterable[str]) -> dict[str, list[Start]] | None:
     if not jobs:
         return {}
     # without ids, since squeue fails for one that it has forgotten
-    queue = slurm.ask("squeue", "--me", "--noheader", "--states=all", f"--format={SQUEUE}", patience=PATIENCE)
+    options = ("--me", "--all", "--noheader", "--states=all", f"--format={SQUEUE}")  # --all: partitions can be hidden
+    queue = slurm.ask("squeue", *options, patience=PATIENCE)
     accounts = "".join(ask_sacct(jobs[first : first + AT_ONCE]) for first in range(0, len(jobs), AT_ONCE))
     if queue is None and not accounts:
         return None

@@ -95,7 +95,7 @@ def preflight(plan: Plan, verified: Path, thoroughly: bool = False) -> list[Find
         "questions": lambda: check_questions(plan.questions),
     }
     if plan.requests is not None:
-        checks["SLURM"] = lambda: check_requests(list(plan.requests or ()), plan.commands)
+        checks["SLURM"] = lambda: check_requests(list(plan.requests or ()), plan.commands, plan.at_once)
     # hashing or waiting may take longer than the limit of a single request
     findings = collected(checks, 60.0 if thoroughly else 3 * SECONDS)
     return findings + collected({"space": lambda: check_space(plan, stated)}, SECONDS)

@@ -24,15 +24,18 @@ AWAY = ("down", "drain", "fail", "maint", "reboot", "unk")
 SHAPES = ("Requested node configuration is not available", "More processors requested", "Memory specification")
 LATER = ("Required partition not available", "Required node not available", "Requested nodes are busy")
 NO_ANSWER = f"no answer within {PATIENCE:g} s, so account, GPU and limits are not checked"
+FULL = r"\w+Submit\w+Limit"  # such as AssocMaxSubmitJobLimit, QOSMaxSubmitJobPerUserLimit
+LONGEST_GAP = 180  # seconds between two looks of Snakemake at the queue
 UNANSWERED = ("Unable to contact", "Socket timed out", "Connection refused", "Zero Bytes were transmitted")
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request to SLURM: the rules whose jobs make it, and the options that sbatch gets for them."""
+    """One request to SLURM: the rules whose jobs make it, the options that sbatch gets for them, and how many jobs."""
 
     rules: tuple[str, ...]
     options: tuple[str, ...]
+    jobs: int = 1
 
     @property
     def account(self) -> str | None:
@@ -54,6 +57,11 @@ class Request:
             if value and (option != "gres" or value.startswith("gpu:")) and not parts[0].isdigit():
                 return parts[0]
         return None
+
+    @property
+    def qos(self) -> str | None:
+        """The QOS in the options or the environment, None if the cluster chooses it."""
+        return self._value("q", "qos") or os.environ.get("SBATCH_QOS") or None
 
     def _value(self, short: str, long: str) -> str | None:
         for number, option in enumerate(self.options):
@@ -89,13 +97,29 @@ class Nodes:
         return f"{self.cpus} CPUs, {self.memory} MB, {gres}"
 
 
+@dataclass(frozen=True)
+class Association:
+    """An account of this user, with the number of jobs that it holds at once (None without limit) and its QOS."""
+
+    account: str
+    submit_limit: int | None
+    qos: str
+
+    def serves(self, request: Request) -> bool:
+        """Whether a request may use it; for the Alliance's accounts NAME_cpu and NAME_gpu users ask for NAME."""
+        return request.account in (None, self.account, *(self.account.removesuffix(end) for end in ("_cpu", "_gpu")))
+
+
 def missing_commands(more: Iterable[str] = ()) -> list[str]:
     """SLURM's commands that are not on PATH."""
     return [name for name in (*CLIENT, *more) if not shutil.which(name)]
 
 
-def check_requests(requests: list[Request], commands: Iterable[str] = ()) -> Iterator[Finding]:
-    """Ask SLURM whether it would accept each request. `commands` are needed in addition to CLIENT."""
+def check_requests(requests: list[Request], commands: Iterable[str] = (), jobs: int = 1) -> Iterator[Finding]:
+    """Ask SLURM whether it would accept each request, and how many jobs.
+
+    `commands` are needed in addition to CLIENT; `jobs` is how many Snakemake keeps in the queue.
+    """
     if absent := missing_commands(commands):
         yield problem(
             f"SLURM: {some(absent)} not found on PATH: run this on a login node of the cluster,"
@@ -103,9 +127,11 @@ def check_requests(requests: list[Request], commands: Iterable[str] = ()) -> Ite
         )
         return
     began = time.monotonic()
-    nodes, accounts = (
-        None if isinstance(found, Exception) else found for found in at_once([known_nodes, known_accounts], PATIENCE)
+    questions = [known_nodes, known_associations, known_qos_limits, min_job_age]
+    nodes, associations, qos_limits, age = (
+        None if isinstance(found, Exception) else found for found in at_once(questions, PATIENCE)
     )
+    accounts = None if associations is None else sorted({a.account for a in associations})
     if nodes is None and time.monotonic() - began > PATIENCE - 1:
         yield warning(f"SLURM: {NO_ANSWER}")
         return
@@ -120,6 +146,12 @@ def check_requests(requests: list[Request], commands: Iterable[str] = ()) -> Ite
             refused.setdefault(explained(request, text, nodes, accounts), []).extend(request.rules)
     for finding, rules in refused.items():
         yield replace(finding, text=f"SLURM, jobs of {some(dict.fromkeys(rules))}: {finding.text}")
+    yield from _about_submit_limits(requests, jobs, associations or [], qos_limits or {})
+    if associations is None and age is not None and age < LONGEST_GAP:
+        yield warning(
+            f"SLURM forgets ended jobs after {age} s (MinJobAge) and has no accounting: if a job is killed between two"
+            f" looks at the queue, which can be {LONGEST_GAP} s apart, the reason stays unknown"
+        )
 
 
 def said_by_sbatch(request: Request) -> str | None:
@@ -153,12 +185,61 @@ def known_nodes() -> list[Nodes] | None:
     return nodes
 
 
-def known_accounts() -> list[str] | None:
+def known_associations() -> list[Association] | None:
     """This user's accounts, None if the cluster has no accounting or does not answer."""
-    user = getpass.getuser()
-    question = ("sacctmgr", "--noheader", "--parsable2", "show", "associations", f"user={user}", "format=account")
-    listing = ask(*question, patience=PATIENCE)
-    return None if listing is None else sorted({line.strip() for line in listing.splitlines() if line.strip()})
+    shown = "format=account,maxsubmitjobs,grpsubmitjobs,defaultqos,qos"
+    rows = _rows("show", "associations", f"user={getpass.getuser()}", shown)
+    if rows is None:
+        return None
+    padded = ([*row, "", "", "", ""][:5] for row in rows)
+    return [
+        Association(account, _smallest(own, groups), default or (qos if "," not in qos else ""))
+        for account, own, groups, default, qos in padded
+    ]
+
+
+def known_qos_limits() -> dict[str, int] | None:
+    """The number of jobs that each QOS with such a limit holds at once."""
+    rows = _rows("show", "qos", "format=name,maxsubmitjobsperuser,grpsubmitjobs")
+    limits = {row[0]: _smallest(*row[1:]) for row in rows or ()}
+    return {name: limit for name, limit in limits.items() if limit is not None}
+
+
+def min_job_age() -> int | None:
+    """Seconds until slurmctld forgets an ended job."""
+    found = re.search(r"^MinJobAge\s*=\s*(\d+)", ask("scontrol", "show", "config", patience=PATIENCE) or "", re.M)
+    return int(found[1]) if found else None
+
+
+def _rows(*question: str) -> list[list[str]] | None:
+    listing = ask("sacctmgr", "--noheader", "--parsable2", *question, patience=PATIENCE)
+    return None if listing is None else [line.strip().split("|") for line in listing.splitlines() if line.strip()]
+
+
+def _smallest(*limits: str) -> int | None:
+    return min((int(limit) for limit in limits if limit.isdigit()), default=None)
+
+
+def _about_submit_limits(
+    requests: list[Request], jobs: int, associations: list[Association], qos_limits: dict[str, int]
+) -> Iterator[Finding]:
+    """What the limits of accounts and QOS mean for as many jobs as Snakemake submits."""
+    queued = min(jobs, sum(request.jobs for request in requests))
+    limits: dict[str, int] = {}
+    for request in requests:
+        for association in (a for a in associations if a.serves(request)):
+            if association.submit_limit is not None:
+                limits[f"account {association.account}"] = association.submit_limit
+            if (qos := request.qos or association.qos) in qos_limits:
+                limits[f"QOS {qos}"] = qos_limits[qos]
+    for name, limit in limits.items():
+        if limit == 0:
+            yield problem(f"SLURM: {name} takes no jobs of yours (its submit limit is 0): choose another")
+        elif limit < queued:
+            yield warning(
+                f"SLURM: {name} holds {limit:,} jobs at once, and Snakemake submits up to {queued:,} (`jobs`): the"
+                " others wait on the login node until there is room"
+            )
 
 
 @dataclass(frozen=True)
@@ -172,8 +253,14 @@ class Refusal:
 
     @property
     def nodes_of_partition(self) -> list[Nodes]:
-        """The nodes of the requested partitions, all nodes if none is named."""
-        return [n for n in self.nodes if not self.request.partitions or n.partition in self.request.partitions]
+        """The nodes of the requested partitions, all nodes if sinfo lists none of these."""
+        return [n for n in self.nodes if n.partition in self.request.partitions] or self.nodes
+
+    @property
+    def where(self) -> str:
+        """The requested partitions in words; `the cluster` if it chooses, as for `default` on Alliance clusters."""
+        listed = self.nodes_of_partition is not self.nodes
+        return f"partition {','.join(self.request.partitions)}" if listed else "the cluster"
 
     def has(self, *patterns: str) -> bool:
         """Whether SLURM's words contain one of the patterns."""
@@ -218,7 +305,7 @@ def _about_partition(refusal: Refusal) -> Finding:
 
 def _about_nodes(refusal: Refusal) -> Finding:
     request = refusal.request
-    where = f"partition {','.join(request.partitions)}" if request.partitions else "the cluster"
+    where = refusal.where
     types = {kind for n in refusal.nodes for kind in n.gpus}
     candidates = refusal.nodes_of_partition
     fitting = [n for n in candidates if request.gpu in n.gpus] if request.gpu else candidates
@@ -249,12 +336,17 @@ def _wait(refusal: Refusal) -> Finding:
     return warning(f"{refusal.words}: they would wait until an administrator changes that")
 
 
+def _wait_for_room(refusal: Refusal) -> Finding:
+    return warning(f"{refusal.words}: the queue holds no more of your jobs now, so they wait until others have ended")
+
+
 # which refusals -> what they mean; the first that fits counts
 EXPLANATIONS: tuple[tuple[Callable[[Refusal], bool], Callable[[Refusal], Finding]], ...] = (
     (lambda refusal: refusal.has(*UNANSWERED), lambda refusal: warning(NO_ANSWER)),
+    (lambda refusal: re.search(FULL, refusal.words) is not None, _wait_for_room),
     (lambda refusal: refusal.has(*LATER), _wait),
     (lambda refusal: "account" in refusal.words.lower().replace("accounting", ""), _about_account),
-    (lambda refusal: refusal.has("partition") and not refusal.nodes_of_partition, _about_partition),
+    (lambda refusal: refusal.has("partition") and refusal.where == "the cluster", _about_partition),
     (lambda refusal: refusal.has(*SHAPES, "gres"), _about_nodes),
     (lambda refusal: refusal.has("time limit"), _about_walltime),
     (lambda refusal: True, _about_anything),

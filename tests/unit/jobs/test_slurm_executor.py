@@ -1,0 +1,136 @@
+"""What corrects Snakemake's SLURM executor, with stand-ins of SLURM's commands; the real ones answer in tests/slurm."""
+
+import asyncio
+import subprocess
+from dataclasses import asdict
+from threading import Timer
+
+import pytest
+
+from hooks import slurm_executor
+from hooks.slurm_executor import Shared, Submission, final_states
+from qa.common.files import write_json
+from qa.jobs import job_records, slurm
+from qa.jobs.job_records import JobRecord
+
+LOG = "logs/train/small/seed-1.log"
+CALL = "sbatch --parsable --job-name run-id --comment 'rule_train_wildcards_small_seed-1' --wrap=\"true\""
+PIPES = {"shell": True, "text": True, **dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)}
+UNREACHABLE = "sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)"
+TIMED_OUT = "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"
+LIMIT = "Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size and/or time)"
+
+
+def record(state: str, log: str = LOG) -> None:
+    made = JobRecord("train", {}, log, "2026-05-01T00:00:00+00:00", state, process="1:1", slurm={"job": "7"})
+    write_json(job_records.path_of(made), asdict(made))
+
+
+@pytest.mark.parametrize(
+    ("accounting", "records", "end"),
+    [
+        ("CANCELLED by 1001", [], "CANCELLED"),
+        ("COMPLETED", ["running"], "COMPLETED"),
+        ("NODE_FAIL", [], "FAILED"),  # the executor would wait for SLURM to requeue it
+        ("RUNNING", ["completed"], "COMPLETED"),  # accounting is late
+        (None, ["completed"], "COMPLETED"),
+        (None, ["completed", "failed"], "FAILED"),  # a group of two stages
+        (None, ["running"], "FAILED"),  # it was killed
+        (None, [], "FAILED"),  # it was cancelled while it waited
+    ],
+)
+def test_a_job_that_squeue_has_forgotten_ended_as_accounting_or_its_own_records_say(
+    accounting, records, end, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    row = f"7|{accounting}|2026-05-01T00:00:00|2026-05-01T00:00:00|2026-05-01T01:00:00|\n"
+    answers = {"squeue": "", "sacct": row if accounting else None}
+    monkeypatch.setattr(slurm, "ask", lambda command, *options, **patience: answers[command])
+    logs = [LOG, "logs/predict/small/seed-1.log"][: max(len(records), 1)]
+    for state, log in zip(records, logs, strict=False):
+        record(state, log)
+    assert final_states({"7": logs}) == {"7": end}
+
+
+def test_the_executor_is_told_of_forgotten_jobs_and_waits_while_slurm_does_not_answer(monkeypatch):
+    monkeypatch.setattr(slurm_executor, "PAUSE", 0.0)
+    monkeypatch.setattr(slurm_executor, "final_states", lambda logs: dict.fromkeys(logs, "COMPLETED"))
+    answers = [(None, None), (None, None), ({"1": "RUNNING", "2": "CANCELLED by 0"}, 0.1)]
+
+    async def query(command, logger):
+        return answers.pop(0)
+
+    shared = Shared(logs={"1": [], "2": [], "3": []})
+    found = asyncio.run(slurm_executor._patient(query, shared)("squeue --name run-id", None))
+    assert found == ({"1": "RUNNING", "2": "CANCELLED", "3": "COMPLETED"}, 0.1) and not answers
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    """Stand-ins: sbatch says each of the given errors once and then takes the job 8; squeue lists what it is told."""
+    monkeypatch.setattr(slurm_executor, "PAUSE", 0.01)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+
+    def answers(*errors: str, squeue: str = ""):
+        for number, error in enumerate(errors, 1):
+            (tmp_path / f"error-{number}").write_text(error)
+        script("sbatch", 'n=$(wc -l < calls)\n[ -f "error-$n" ] && cat "error-$n" >&2 && exit 1\necho 8')
+        script("squeue", f"printf '%s\\n' '{squeue}'")
+
+    def script(name, body):
+        path = tmp_path / name
+        path.write_text(
+            f"#!/bin/sh\ncd {tmp_path}\necho {name} >> {'calls' if name == 'sbatch' else 'asked'}\n{body}\n"
+        )
+        path.chmod(0o755)
+
+    answers.calls = lambda: len((tmp_path / "calls").read_text().splitlines())
+    return answers
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UNREACHABLE,
+        TIMED_OUT,
+        *(
+            f"sbatch: error: {name}\nsbatch: error: {LIMIT}"
+            for name in ("AssocMaxSubmitJobLimit", "AssocGrpSubmitJobsLimit")
+        ),
+        f"sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: {LIMIT}",
+    ],
+)
+def test_a_submission_waits_for_the_controller_and_for_room_under_a_limit(error, cluster):
+    cluster(error, error)
+    submission = Submission(Shared(), CALL, **PIPES)
+    assert (submission.communicate()[0].strip(), submission.returncode, cluster.calls()) == ("8", 0, 3)
+
+
+@pytest.mark.parametrize("error", ["sbatch: error: Invalid account", "sbatch: error: QOSMaxWallDurationPerJobLimit"])
+def test_any_other_refusal_is_the_executors_at_once(error, cluster):
+    cluster(error)
+    submission = Submission(Shared(), CALL, **PIPES)
+    assert (submission.communicate()[1].strip(), submission.returncode, cluster.calls()) == (error, 1, 1)
+
+
+def test_a_job_that_slurm_took_although_its_answer_came_too_late_is_not_submitted_twice(cluster):
+    cluster(TIMED_OUT, squeue="5|rule_train_wildcards_small_seed-1\n7|rule_train_wildcards_small_seed-1")
+    submission = Submission(Shared(numbers={"5"}), CALL, **PIPES)
+    assert (submission.communicate()[0], submission.returncode, cluster.calls()) == ("7", 0, 1)
+
+
+def test_ctrl_c_ends_the_wait(cluster, monkeypatch):
+    monkeypatch.setattr(slurm_executor, "PAUSE", 3600.0)
+    cluster(UNREACHABLE)
+    shared = Shared()
+    Timer(0.1, shared.ending.set).start()
+    submission = Submission(shared, CALL, **PIPES)
+    assert submission.communicate()[1] == UNREACHABLE and submission.returncode == 1
+
+
+def test_every_name_that_the_hook_replaces_is_still_the_executors():
+    plugin = pytest.importorskip("snakemake_executor_plugin_slurm")
+    names = {"get_min_job_age", "query_job_status", "subprocess"}
+    for function in (plugin.Executor.check_active_jobs, plugin.Executor.run_job):
+        names -= set(function.__code__.co_names)
+    assert not names

@@ -1,0 +1,175 @@
+"""Corrects, for this run, what Snakemake's SLURM executor does wrong.
+
+- A controller that does not answer. The executor gives up after some attempts and then loses all jobs. Here it asks
+  until there is an answer.
+- A job that squeue has forgotten. The executor takes it as still running. Here accounting, or the record that the job
+  itself wrote, says how it ended.
+- A submission that SLURM refuses for now. The executor takes it as a failed job. Here it is submitted again.
+
+The executor's module gets other functions under the names that it calls, so its own loop stays as it is.
+"""
+
+import asyncio
+import math
+import re
+import shlex
+import subprocess
+import threading
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+from snakemake.logging import logger
+
+from qa.jobs import job_records, slurm, slurm_accounting
+from qa.preflight.slurm_requests import FULL, UNANSWERED
+
+PAUSE, LONGEST_PAUSE = 10.0, 180.0  # seconds between two questions: each pause is twice the one before
+FOR_NOW = re.compile(rf"{'|'.join(UNANSWERED)}|{FULL}|temporarily unable to accept job")
+HELD = "PENDING,CONFIGURING,RUNNING"  # states of a job that SLURM has taken
+ENDS = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "DEADLINE", "BOOT_FAIL")  # to the executor
+
+
+@dataclass
+class Shared:
+    """What the functions here know of this run."""
+
+    logs: dict[str, list[str]] = field(default_factory=dict)  # of the stages in each SLURM job, as last checked
+    numbers: set[str] = field(default_factory=set)  # SLURM jobs submitted so far
+    announced: str | None = None  # the refusal that the user was told
+    ending: threading.Event = field(default_factory=threading.Event)  # no more waiting for SLURM
+
+
+def before_jobs(workflow):
+    """Correct the executor. For `onstart`, so not in jobs."""
+    if not workflow.is_main_process or workflow.executor_plugin.name != "slurm":
+        return
+    import snakemake_executor_plugin_slurm as plugin
+
+    if not all(hasattr(plugin, name) for name in ("get_min_job_age", "query_job_status", "subprocess")):
+        logger.warning("This version of the SLURM executor is not known: if squeue forgets a job, Snakemake may hang.")
+        return
+    shared = Shared()
+    plugin.get_min_job_age = lambda: math.inf  # or the executor leaves squeue for sacct
+    plugin.query_job_status = _patient(plugin.query_job_status, shared)
+    plugin.subprocess = SimpleNamespace(**{**vars(subprocess), "Popen": lambda *a, **o: Submission(shared, *a, **o)})
+    executor = plugin.Executor
+    executor.check_active_jobs = _noting(executor.check_active_jobs, shared)
+    executor.cancel, executor.shutdown = _ending(executor.cancel, shared), _ending(executor.shutdown, shared)
+
+
+def _noting(check, shared):
+    """The executor's check of jobs, which first notes the logs of each job."""
+
+    async def checked(self, active_jobs):
+        stages = {info.external_jobid: info.job.jobs if info.job.is_group() else [info.job] for info in active_jobs}
+        shared.logs = {job: [str(stage.log[0]) for stage in own if stage.log] for job, own in stages.items()}
+        async for info in check(self, active_jobs):
+            yield info
+
+    return checked
+
+
+def _ending(end, shared):
+    """The executor's function that ends it, which first ends all waiting for SLURM and drops what is not submitted."""
+
+    def ended(self):
+        shared.ending.set()
+        if pool := getattr(self, "_job_submission_executor", None):  # not in version 2.5.3
+            pool.shutdown(cancel_futures=True)
+        end(self)
+
+    return ended
+
+
+def _patient(query, shared):
+    """The executor's question for the states of its jobs, repeated until SLURM answers, with the forgotten jobs."""
+
+    async def answer(command, executors_logger):
+        by_squeue = command.startswith("squeue")
+        command += " --all" if by_squeue else ""  # partitions can be hidden
+        pause = PAUSE
+        while (found := await query(command, executors_logger))[0] is None and not shared.ending.is_set():
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+        states, seconds = found
+        if states is None:
+            return found
+        states = {job: state.split()[0] for job, state in states.items()}  # `CANCELLED by 1000`
+        forgotten = {job: files for job, files in shared.logs.items() if by_squeue and job not in states}
+        return states | await asyncio.to_thread(final_states, forgotten), seconds
+
+    return answer
+
+
+def final_states(logs: dict[str, list[str]]) -> dict[str, str]:
+    """How SLURM jobs ended that squeue no longer lists, by job id: one of ENDS. Empty if SLURM cannot be asked.
+
+    Accounting says it, else the records of the job's stages, whose log files are `logs`: `COMPLETED` if all of them
+    say so.
+    """
+    starts = slurm_accounting.starts_of(logs)
+    return {} if starts is None else {job: _end_of(job, files, starts.get(job, [])) for job, files in logs.items()}
+
+
+def _end_of(job: str, logs: list[str], starts: list[slurm_accounting.Start]) -> str:
+    if starts and starts[-1].state not in slurm.ALIVE:
+        return starts[-1].state if starts[-1].state in ENDS else "FAILED"
+    folders = map(job_records.folder_of, logs)
+    states = [[record.state for record in job_records.read(folder) if record.job == job] for folder in folders]
+    return "COMPLETED" if states and all(own[-1:] == ["completed"] for own in states) else "FAILED"
+
+
+class Submission:
+    """A call of sbatch, in place of the executor's `subprocess.Popen`: repeated while SLURM refuses it for now."""
+
+    def __init__(self, shared: Shared, call: str, **options: Any):
+        self.shared, self.call, self.options = shared, call, options
+        self.returncode = 1
+
+    def communicate(self, input: str | None = None) -> tuple[str, str]:
+        """Standard output and error of the last call of sbatch; `returncode` is its exit code."""
+        out, err = self._call(input)
+        if self.returncode == 0:
+            self.shared.announced = None
+        pause = PAUSE
+        while self.returncode != 0 and (refusal := FOR_NOW.search(err)):
+            self._announce(refusal[0])
+            if self.shared.ending.wait(pause):
+                break
+            pause = min(2 * pause, LONGEST_PAUSE)
+            held = self._held()
+            if held == "":
+                out, err = self._call(input)
+            elif held:  # SLURM took the job, but its answer came too late
+                out, err, self.returncode = held, "", 0
+                self.shared.numbers.add(held)
+        return out, err
+
+    def _call(self, input: str | None) -> tuple[str, str]:
+        with subprocess.Popen(self.call, **self.options) as process:
+            out, err = process.communicate(input)
+        self.returncode = process.returncode
+        if self.returncode == 0:
+            self.shared.numbers.add(out.strip().partition(";")[0])
+        return out, err
+
+    def _announce(self, refusal: str) -> None:
+        if refusal != self.shared.announced:
+            self.shared.announced = refusal
+            logger.warning(
+                f"SLURM takes no jobs for now ({refusal}). They are submitted again, first after {PAUSE:g} s,"
+                f" later every {LONGEST_PAUSE:g} s. Ctrl-C ends the wait."
+            )
+
+    def _held(self) -> str | None:
+        """The job if SLURM has it and no call knows its number; empty if not; None if SLURM cannot be asked."""
+        words = shlex.split(self.call)
+        name, comment = (words[words.index(option) + 1] for option in ("--job-name", "--comment"))
+        rows = slurm.ask(
+            "squeue", "--me", "--all", "--noheader", f"--name={name}", f"--states={HELD}", "--format=%i|%k"
+        )
+        if rows is None:
+            return None
+        known = (row.strip().partition("|") for row in rows.splitlines())
+        return next((job for job, _, text in known if text == comment and job not in self.shared.numbers), "")
