@@ -30,22 +30,30 @@ def preempt(cluster: Cluster, job: str) -> None:
     cluster.ask("sbatch", *options, "--wrap", "true")
 
 
+def signal_without_requeue(cluster: Cluster, job: str) -> None:
+    """Ask a training to stop where its job may not be requeued."""
+    cluster.ask("scontrol", "update", f"jobid={job}", "requeue=0")
+    cluster.ask("scancel", "--signal=USR1", job)
+
+
 # What happens to each training, which halts once it has saved a checkpoint, so that none ends before.
 DISTURBED: dict[str, Callable[[Cluster, str], Any]] = {
     "hung": lambda cluster, job: cluster.ask("scontrol", "update", f"jobid={job}", "endtime=now"),
     "signalled": lambda cluster, job: cluster.ask("scancel", "--signal=USR1", job),
+    "forbidden": lambda cluster, job: signal_without_requeue(cluster, job),
     "cancelled": lambda cluster, job: cluster.ask("scancel", job),
     "requeued": lambda cluster, job: cluster.ask("scontrol", "requeue", job),
     "preempted": preempt,
     "crashed": lambda cluster, job: cluster.crash_node("gpu3"),
 }
-STOP_BY_SIGNAL = ("signalled", "cancelled", "requeued", "preempted")
+STOP_BY_SIGNAL = ("signalled", "forbidden", "cancelled", "requeued", "preempted")
 NODES = {"preempted": "gpu2", "crashed": "gpu3", "undisturbed": "gpu4", "walltime": "gpu4"}
 # How the first attempt ended by its own account, and the states of all jobs by SLURM's with the times it started them.
 ENDS = {
-    "walltime": ("stopped: its walltime is about to end", [("FAILED", "0"), ("COMPLETED", "0")]),
+    "walltime": ("stopped: its walltime is about to end", [("COMPLETED", "1")]),
     "hung": ("killed", [("TIMEOUT", "0"), ("COMPLETED", "0")]),
-    "signalled": ("stopped: SIGUSR1 was received", [("FAILED", "0"), ("COMPLETED", "0")]),
+    "signalled": ("stopped: SIGUSR1 was received", [("COMPLETED", "1")]),
+    "forbidden": ("stopped: SIGUSR1 was received", [("FAILED", "0"), ("COMPLETED", "0")]),
     "cancelled": ("stopped: SIGTERM was received", [("CANCELLED", "0"), ("COMPLETED", "0")]),
     "requeued": ("stopped: SIGTERM was received", [("COMPLETED", "1")]),
     "preempted": ("stopped: SIGTERM was received", [("COMPLETED", "1")]),
@@ -109,6 +117,8 @@ def end_walltime(project: ClusterProject, snakemake: subprocess.Popen, job: str)
     process = project.halted(saved("walltime"), snakemake)
     time.sleep(WALLTIME / 3)
     go_on(process)
+    wait_for(lambda: project.cluster.job(job)["JobState"] != "RUNNING" or snakemake.poll() is not None, "requeued")
+    project.cluster.ask("scontrol", "update", f"jobid={job}", "timelimit=180")  # as it was
 
 
 def goes_on(project: ClusterProject, name: str) -> bool:

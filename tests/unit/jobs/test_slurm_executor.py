@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 from dataclasses import asdict
 from threading import Timer
+from types import SimpleNamespace
 
 import pytest
 
@@ -126,6 +127,22 @@ def test_ctrl_c_ends_the_wait(cluster, monkeypatch):
     Timer(0.1, shared.ending.set).start()
     submission = Submission(shared, CALL, **PIPES)
     assert submission.communicate()[1] == UNREACHABLE and submission.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "slurms", "attempt"),
+    [("interrupted", "FAILED", 1), ("interrupted", "CANCELLED", 2), ("failed", "FAILED", 2), (None, "FAILED", 2)],
+)
+def test_a_planned_stop_costs_no_attempt(state, slurms, attempt, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if state:
+        record(state)
+    job = SimpleNamespace(attempt=2, log=[LOG], is_group=lambda: False)
+    reported = []
+    report = slurm_executor._sparing(lambda executor, info, msg: reported.append(msg))
+    message = f"SLURM-job '7' failed, SLURM status is: '{slurms}'."
+    report(None, SimpleNamespace(external_jobid="7", job=job), msg=message)
+    assert (job.attempt, reported) == (attempt, [message])
 
 
 def test_every_name_that_the_hook_replaces_is_still_the_executors():

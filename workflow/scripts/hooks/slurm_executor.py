@@ -5,6 +5,8 @@
 - A job that squeue has forgotten. The executor takes it as still running. Here accounting, or the record that the job
   itself wrote, says how it ended.
 - A submission that SLURM refuses for now. The executor takes it as a failed job. Here it is submitted again.
+- A training that stopped itself before its walltime, where the cluster forbids that it requeues itself. It starts again
+  without costing one of its `retries`.
 
 The executor's module gets other functions under the names that it calls, so its own loop stays as it is.
 """
@@ -54,6 +56,7 @@ def before_jobs(workflow):
     plugin.query_job_status = _patient(plugin.query_job_status, shared)
     plugin.subprocess = SimpleNamespace(**{**vars(subprocess), "Popen": lambda *a, **o: Submission(shared, *a, **o)})
     executor = plugin.Executor
+    executor.report_job_error = _sparing(executor.report_job_error)
     executor.check_active_jobs = _noting(executor.check_active_jobs, shared)
     executor.cancel, executor.shutdown = _ending(executor.cancel, shared), _ending(executor.shutdown, shared)
 
@@ -62,12 +65,22 @@ def _noting(check, shared):
     """The executor's check of jobs, which first notes the logs of each job."""
 
     async def checked(self, active_jobs):
-        stages = {info.external_jobid: info.job.jobs if info.job.is_group() else [info.job] for info in active_jobs}
-        shared.logs = {job: [str(stage.log[0]) for stage in own if stage.log] for job, own in stages.items()}
+        shared.logs = {info.external_jobid: _logs_of(info) for info in active_jobs}
         async for info in check(self, active_jobs):
             yield info
 
     return checked
+
+
+def _sparing(report):
+    """The executor's report of a failed job, which does not count a planned stop as one of the job's attempts."""
+
+    def reported(self, info, msg=None, **options):
+        if "SLURM status is: 'FAILED'" in (msg or "") and _stopped_itself(info.external_jobid, _logs_of(info)):
+            info.job.attempt -= 1
+        report(self, info, msg=msg, **options)
+
+    return reported
 
 
 def _ending(end, shared):
@@ -115,9 +128,23 @@ def final_states(logs: dict[str, list[str]]) -> dict[str, str]:
 def _end_of(job: str, logs: list[str], starts: list[slurm_accounting.Start]) -> str:
     if starts and starts[-1].state not in slurm.ALIVE:
         return starts[-1].state if starts[-1].state in ENDS else "FAILED"
-    folders = map(job_records.folder_of, logs)
-    states = [[record.state for record in job_records.read(folder) if record.job == job] for folder in folders]
-    return "COMPLETED" if states and all(own[-1:] == ["completed"] for own in states) else "FAILED"
+    states = _states(job, logs)
+    return "COMPLETED" if states and all(state == "completed" for state in states) else "FAILED"
+
+
+def _stopped_itself(job: str, logs: list[str]) -> bool:
+    return "interrupted" in _states(job, logs)
+
+
+def _states(job: str, logs: list[str]) -> list[str | None]:
+    """The state in the last record of each stage of a SLURM job; None for a stage without a record."""
+    records = ([r for r in job_records.read(job_records.folder_of(log)) if r.job == job] for log in logs)
+    return [own[-1].state if own else None for own in records]
+
+
+def _logs_of(info) -> list[str]:
+    """The log files of a job's stages."""
+    return [str(stage.log[0]) for stage in (info.job.jobs if info.job.is_group() else [info.job]) if stage.log]
 
 
 class Submission:

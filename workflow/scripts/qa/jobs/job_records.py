@@ -21,7 +21,7 @@ from typing import Any
 from qa.common import progress
 from qa.common.errors import Interrupted
 from qa.common.files import digest_of_json, write_json
-from qa.jobs import slurm_accounting
+from qa.jobs import slurm_accounting, slurm_requeue
 from qa.jobs.slurm_accounting import Start
 
 LOGS = Path("logs")
@@ -87,6 +87,8 @@ def recorded(rule: str, log_file: str | Path, job: dict[str, Any]) -> Iterator[N
         if record:
             os.environ.pop(progress.FILE, None)
             _tolerant(_ended, record, state)
+        if state == "interrupted":
+            _tolerant(slurm_requeue.requeue_this_job)
 
 
 def _tolerant(function: Any, *arguments: Any) -> Any:

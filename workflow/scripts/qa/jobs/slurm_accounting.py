@@ -41,10 +41,7 @@ def this_job() -> dict[str, Any]:
     job = slurm.job_id()
     if not job:
         return {}
-    fields: dict[str, str] = {}
-    answer = slurm.ask("scontrol", "show", "job", "--oneliner", job, patience=PATIENCE) or ""
-    for key, _, value in (part.partition("=") for part in answer.split()):
-        fields.setdefault(key, value)
+    fields = fields_of(job)
     allocated = next((fields[key] for key in ("AllocTRES", "TRES", "ReqTRES") if "=" in fields.get(key, "")), "")
     tres = dict(part.split("=", 1) for part in allocated.split(",") if "=" in part)
     times = {
@@ -59,6 +56,15 @@ def this_job() -> dict[str, Any]:
         "gpus": _whole(tres.get("gres/gpu", "")),
     }
     return {key: value for key, value in found.items() if value is not None}
+
+
+def fields_of(job: str) -> dict[str, str]:
+    """What `scontrol show job` says of a job, by its keys; empty if slurmctld does not answer."""
+    fields: dict[str, str] = {}
+    answer = slurm.ask("scontrol", "show", "job", "--oneliner", job, patience=PATIENCE) or ""
+    for key, _, value in (part.partition("=") for part in answer.split()):
+        fields.setdefault(key, value)
+    return fields
 
 
 def starts_of(jobs: Iterable[str]) -> dict[str, list[Start]] | None:
