@@ -24,7 +24,7 @@ def copies(folder: Path) -> tuple[Path, Path]:
     for part in PARTS:
         (full / part).parent.mkdir(parents=True, exist_ok=True)
         if (ROOT / part).is_dir():
-            shutil.copytree(ROOT / part, full / part, ignore=shutil.ignore_patterns("__pycache__", "site.yaml"))
+            shutil.copytree(ROOT / part, full / part, ignore=shutil.ignore_patterns("__pycache__", "default"))
         else:
             shutil.copy(ROOT / part, full / part)
     empty.mkdir()

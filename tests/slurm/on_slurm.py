@@ -95,8 +95,11 @@ class ClusterProject(Project):
         return process
 
     def site(self, **values: Any) -> None:
-        """Write the site's own file beside the profile."""
-        self.path("profiles/slurm/site.yaml").write_text(yaml.safe_dump(values))
+        """Write the user's own profile: requests by rule, with `threads` among them."""
+        threads = {rule: asked.pop("threads") for rule, asked in values.items() if "threads" in asked}
+        self.path("profiles/default").mkdir(exist_ok=True)
+        own = {"set-resources": values, "set-threads": threads}
+        self.path("profiles/default/config.yaml").write_text(yaml.safe_dump({key: own[key] for key in own if own[key]}))
 
     def jobs(self, rule: str = "", wildcards: str = "") -> list[dict[str, str]]:
         """This project's SLURM jobs of a rule, oldest first, by the comment that the executor gives each."""
@@ -117,8 +120,8 @@ def model_of(project: Project, run: str, variant: str) -> dict[str, str]:
 
 
 def on_cluster(folder: Path, cluster: Cluster) -> ClusterProject:
-    """A folder with the workflow as a project on the cluster, without the developer's own settings of his site."""
-    (folder / "profiles/slurm/site.yaml").unlink(missing_ok=True)
+    """A folder with the workflow as a project on the cluster, without a user's own profile."""
+    shutil.rmtree(folder / "profiles/default", ignore_errors=True)
     return ClusterProject(folder, cluster=cluster)
 
 

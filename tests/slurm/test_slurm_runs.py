@@ -21,7 +21,7 @@ AT_ONCE = (f"small/seed-1/{BEGUN}", f"small/seed-2/{BEGUN}")  # each waits there
 def site_with_mail() -> dict:
     """The set-up that profiles/slurm/README.md gives for mail."""
     text = (ROOT / "profiles/slurm/README.md").read_text()
-    return yaml.safe_load(re.search(r"^### Mail.*?<<'EOF'\n(.*?)^EOF", text, re.M | re.S)[1])
+    return yaml.safe_load(re.search(r"^### Mail.*?<<'EOF'\n(.*?)^EOF", text, re.M | re.S)[1])["set-resources"]
 
 
 @pytest.fixture(scope="module")

@@ -83,7 +83,7 @@ def make_clone(folder):
     for part in PARTS:
         source = ROOT / part
         if source.is_dir():
-            shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__", "site.yaml"))
+            shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__", "default"))
         else:
             folder.mkdir(exist_ok=True)
             shutil.copy(source, folder)

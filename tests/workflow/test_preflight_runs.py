@@ -22,7 +22,7 @@ REVISION = "0123456789abcdef0123456789abcdef01234567"
 SINFO = "cpu*|1-00:00:00|8|64000|(null)|idle\ngpu|3:00:00|48|498000|gpu:a100:4(S:0-1),gpu:a100_2g.10gb:2|idle"
 TAKEN = "sbatch: Job 2 to start at 2026-11-22T22:10:25 using 4 processors on nodes gpu1 in partition gpu"
 REFUSED = "allocation failure: Invalid account or account/partition combination specified"
-SITE = "jobs: {slurm_partition: gpu, slurm_extra: --mail-type=END --mail-user=me@example.org}\n"
+OWN = "default-resources: {slurm_partition: gpu, slurm_extra: --mail-type=END --mail-user=me@example.org}\n"
 
 
 class Slurm:
@@ -31,13 +31,18 @@ class Slurm:
     def __init__(self, project: Project, folder: Path):
         self.project, self.folder = project, folder
         project.profile = "profiles/slurm"
-        project.path("profiles/slurm/site.yaml").write_text(SITE)
+        self.own(OWN)
         folder.mkdir()
         for name in ("squeue", "scancel", "sacct", "scontrol", "sshare"):
             self.answer(name, "true")
         self.answer("sacctmgr", "printf 'def-prof_cpu\\ndef-prof_gpu\\n'")
         self.answer("sinfo", f"case \"$*\" in *%G*) cat <<'END'\n{SINFO}\nEND\n;; *) echo 'cpu*';; esac")
         self.answer_to_tests(TAKEN, 0)
+
+    def own(self, text: str) -> None:
+        """Write the user's own profile."""
+        self.project.path("profiles/default").mkdir(exist_ok=True)
+        self.project.path("profiles/default/config.yaml").write_text(text)
 
     def answer(self, name: str, body: str) -> None:
         path = self.folder / name
@@ -106,17 +111,26 @@ def test_slurm_is_asked_for_exactly_what_is_submitted_afterwards(slurm):
 
 def test_an_unknown_gpu_type_of_the_profile_stops_the_run(slurm):
     slurm.answer_to_tests("allocation failure: Requested node configuration is not available", 1)
-    slurm.project.path("profiles/slurm/site.yaml").write_text(f"{SITE}train: {{gpu_model: h100}}\n")
+    slurm.own(f"{OWN}set-resources: {{train: {{gpu_model: h100}}}}\n")
     done = slurm.run("-R", "train", "--until", "train")
     assert done.returncode != 0
     assert "SLURM, jobs of train: no GPU type h100 here; there are a100, a100_2g.10gb" in done.stdout
 
 
-def test_an_option_that_the_executor_would_refuse_in_mid_run_stops_the_run(slurm):
-    slurm.project.path("profiles/slurm/site.yaml").write_text("train: {slurm_extra: --constraint=gen3}\n")
+@pytest.mark.parametrize(
+    ("request_line", "words"),
+    [
+        ("slurm_extra: --constraint=gen3", "is not allowed in the 'slurm_extra' parameter"),
+        ("gpu_model: a100-80gb", "Invalid GPU model format: a100-80gb"),
+        ("gpu: 4", "`gpu: 4` is requested, but the training uses 1: set training.gpus"),
+        ("slurm_account: def-prof", "remove slurm_account, and export SBATCH_ACCOUNT=def-prof"),
+    ],
+)
+def test_what_the_executor_would_refuse_in_mid_run_stops_the_run(request_line, words, slurm):
+    slurm.own(f"set-resources: {{train: {{{request_line}}}}}\n")
     done = slurm.run("-R", "train")
     assert done.returncode == 1
-    assert "SLURM, jobs of train: " in done.stdout and "is not allowed in the 'slurm_extra' parameter" in done.stdout
+    assert "SLURM, jobs of train: " in done.stdout and words in done.stdout, done.stdout
     assert not [line for line in slurm.asked("sbatch") if "--test-only" not in line]
 
 

@@ -30,7 +30,7 @@ if found is None or found.origin is None:  # or a mere folder of that name
     )
 
 from qa.plan import timestamps, rule_inputs
-from qa.jobs import failures, interruption, resource_usage
+from qa.jobs import failures, interruption, resource_usage, slurm_profile
 from qa.config import lineage, settings, stages, sweeps
 from qa.plan.code_digest import code_digest
 from qa.common import installation
@@ -75,6 +75,23 @@ if workflow.is_main_process:
     terminal = hook("terminal").prepare(logger)
 checked(installation.check, LIBRARY_VERSION, SOURCE, SCRIPTS)
 interruption.pass_on_signals(".snakemake/scripts")
+
+
+def script_file(name):
+    """A file of scripts/ on this machine: in the clone, or fetched from git."""
+    return SCRIPTS / name if SCRIPTS else Path(workflow.source_path(f"../scripts/{name}"))
+
+
+def hook(name):
+    """A module of scripts/hooks."""
+    loader = SourceFileLoader(f"hooks.{name}", str(script_file(f"hooks/{name}.py")))  # fetched, it ends in .py@TAG
+    loaded = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+    loader.exec_module(loaded)
+    return loaded
+
+
+# Before the first rule.
+REQUESTS = checked(hook("profiles").merge, workflow) if workflow.is_main_process else {}
 
 
 def located(path):

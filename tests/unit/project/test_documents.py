@@ -33,7 +33,7 @@ ELSEWHERE = {  # part of a command -> the test that runs it
     "seed-N-latest": ("workflow/test_surviving.py", "test_the_latest_checkpoint_of_a_training_can_be_evaluated"),
     "--unlock": ("slurm/test_slurm_survival.py", "--unlock"),
 }
-SITE = "profiles/slurm/site.yaml"
+SITE = "profiles/default/config.yaml"
 NEED_SLURM = pytest.mark.skipif(
     importlib.util.find_spec("snakemake_executor_plugin_slurm") is None, reason="the SLURM executor is not installed"
 )
@@ -58,7 +58,7 @@ def folder(tmp_path_factory) -> Path:
     for part in [*PARTS, "resources/demo"]:
         source, target = ROOT / part, folder / part
         if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "site.yaml"))
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "default"))
         else:
             shutil.copy(source, target)
     shutil.copy(ROOT / "config/config.yaml", folder / "my.yaml")
@@ -196,7 +196,7 @@ def test_links_lead_to_files_and_headings_that_are_there(document):
 
 ENDINGS = (".csv", ".json", ".yaml", ".smk", ".py")
 FOLDERS_NAMED = ("workflow", "config", "profiles", "envs", "tests", "benchmarks", "docs", ".ci", "qa")
-NOT_THERE = {"profiles/slurm/site.yaml", "profiles/default"}  # the user's own; and one that must not be
+NOT_THERE = {"profiles/default/config.yaml", "profiles/default"}  # the user's own
 
 
 def paths_named(document: str) -> Iterator[str]:

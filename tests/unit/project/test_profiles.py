@@ -1,6 +1,7 @@
-"""The SLURM profile: what each job asks for, the site's own file, and the set-ups of its README, each dry-run."""
+"""The SLURM profile: what each job asks for, the user's own file, and the set-ups of its README, each dry-run."""
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -33,19 +34,20 @@ class Job:
 
 @dataclass
 class Site:
-    """A project whose dry runs print resources, and its own file of the site."""
+    """A project whose dry runs print resources, and the user's own file."""
 
     project: Project
 
     def write(self, text: str) -> None:
-        self.project.path("profiles/slurm/site.yaml").write_text(text)
+        self.project.path("profiles/default").mkdir(exist_ok=True)
+        self.project.path("profiles/default/config.yaml").write_text(text)
 
-    def dry_run(self) -> str:
-        return self.project.snakemake("-n", "--cores", "64").stdout
+    def dry_run(self, *arguments: str) -> str:
+        return self.project.snakemake("-n", "--cores", "64", *arguments).stdout
 
-    def jobs(self) -> dict[str, Job]:
+    def jobs(self, *arguments: str) -> dict[str, Job]:
         """One job of each rule in a dry run of everything."""
-        printed = self.dry_run()
+        printed = self.dry_run(*arguments)
         assert "This was a dry-run" in printed, printed
         found = {}
         for rule, block in re.findall(r"^(?:local)?rule (\w+):\n((?:    .*\n)+)", printed, re.M):
@@ -71,20 +73,19 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture
 def site(shared: Project) -> Iterator[Site]:
-    own = shared.path("profiles/slurm/site.yaml")
-    own.unlink(missing_ok=True)
+    shutil.rmtree(shared.path("profiles/default"), ignore_errors=True)
     yield Site(shared)
-    own.unlink(missing_ok=True)
+    shutil.rmtree(shared.path("profiles/default"), ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
 def shipped(shared: Project) -> dict[str, Job]:
     """The jobs of the profile as it is shipped."""
-    shared.path("profiles/slurm/site.yaml").unlink(missing_ok=True)
+    shutil.rmtree(shared.path("profiles/default"), ignore_errors=True)
     return Site(shared).jobs()
 
 
-def test_without_a_site_file_jobs_ask_for_what_the_walkthrough_did_but_for_less_memory(
+def test_without_an_own_file_jobs_ask_for_what_the_walkthrough_did_but_for_less_memory(
     shipped: dict[str, Job],
 ) -> None:
     train, predict = shipped["train"], shipped["predict"]
@@ -115,53 +116,41 @@ def test_every_time_of_the_profile_has_a_unit() -> None:
     assert all(re.fullmatch(r"\d+[mhd]", time) for time in times)
 
 
-def test_values_of_the_site_win_rule_by_rule_and_the_others_stay(site: Site) -> None:
-    site.write(
-        "jobs: {slurm_partition: all, slurm_extra: '--mail-type=BEGIN,END --mail-user=you@example.org'}\n"
-        "train: {gpu_model: h100, runtime: 12h, threads: 6, slurm_partition: gpu}\n"
-    )
-    jobs = site.jobs()
-    train, predict = jobs["train"], jobs["predict"]
-    assert (train.resources["gpu_model"], train.resources["runtime"], train.threads) == ("h100", "720", 6)
-    assert train.resources["mem_mb"] == "36000"  # 6 GB for each CPU, as without a site file
-    assert (train.resources["slurm_partition"], predict.resources["slurm_partition"]) == ("gpu", "all")
+OWN = """
+default-resources: {slurm_partition: all, slurm_extra: "--mail-type=BEGIN,END --mail-user=you@example.org"}
+set-threads: {train: 6}
+set-resources:
+  train: {slurm_partition: gpu, runtime: 12:00:00, gpu_model: h100}
+  postprocess: {runtime: 1h}
+"""
+
+
+def test_the_own_file_and_the_command_line_win_value_by_value_and_the_others_stay(site: Site) -> None:
+    site.write(OWN)
+    jobs = site.jobs("--set-resources", "train:runtime=2h", "--set-threads", "tokenize_and_label=3")
+    train, predict, tokenize = jobs["train"], jobs["predict"], jobs["tokenize_and_label"]
+    names = ("gpu_model", "runtime", "mem_mb", "slurm_partition")
+    assert [train.resources[name] for name in names] == ["h100", "120", "36000", "gpu"]  # 6 GB for each of 6 CPUs
+    assert [predict.resources[name] for name in names] == ["a100_2g.10gb", "60", "12000", "all"]
+    assert (train.threads, predict.threads, tokenize.threads) == (6, 2, 3)
     assert predict.resources["slurm_extra"] == "--mail-type=BEGIN,END --mail-user=you@example.org"
-    assert predict.resources["gpu_model"] == "a100_2g.10gb"
+    assert site.jobs()["train"].resources["runtime"] == "720"
+    assert (jobs["postprocess"].resources["runtime"], "runtime" in jobs["score"].resources) == ("60", False)
 
 
-@pytest.mark.parametrize(
-    ("request_line", "minutes", "megabytes"),
-    [
-        ("{runtime: 90, mem_mb: 9000}", "90", "9000"),
-        ("{runtime: 90m, mem: 9G}", "90", "9000"),
-        ("{runtime: 2d, mem: 500M}", "2880", "500"),
-        ("{runtime: 5h, mem_mb: 2000 * threads}", "300", "8000"),
-    ],
-)
-def test_a_request_for_time_and_memory_is_taken_with_any_unit(
-    site: Site, request_line: str, minutes: str, megabytes: str
-) -> None:
-    site.write(f"train: {request_line}\n")
-    asked = site.jobs()["train"].resources
-    assert (asked["runtime"], asked["mem_mb"]) == (minutes, megabytes)
+def test_a_mistake_in_the_own_file_is_one_message_with_its_line(site: Site) -> None:
+    site.write("set-resources:\n  trian: {gpu_model: h100}\n")
+    assert "profiles/default/config.yaml, line 2: there is no rule `trian`; did you mean `train`?" in site.dry_run()
 
 
-def test_a_light_rule_becomes_a_job_when_the_site_gives_it_a_walltime(site: Site) -> None:
-    site.write("postprocess: {runtime: 1h}\nscore: {mem_mb: 900}\n")
-    jobs = site.jobs()
-    assert (jobs["postprocess"].resources["runtime"], jobs["postprocess"].resources["mem_mb"]) == ("60", "8000")
-    assert "runtime" not in jobs["score"].resources
-
-
-def test_an_unknown_rule_in_the_site_file_is_refused_by_name(site: Site) -> None:
-    site.write("trian: {gpu_model: h100}\n")
-    printed = site.dry_run()
-    assert "profiles/slurm/site.yaml: `trian` is none of jobs, train, predict" in printed
-
-
-def test_an_empty_site_file_changes_nothing(site: Site, shipped: dict[str, Job]) -> None:
-    site.write("# nothing yet\njobs:\ntrain:\n")
-    assert site.jobs() == shipped
+def test_local_runs_stay_local_with_the_own_file(site: Site) -> None:
+    site.write(f"jobs: 20\nretries: 3\nslurm-qos: long\n{OWN}")
+    site.project.profile = "profiles/local"
+    try:
+        printed = site.dry_run()
+    finally:
+        site.project.profile = "profiles/slurm"
+    assert "This was a dry-run" in printed and "localrule train:" in printed.replace("rule train:", "localrule train:")
 
 
 GPUS = {  # of train and predict, by the README's heading
@@ -197,9 +186,8 @@ def test_every_set_up_of_the_readme_is_tried() -> None:
     assert set(SETUPS) == set(GPUS)
 
 
-def test_git_ignores_the_site_file_and_no_profile_is_loaded_by_itself() -> None:
-    assert "/profiles/slurm/site.yaml" in (ROOT / ".gitignore").read_text().splitlines()
-    assert not (ROOT / "profiles/default").exists()  # Snakemake would merge it into every profile
+def test_git_ignores_the_own_file() -> None:
+    assert "/profiles/default/" in (ROOT / ".gitignore").read_text().splitlines()
 
 
 def test_the_executor_accepts_every_setting_of_the_profile() -> None:
@@ -217,4 +205,4 @@ def test_links_of_the_readme_are_all_defined_and_used() -> None:
 
 def test_the_readme_names_files_that_exist() -> None:
     named = re.findall(r"`((?:envs|profiles)/[\w./]+)`", README)
-    assert [name for name in named if not (Path(ROOT) / name).exists() and not name.endswith("site.yaml")] == []
+    assert [name for name in named if not (Path(ROOT) / name).exists() and name != "profiles/default/config.yaml"] == []

@@ -1,14 +1,12 @@
 """What usually helps after a job failed: by its state, by its log, and where the profile sets what it requested."""
 
-import itertools
 import os
 import re
 import sys
-from pathlib import Path
 
-import yaml
-
+from qa.common.errors import InputError
 from qa.common.text import readable_seconds
+from qa.jobs import slurm_profile
 from qa.jobs.job_records import JobRecord
 
 MEMORY = "It ran out of memory: ask for more {mem_mb}."
@@ -83,47 +81,17 @@ def _request(rule: str, key: str, record: JobRecord | None) -> str:
         value = f" than {asked['memory_mib']:,.0f} MiB"
     elif key == "runtime" and asked.get("seconds"):
         value = f" than {readable_seconds(asked['seconds'])}"
-    return f"`{key}`{value} ({place_of_request(profile_in_use(), rule, key)})"
+    return f"`{key}`{value} ({place_of_request(rule, key)})"
 
 
-def profile_in_use() -> Path | None:
-    """The file of the profile of this Snakemake: by its command line, else by SNAKEMAKE_PROFILE; None without one."""
-    parts = [part for argument in sys.argv for part in argument.split("=", 1)]
-    named = [value for option, value in itertools.pairwise(parts) if option == "--profile"]
-    name = named[-1] if named else os.environ.get("SNAKEMAKE_PROFILE", "")
-    files = (Path(name) / "config.yaml", Path(name))
-    return next((file for file in files if name and file.is_file()), None)
-
-
-def place_of_request(profile: Path | None, rule: str, key: str) -> str:
-    """The line that sets a rule's resource (`FILE, line N`); the place where a user can set it if none does.
-
-    The file `site.yaml` beside the profile wins over the profile.
-    """
-    if profile is None:
-        return f"--set-resources {rule}:{key}=…"
-    site = profile.with_name("site.yaml")
-    for keys in ([rule, key], ["jobs", key]):
-        if line := _line_of(site, keys):
-            return f"{site}, line {line}"
-    for keys in (["set-resources", rule, key], ["default-resources", key]):
-        if line := _line_of(profile, keys):
-            not_to_edit = site.name in profile.read_text(encoding="utf-8")
-            return f"{profile}, line {line}" + (f", or rather `{rule}:` in {site}" if not_to_edit else "")
-    return f"{profile}: set-resources: {rule}: {key}"
-
-
-def _line_of(file: Path, keys: list[str]) -> int | None:
-    """Line (from 1) of a nested key of a YAML file; None where the file or the key is missing."""
+def place_of_request(rule: str, key: str) -> str:
+    """The place that requests a rule's resource, `FILE, line N`, and where the user can set it."""
     try:
-        node = yaml.compose(file.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
-        return None
-    line = None
-    for key in keys:
-        pairs = node.value if isinstance(node, yaml.MappingNode) else []
-        found = next(((name, value) for name, value in pairs if name.value == key), None)
-        if found is None:
-            return None
-        line, node = found[0].start_mark.line + 1, found[1]
-    return line
+        requests = slurm_profile.read(slurm_profile.profiles_in_use(sys.argv, dict(os.environ)))
+    except InputError:
+        requests = {name: {} for name in slurm_profile.KEYS}
+    found = requests["set-resources"].get(f"{rule}:{key}") or requests["default-resources"].get(key)
+    if found and found.file == slurm_profile.OWN:
+        return found.place
+    yours = f"--set-resources {rule}:{key}=…, or `set-resources:` in {slurm_profile.OWN}"
+    return f"{found.place}; yours: {yours}" if found else yours

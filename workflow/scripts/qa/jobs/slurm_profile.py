@@ -1,0 +1,130 @@
+"""What the profiles in use request for each job, merged value by value.
+
+Snakemake takes `set-resources` whole from one place: the command line, else `profiles/default`, else the profile of
+`--profile`. With that alone, `--set-resources train:runtime=2h` would lose the GPU model of the profile. So the values
+of the weaker places are added here, and what a user writes as SLURM does (03:00:00, 24G) is understood.
+"""
+
+import ast
+import difflib
+import itertools
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import humanfriendly
+import yaml
+
+from qa.common.errors import InputError
+from qa.jobs import slurm_accounting
+
+OWN = Path("profiles/default/config.yaml")  # the user's, which Snakemake reads by itself
+KEYS = ("default-resources", "set-threads", "set-resources")
+RESOURCES = (
+    *("runtime", "mem", "mem_mb", "mem_mb_per_cpu", "disk", "disk_mb", "nodes", "tasks", "tasks_per_node", "mpi"),
+    *("cpus_per_task", "gpu", "gpu_model", "gres", "tasks_per_gpu", "cpus_per_gpu", "constraint", "qos", "cluster"),
+    *("slurm_account", "slurm_partition", "slurm_extra", "slurm_requeue", "slurm_reservation", "tmpdir"),
+)
+TIME = re.compile(r"\d+(\.\d+)? ?[smhdw]")
+SIZE = re.compile(r"\d+(\.\d+)? ?[KMGT]i?B?")
+
+
+@dataclass(frozen=True)
+class Request:
+    """A value of a profile: as Snakemake's command line takes it, and where it stands."""
+
+    value: str
+    file: Path
+    line: int
+
+    @property
+    def place(self) -> str:
+        """File and line."""
+        return f"{self.file}, line {self.line}"
+
+
+def profiles_in_use(words: list[str], environment: dict[str, str]) -> list[Path]:
+    """The files of the profiles that a call of Snakemake reads, the strongest last. `words` are its arguments."""
+    parts = [part for word in words for part in word.split("=", 1)]
+    named = dict(pair for pair in itertools.pairwise(parts) if pair[0] in ("--profile", "--workflow-profile"))
+    names = (named.get("--profile", environment.get("SNAKEMAKE_PROFILE", "")), named.get("--workflow-profile", ""))
+    found = [next(filter(Path.is_file, (Path(name) / "config.yaml", Path(name))), None) for name in names if name]
+    return [file for file in (*found, *([] if names[1] else [OWN])) if file is not None and file.is_file()]
+
+
+def read(files: Iterable[Path]) -> dict[str, dict[str, Request]]:
+    """The requests of all files by key and name: `set-resources` by `RULE:RESOURCE`, the others by one name.
+
+    A later file wins. Raises InputError for a misspelled resource, and for a time or size that nobody understands.
+    """
+    merged: dict[str, dict[str, Request]] = {key: {} for key in KEYS}
+    for file in files:
+        root = yaml.compose(file.read_text(encoding="utf-8"))
+        for key, node in _pairs(root):
+            for name, scalar in _entries(node) if key in KEYS else ():
+                place = f"{file}, line {scalar.start_mark.line + 1}"
+                rule, _, resource = name.rpartition(":")
+                if key == "set-threads":
+                    resource, value = name, scalar.value
+                else:
+                    resource, value = _understood(resource, scalar.value, place)
+                name = f"{rule}:{resource}" if rule else resource
+                merged[key][name] = Request(value, file, scalar.start_mark.line + 1)
+    return merged
+
+
+def check_rules(requests: dict[str, dict[str, Request]], rules: Iterable[str]) -> None:
+    """Raise InputError for a request whose rule does not exist."""
+    known = list(rules)
+    named = [(name.partition(":")[0], request) for key in KEYS[1:] for name, request in requests[key].items()]
+    for rule, request in named:
+        if rule not in known:
+            close = difflib.get_close_matches(rule, known, 1)
+            hint = f"; did you mean `{close[0]}`?" if close else ""
+            raise InputError(f"{request.place}: there is no rule `{rule}`{hint}")
+
+
+def _pairs(node: yaml.Node | None) -> Iterator[tuple[str, yaml.Node]]:
+    return ((key.value, value) for key, value in (node.value if isinstance(node, yaml.MappingNode) else ()))
+
+
+def _entries(node: yaml.Node) -> Iterator[tuple[str, yaml.ScalarNode]]:
+    """Names and values of a mapping, `RULE:RESOURCE` where it has two levels."""
+    for name, value in _pairs(node):
+        if isinstance(value, yaml.ScalarNode):
+            yield name, value
+        else:
+            yield from ((f"{name}:{inner}", scalar) for inner, scalar in _entries(value))
+
+
+def _understood(name: str, text: str, place: str) -> tuple[str, str]:
+    """A resource and its value as Snakemake's command line takes them."""
+    if name not in RESOURCES and (close := difflib.get_close_matches(name, RESOURCES, 1, 0.8)):
+        raise InputError(f"{place}: there is no resource `{name}`; did you mean `{close[0]}`?")
+    if name == "runtime":
+        seconds = slurm_accounting.seconds(text)
+        minutes = (
+            text if text.isdigit() else str(-(-seconds // 60)) if seconds else None
+        )  # a bare number: some versions
+        if minutes:  # of Snakemake read a bare number as seconds
+            return name, f"{minutes}m"
+        if not TIME.fullmatch(text) and not _is_expression(text):
+            raise InputError(f"{place}: `runtime: {text}` is no time; write for example 90m, 6h, 2d or 03:00:00")
+    elif name in ("mem", "mem_mb"):
+        if SIZE.fullmatch(text):
+            return "mem_mb", str(round(humanfriendly.parse_size(text) / 10**6))
+        if not _is_expression(text):
+            raise InputError(f"{place}: `{name}: {text}` is no amount of memory; write for example `{name}: 24G`")
+    elif text == "" or (text.isidentifier() and text not in ("attempt", "threads")):
+        return name, repr(text)  # or `all` and `max` would be functions of Python
+    return name, text
+
+
+def _is_expression(text: str) -> bool:
+    """Whether Snakemake can compute it, as `threads * 6000`."""
+    try:
+        ast.parse(text, mode="eval")
+    except SyntaxError:
+        return False
+    return True
