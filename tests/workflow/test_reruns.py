@@ -190,6 +190,8 @@ CODE: dict[str, set[str]] = {
     "qa/jobs/resource_usage.py": RESOURCES,
     "qa/jobs/job_records.py": RESOURCES,
     "qa/jobs/slurm_accounting.py": RESOURCES,
+    "qa/jobs/slurm_profile.py": NOTHING,
+    "qa/jobs/slurm_requeue.py": RESOURCES,
     "qa/jobs/failures.py": NOTHING,
     "qa/jobs/advice.py": NOTHING,
     "qa/jobs/log_lines.py": NOTHING,
@@ -245,6 +247,7 @@ CODE: dict[str, set[str]] = {
     "publish.py": NOTHING,
     "hooks/preflight.py": NOTHING,
     "hooks/leftover_jobs.py": NOTHING,
+    "hooks/profiles.py": NOTHING,
     "hooks/slurm_executor.py": NOTHING,
 }
 

@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 from dataclasses import asdict
+from pathlib import Path
 from threading import Timer
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ from qa.common.files import write_json
 from qa.jobs import job_records, slurm
 from qa.jobs.job_records import JobRecord
 
+COMMENT = "rule_train_wildcards_small_seed-1"
 LOG = "logs/train/small/seed-1.log"
 CALL = "sbatch --parsable --job-name run-id --comment 'rule_train_wildcards_small_seed-1' --wrap=\"true\""
 PIPES = {"shell": True, "text": True, **dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)}
@@ -59,6 +61,7 @@ def test_the_executor_is_told_of_forgotten_jobs_and_waits_while_slurm_does_not_a
     answers = [(None, None), (None, None), ({"1": "RUNNING", "2": "CANCELLED by 0"}, 0.1)]
 
     async def query(command, logger):
+        assert command == "squeue --me --all"
         return answers.pop(0)
 
     shared = Shared(logs={"1": [], "2": [], "3": []})
@@ -115,7 +118,7 @@ def test_any_other_refusal_is_the_executors_at_once(error, cluster):
 
 
 def test_a_job_that_slurm_took_although_its_answer_came_too_late_is_not_submitted_twice(cluster):
-    cluster(TIMED_OUT, squeue="5|rule_train_wildcards_small_seed-1\n7|rule_train_wildcards_small_seed-1")
+    cluster(TIMED_OUT, squeue=f"4|/elsewhere|{COMMENT}\n5|{Path.cwd()}|{COMMENT}\n7|{Path.cwd()}|{COMMENT}")
     submission = Submission(Shared(numbers={"5"}), CALL, **PIPES)
     assert (submission.communicate()[0], submission.returncode, cluster.calls()) == ("7", 0, 1)
 
@@ -145,9 +148,17 @@ def test_a_planned_stop_costs_no_attempt(state, slurms, attempt, tmp_path, monke
     assert (job.attempt, reported) == (attempt, [message])
 
 
+@pytest.mark.parametrize(
+    ("comment", "name"), [(COMMENT, "train_small_seed-1"), ("rule_summarize", "summarize"), ("group_gpu", "group_gpu")]
+)
+def test_jobs_have_names_that_a_person_can_read(comment, name):
+    submit_command = slurm_executor._naming(lambda job, params: params["run_uuid"])
+    assert submit_command(None, {"comment_str": comment, "run_uuid": "9f3c"}) == name
+
+
 def test_every_name_that_the_hook_replaces_is_still_the_executors():
     plugin = pytest.importorskip("snakemake_executor_plugin_slurm")
-    names = {"get_min_job_age", "query_job_status", "subprocess"}
+    names = set(slurm_executor.REPLACED)
     for function in (plugin.Executor.check_active_jobs, plugin.Executor.run_job):
         names -= set(function.__code__.co_names)
     assert not names

@@ -7,6 +7,7 @@
 - A submission that SLURM refuses for now. The executor takes it as a failed job. Here it is submitted again.
 - A training that stopped itself before its walltime, where the cluster forbids that it requeues itself. It starts again
   without costing one of its `retries`.
+- Names of jobs. The executor gives all jobs of a call the same long number. Here they have rule, run and seed.
 
 The executor's module gets other functions under the names that it calls, so its own loop stays as it is.
 """
@@ -18,6 +19,7 @@ import shlex
 import subprocess
 import threading
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,6 +31,7 @@ from qa.preflight.slurm_requests import FULL, UNANSWERED
 PAUSE, LONGEST_PAUSE = 10.0, 180.0  # seconds between two questions: each pause is twice the one before
 FOR_NOW = re.compile(rf"{'|'.join(UNANSWERED)}|{FULL}|temporarily unable to accept job")
 HELD = "PENDING,CONFIGURING,RUNNING"  # states of a job that SLURM has taken
+REPLACED = ("get_min_job_age", "query_job_status", "get_submit_command", "subprocess")  # in the executor's module
 ENDS = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "DEADLINE", "BOOT_FAIL")  # to the executor
 
 
@@ -48,10 +51,13 @@ def before_jobs(workflow):
         return
     import snakemake_executor_plugin_slurm as plugin
 
-    if not all(hasattr(plugin, name) for name in ("get_min_job_age", "query_job_status", "subprocess")):
+    if not all(hasattr(plugin, name) for name in REPLACED):
         logger.warning("This version of the SLURM executor is not known: if squeue forgets a job, Snakemake may hang.")
         return
     shared = Shared()
+    settings = workflow.executor_settings
+    if settings.status_command == "squeue" and not settings.efficiency_report:  # sacct asks by the long number
+        plugin.get_submit_command = _naming(plugin.get_submit_command)
     plugin.get_min_job_age = lambda: math.inf  # or the executor leaves squeue for sacct
     plugin.query_job_status = _patient(plugin.query_job_status, shared)
     plugin.subprocess = SimpleNamespace(**{**vars(subprocess), "Popen": lambda *a, **o: Submission(shared, *a, **o)})
@@ -59,6 +65,16 @@ def before_jobs(workflow):
     executor.report_job_error = _sparing(executor.report_job_error)
     executor.check_active_jobs = _noting(executor.check_active_jobs, shared)
     executor.cancel, executor.shutdown = _ending(executor.cancel, shared), _ending(executor.shutdown, shared)
+
+
+def _naming(submit_command):
+    """The executor's call of sbatch, with a name that a person can read in squeue and in mails."""
+
+    def named(job, params, *arguments, **options):
+        name = re.sub(r"^rule_(\w+?)_wildcards_", r"\1_", params["comment_str"]).removeprefix("rule_")
+        return submit_command(job, {**params, "run_uuid": name}, *arguments, **options)
+
+    return named
 
 
 def _noting(check, shared):
@@ -100,7 +116,8 @@ def _patient(query, shared):
 
     async def answer(command, executors_logger):
         by_squeue = command.startswith("squeue")
-        command += " --all" if by_squeue else ""  # partitions can be hidden
+        if by_squeue:
+            command = re.sub(r"--name \S+", "--me --all", command)  # whatever their names; partitions can be hidden
         pause = PAUSE
         while (found := await query(command, executors_logger))[0] is None and not shared.ending.is_set():
             await asyncio.sleep(pause)
@@ -192,11 +209,11 @@ class Submission:
     def _held(self) -> str | None:
         """The job if SLURM has it and no call knows its number; empty if not; None if SLURM cannot be asked."""
         words = shlex.split(self.call)
-        name, comment = (words[words.index(option) + 1] for option in ("--job-name", "--comment"))
-        rows = slurm.ask(
-            "squeue", "--me", "--all", "--noheader", f"--name={name}", f"--states={HELD}", "--format=%i|%k"
-        )
+        comment = words[words.index("--comment") + 1]
+        options = ("--me", "--all", "--noheader", f"--states={HELD}", "--format=%i|%Z|%k")
+        rows = slurm.ask("squeue", *options)
         if rows is None:
             return None
-        known = (row.strip().partition("|") for row in rows.splitlines())
-        return next((job for job, _, text in known if text == comment and job not in self.shared.numbers), "")
+        known = (row.strip().split("|", 2) for row in rows.splitlines())
+        ours = (job for job, *rest in known if rest == [str(Path.cwd()), comment])
+        return next((job for job in ours if job not in self.shared.numbers), "")
