@@ -4,6 +4,7 @@ import copy
 import os
 import pwd
 import signal
+from dataclasses import dataclass
 
 import pytest
 
@@ -12,12 +13,19 @@ from cluster import PATIENCE, wait_for
 from on_slurm import SAVED, ClusterProject, go_on
 
 ACCOUNTING = True
-FIRST = f"small/seed-1/{SAVED}"
+SEEDS = {seed: f"small/seed-{seed}/{SAVED}" for seed in "12"}
+
+
+@dataclass
+class Waited:
+    """The project after all of that, and the job that was cancelled and forgotten while Snakemake was frozen."""
+
+    project: ClusterProject
+    cancelled: dict[str, str]
 
 
 @pytest.fixture(scope="module")
-def waited(project, cluster) -> ClusterProject:
-    """Both trainings after all of that. The job of the first is cancelled and forgotten while Snakemake is frozen."""
+def waited(project, cluster) -> Waited:
     for name in ("def-mine_gpu", "def-mine_cpu"):
         cluster.add_account(name)
     user = pwd.getpwuid(os.geteuid()).pw_name
@@ -30,27 +38,36 @@ def waited(project, cluster) -> ClusterProject:
     def until(condition, what: str) -> None:
         wait_for(lambda: condition() or snakemake.poll() is not None, what)
 
-    with project.running("models", "--retries", "1", halt_at=[FIRST], SBATCH_ACCOUNT="def-mine") as snakemake:
-        until(lambda: "AssocMaxSubmitJobLimit" in project.printed(), "the second training waits for room")
-        training = project.halted(FIRST, snakemake)
+    with project.running("models", halt_at=SEEDS.values(), SBATCH_ACCOUNT="def-mine") as snakemake:
+        until(lambda: project.jobs("train") and "SubmitJobLimit" in project.printed(), "a training waits for room")
+        (job,) = project.jobs("train")
+        first = job["Comment"][-1]
+        (second,) = set(SEEDS) - {first}
+        training = project.halted(SEEDS[first], snakemake)
         snakemake.send_signal(signal.SIGSTOP)
-        (job,) = (job["JobId"] for job in project.jobs("train"))
-        cluster.ask("scancel", job)
+        cluster.ask("scancel", job["JobId"])
         go_on(training)
-        wait_for(lambda: cluster.ask("scontrol", "show", "job", job, check=False).returncode, f"job {job} forgotten")
+        show = ("scontrol", "show", "job", job["JobId"])
+        wait_for(lambda: cluster.ask(*show, check=False).returncode, "the job is forgotten")
         cluster.stop_controller()
         snakemake.send_signal(signal.SIGCONT)
         until(lambda: "Unable to contact" in project.printed(), "the submission meets no controller")
         cluster.start_controller()
+        go_on(project.halted(SEEDS[second], snakemake))
         assert snakemake.wait(PATIENCE) == 0, project.printed()
-    return project
+    return Waited(project, job)
 
 
 def test_a_refused_submission_waits_and_costs_no_try(waited):
-    assert waited.printed().count("Error in rule train:") == 1  # the job that was cancelled
-    assert "sbatch failed" not in waited.printed()
+    printed = waited.project.printed()
+    assert printed.count("Error in rule train") == 1  # the job that was cancelled
+    assert "sbatch failed" not in printed
 
 
-def test_the_end_of_a_job_that_squeue_has_forgotten_is_seen(waited, cluster):
-    jobs = [job for job in waited.jobs("train", "_small_seed-1")]
+def test_the_end_of_a_job_that_squeue_has_forgotten_is_seen(waited):
+    jobs = waited.project.jobs("train", waited.cancelled["Comment"].removeprefix("rule_train"))
     assert [job["JobState"] for job in jobs] == ["CANCELLED", "COMPLETED"]
+
+
+def test_jobs_have_names_that_a_person_can_read(waited):
+    assert {job["JobName"] for job in waited.project.jobs("train")} == {"train_small_seed-1", "train_small_seed-2"}

@@ -89,6 +89,13 @@ def test_what_is_misspelled_is_refused_by_file_and_line(line, told, files):
     assert str(refused.value).startswith("profiles/default/config.yaml, line 3: ") and told in str(refused.value)
 
 
+def test_a_file_of_an_earlier_version_is_not_passed_over_in_silence(files):
+    files()
+    Path("p/site.yaml").write_text("train: {gpu_model: h100}\n")
+    with pytest.raises(InputError, match=r"p/site.yaml is no longer read: move its values to profiles/default"):
+        files()
+
+
 @pytest.mark.parametrize("own", ["set-resources: {trian: {runtime: 1h}}\n", "set-threads: {trian: 2}\n"])
 def test_an_unknown_rule_is_refused_by_file_and_line(own, files):
     with pytest.raises(InputError, match="config.yaml, line 1: there is no rule `trian`; did you mean `train`"):

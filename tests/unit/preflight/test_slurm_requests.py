@@ -187,17 +187,17 @@ def test_a_queue_that_is_full_for_now_is_a_warning(slurm, limit):
 @pytest.mark.parametrize(
     ("sacctmgr", "qos", "options", "kind", "words"),
     [
-        ("def-prof_gpu|4||normal|normal", "", (), WARNING, "account def-prof_gpu holds 4 jobs at once"),
-        ("def-prof_gpu|9|3||normal", "", (), WARNING, "account def-prof_gpu holds 3 jobs at once"),
-        ("def-prof_gpu|||normal|long,normal", "normal|2|", (), WARNING, "QOS normal holds 2 jobs at once"),
+        ("def-prof_gpu|4||normal|normal", "", (), WARNING, "account def-prof_gpu: the submit limit is 4,"),
+        ("def-prof_gpu|9|3||normal", "", (), WARNING, "account def-prof_gpu: the submit limit is 3,"),
+        ("def-prof_gpu|||normal|long,normal", "normal|2|", (), WARNING, "QOS normal: the submit limit is 2,"),
         (
             "def-prof_gpu||||long,normal",
             "long||1\nnormal|2|",
             ("--qos=long",),
             WARNING,
-            "QOS long holds 1 jobs at once",
+            "QOS long: the submit limit is 1,",
         ),
-        ("def-prof_gpu|0|||normal", "", (), PROBLEM, "account def-prof_gpu takes no jobs of yours"),
+        ("def-prof_gpu|0|||normal", "", (), PROBLEM, "account def-prof_gpu: the submit limit is 0"),
         ("def-other|1|||normal", "", (), None, ""),
         ("def-prof_gpu|5|||normal", "normal|5|", (), None, ""),
     ],

@@ -58,6 +58,7 @@ def before_jobs(workflow):
     settings = workflow.executor_settings
     if settings.status_command == "squeue" and not settings.efficiency_report:  # sacct asks by the long number
         plugin.get_submit_command = _naming(plugin.get_submit_command)
+    plugin.get_account = lambda logger: None  # its own call of sacct always fails, and prints how to use sacct
     plugin.get_min_job_age = lambda: math.inf  # or the executor leaves squeue for sacct
     plugin.query_job_status = _patient(plugin.query_job_status, shared)
     plugin.subprocess = SimpleNamespace(**{**vars(subprocess), "Popen": lambda *a, **o: Submission(shared, *a, **o)})

@@ -56,10 +56,13 @@ def profiles_in_use(words: list[str], environment: dict[str, str]) -> list[Path]
 def read(files: Iterable[Path]) -> dict[str, dict[str, Request]]:
     """The requests of all files by key and name: `set-resources` by `RULE:RESOURCE`, the others by one name.
 
-    A later file wins. Raises InputError for a misspelled resource, and for a time or size that nobody understands.
+    A later file wins. Raises InputError for a misspelled resource, for a time or size that nobody understands, and for
+    a `site.yaml` beside a profile.
     """
     merged: dict[str, dict[str, Request]] = {key: {} for key in KEYS}
     for file in files:
+        if (old := file.with_name("site.yaml")).exists():  # of earlier versions
+            raise InputError(f"{old} is no longer read: move its values to {OWN} (see {old.with_name('README.md')})")
         root = yaml.compose(file.read_text(encoding="utf-8"))
         for key, node in _pairs(root):
             for name, scalar in _entries(node) if key in KEYS else ():

@@ -232,13 +232,14 @@ def _about_submit_limits(
                 limits[f"account {association.account}"] = association.submit_limit
             if (qos := request.qos or association.qos) in qos_limits:
                 limits[f"QOS {qos}"] = qos_limits[qos]
-    for name, limit in limits.items():
+    for limit in sorted(set(limits.values())):
+        names = some(name for name in limits if limits[name] == limit)
         if limit == 0:
-            yield problem(f"SLURM: {name} takes no jobs of yours (its submit limit is 0): choose another")
+            yield problem(f"SLURM: {names}: the submit limit is 0, so no job is taken; choose another account or QOS")
         elif limit < queued:
             yield warning(
-                f"SLURM: {name} holds {limit:,} jobs at once, and Snakemake submits up to {queued:,} (`jobs`): the"
-                " others wait on the login node until there is room"
+                f"SLURM: {names}: the submit limit is {limit:,}, and Snakemake submits up to {queued:,} jobs at once"
+                " (`jobs`); the others wait on the login node until there is room"
             )
 
 
