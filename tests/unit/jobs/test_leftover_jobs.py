@@ -50,3 +50,13 @@ def test_a_process_in_an_allocation_counts_by_itself_and_a_job_of_its_own_by_slu
     assert leftover_jobs._at_work(record(_process(script.pid), slurm={"job": "7"}))
     assert not leftover_jobs._at_work(record("1:1", slurm={"job": "7"}))
     assert leftover_jobs._at_work(record("1:1", slurm={"job": "9"}))
+
+
+def test_a_job_that_went_back_into_the_queue_is_waited_for(monkeypatch, capsys):
+    made = record("1:1", state="interrupted", rule="train", slurm={"job": "9"})
+    states = ["PENDING", "RUNNING", "COMPLETED"]
+    monkeypatch.setattr(leftover_jobs.job_records, "read", lambda: [made])
+    monkeypatch.setattr(slurm, "state_of", lambda job: states.pop(0))
+    monkeypatch.setattr(leftover_jobs, "PAUSE", 0.0)
+    leftover_jobs._wait({made.log})
+    assert not states and "waiting for their results: train (SLURM job 9)" in capsys.readouterr().err

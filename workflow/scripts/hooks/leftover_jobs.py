@@ -66,7 +66,8 @@ def _is_recorded(workflow, job) -> bool:
 
 def _wait(logs: set[str]) -> None:
     """Wait until no job of an earlier call works on any of these logs: two jobs would write the same files."""
-    running = [record for record in job_records.read() if record.log in logs and record.state == "running"]
+    states = ("running", "interrupted")  # an interrupted job may have gone back into the queue
+    running = [record for record in job_records.read() if record.log in logs and record.state in states]
     announced = False
     while running := [record for record in running if _at_work(record)]:
         if not announced:
