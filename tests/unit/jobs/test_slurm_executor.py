@@ -64,7 +64,7 @@ def test_the_executor_is_told_of_forgotten_jobs_and_waits_while_slurm_does_not_a
         assert command == "squeue --me --all"
         return answers.pop(0)
 
-    shared = Shared(logs={"1": [], "2": [], "3": []})
+    shared = Shared(logs={"1": [], "2": [], "3": [], "4_1": []})
     found = asyncio.run(slurm_executor._patient(query, shared)("squeue --name run-id", None))
     assert found == ({"1": "RUNNING", "2": "CANCELLED", "3": "COMPLETED"}, 0.1) and not answers
 

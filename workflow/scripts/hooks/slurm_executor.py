@@ -126,8 +126,9 @@ def _patient(query, shared):
         states, seconds = found
         if states is None:
             return found
-        states = {job: state.split()[0] for job, state in states.items()}  # `CANCELLED by 1000`
-        forgotten = {job: files for job, files in shared.logs.items() if by_squeue and job not in states}
+        states = {job: state.partition(" ")[0] for job, state in states.items()}  # `CANCELLED by 1000`
+        asked = {job: files for job, files in shared.logs.items() if by_squeue and job.isdigit()}  # no tasks of arrays
+        forgotten = {job: files for job, files in asked.items() if job not in states}
         return states | await asyncio.to_thread(final_states, forgotten), seconds
 
     return answer
