@@ -179,6 +179,21 @@ def test_spans_of_other_questions_are_refused(tmp_path):
         postprocess([tmp_path / "spans.parquet"], tmp_path / "records.parquet", {"method": "walkthrough"}, outputs)
 
 
+@pytest.mark.parametrize(("longest", "count"), [(3, 2), (4, 1), (9, 0)])
+def test_gold_answers_longer_than_an_answer_may_be_are_counted(longest, count, tmp_path, caplog):
+    outputs = chain(tmp_path)
+    table = arrow_table(tmp_path / "windows")
+    spans = Spans.empty(len(table), 2)
+    spans.null_score[:] = spans.row_start_logit[:] = spans.row_end_logit[:] = 0
+    for record, tokens in ((2, 4), (7, 5)):
+        spans.label_tokens[table["record"].to_numpy() == record] = tokens
+    spans.locate(table).write(tmp_path / "spans.parquet")
+    decoding = {"method": "n_best", "n_best_size": 4, "max_answer_length": longest, "null_threshold": 0.0}
+    postprocess([tmp_path / "spans.parquet"], tmp_path / "records.parquet", decoding, outputs)
+    warned = f"{count} questions have a gold answer of more than {longest} tokens (max_answer_length)"
+    assert (warned in caplog.text) == bool(count) == ("gold answer" in caplog.text)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_null_scores_that_are_no_numbers_are_refused_before_anything_is_written(value, tmp_path):
     outputs = chain(tmp_path)

@@ -60,6 +60,8 @@ def test_a_family_of_encoders_trains_and_predicts(family, tmp_path):
     predict(tmp_path / "model", tmp_path / "windows", prediction, 1, tmp_path / "s.parquet")
     spans, windows = Spans.read(tmp_path / "s.parquet"), datasets.load_from_disk(tmp_path / "windows")
     assert len(spans) == len(windows) and np.isfinite(spans.null_score).all()
+    label, null = (np.array(windows[name]) for name in ("start_positions", "null_position"))
+    assert ((spans.label_tokens > 0) == (label != null)).all()
     inside = (spans.start_index >= np.array(windows["context_start"])[:, None]) | (spans.start_index == -1)
     assert inside.all()
 

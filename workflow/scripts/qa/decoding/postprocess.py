@@ -101,6 +101,12 @@ def candidates_of(
         spans = Spans.read(file)
         questions = spans.questions if questions is None else questions
         _check(spans, file, questions, questions_file or spans_files[0])
+        longest = decoding.get("max_answer_length", np.inf)
+        if too_long := len(np.unique(spans.record[spans.label_tokens > longest])):
+            log.warning(
+                f"{too_long:,} questions have a gold answer of more than {longest} tokens (max_answer_length): no "
+                "answer can equal"
+            )
         found.append(decoded(spans, decoding))
     return found[0] if len(found) == 1 else average(found, decoding["n_best_size"])
 

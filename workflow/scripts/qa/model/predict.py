@@ -22,6 +22,7 @@ from qa.windows.read_windows import arrow_table
 from qa.windows.tokenizer import load_tokenizer
 
 PLACES = ["context_start", "context_stop", "null_position"]
+LABELS = ["start_positions", "end_positions", "null_position"]
 AHEAD = 2  # batches that the GPU has been given while the results of an earlier one are taken
 
 log = logging.getLogger(__name__)
@@ -85,6 +86,8 @@ class Predictor:
                 self.folder,
                 self.settings["padding"] == "max_length",
             )
+        first, last, null = (table.column(name).to_numpy() for name in LABELS)
+        spans.label_tokens[:] = np.where(first == null, 0, last - first + 1)
         return spans.locate(table)
 
 

@@ -20,10 +20,12 @@ class Spans:
     of the window, best first, -1 where the context is shorter than k; `start_logit`, `end_logit`: float32 (W, k);
     `start_character`, `end_character`: int32 (W, k), where those tokens begin and end in the context. `null_score`:
     float32 (W,), start plus end logit of the null position. `row_*`: (W,), the greatest of the whole row with question,
-    special tokens and padding, which the walkthrough decodes.
+    special tokens and padding, which the walkthrough decodes. `label_tokens`: int32 (W,), tokens of the window's
+    label, 0 without an answer.
     """
 
     record: np.ndarray
+    label_tokens: np.ndarray
     start_index: np.ndarray
     start_logit: np.ndarray
     start_character: np.ndarray
@@ -43,10 +45,10 @@ class Spans:
         """Room for `windows` windows of `candidates` candidates, nothing found yet."""
 
         def column(name: str) -> np.ndarray:
-            shape = (windows,) if name.startswith(("row_", "null_", "record")) else (windows, candidates)
+            shape = (windows,) if name.startswith(("row_", "null_", "record", "label_")) else (windows, candidates)
             if name.endswith(("logit", "score")):
                 return np.full(shape, -np.inf, np.float32)
-            return np.full(shape, 0 if name.endswith("character") else -1, np.int32)
+            return np.full(shape, 0 if name.endswith(("character", "tokens")) else -1, np.int32)
 
         return cls(**{part.name: column(part.name) for part in fields(cls)})
 
