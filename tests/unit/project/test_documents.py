@@ -315,7 +315,8 @@ def sources_of(section: str) -> list[str]:
         if spec is None:
             pytest.skip("the SLURM executor of Snakemake is not installed")
         # what SLURM 22.05 said is replayed there
-        return [*texts_in(Path(spec.origin).parent), *texts_in(ROOT / "tests/unit/preflight/test_slurm_requests.py")]
+        replayed = texts_in(ROOT / "tests/unit/preflight/test_slurm_requests.py")
+        return [*texts_in(Path(spec.origin).parent), *replayed, *own_texts()]
     return own_texts()
 
 
