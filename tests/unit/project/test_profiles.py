@@ -143,14 +143,12 @@ def test_a_mistake_in_the_own_file_is_one_message_with_its_line(site: Site) -> N
     assert "profiles/default/config.yaml, line 2: there is no rule `trian`; did you mean `train`?" in site.dry_run()
 
 
-def test_local_runs_stay_local_with_the_own_file(site: Site) -> None:
+def test_local_runs_take_threads_of_the_own_file_and_ignore_what_is_for_slurm(site: Site, monkeypatch) -> None:
     site.write(f"jobs: 20\nretries: 3\nslurm-qos: long\n{OWN}")
-    site.project.profile = "profiles/local"
-    try:
-        printed = site.dry_run()
-    finally:
-        site.project.profile = "profiles/slurm"
-    assert "This was a dry-run" in printed and "localrule train:" in printed.replace("rule train:", "localrule train:")
+    monkeypatch.setattr(site.project, "profile", "profiles/local")
+    jobs = site.jobs()
+    assert (jobs["train"].threads, jobs["predict"].threads) == (6, 4)
+    assert "gpu_model" not in jobs["predict"].resources
 
 
 GPUS = {  # of train and predict, by the README's heading
