@@ -95,10 +95,10 @@ class ClusterProject(Project):
         return process
 
     def site(self, **values: Any) -> None:
-        """Write the user's own profile: requests by rule, with `threads` among them."""
+        """Write the user's own profile: requests by rule, with `threads` among them, and for all `jobs`."""
         threads = {rule: asked.pop("threads") for rule, asked in values.items() if "threads" in asked}
         self.path("profiles/default").mkdir(exist_ok=True)
-        own = {"set-resources": values, "set-threads": threads}
+        own = {"default-resources": values.pop("jobs", {}), "set-resources": values, "set-threads": threads}
         self.path("profiles/default/config.yaml").write_text(yaml.safe_dump({key: own[key] for key in own if own[key]}))
 
     def jobs(self, rule: str = "", wildcards: str = "") -> list[dict[str, str]]:

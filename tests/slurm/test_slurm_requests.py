@@ -116,6 +116,6 @@ def test_every_set_up_of_the_guide_is_tried():
 def test_light_rules_become_jobs_where_the_site_gives_them_a_walltime(made, closed, tmp_path):
     project = copied(made, tmp_path / "project")
     project.path("results/questions/mills/extra.parquet").unlink()
-    project.site(prepare_questions={"runtime": "30m"})
+    project.site(prepare_questions={"runtime": "30m", "mem_mb": "8G"})
     job = submitted(project, "results/questions/mills/extra.parquet", jobs=1)["prepare_questions"]
     assert (job["TimeLimit"], job["MinMemoryNode"], job.get("TresPerJob")) == ("00:30:00", "8000M", None)
