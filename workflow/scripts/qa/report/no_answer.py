@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from qa.decoding.calibrate import FEW_QUESTIONS
 from qa.report import no_answer_data, page
 from qa.report.drawing import in_words, legend, line_style, vertical_line
 from qa.report.figures import INK, PAPER, SERIES, SOFT, Figures, shortened
@@ -14,7 +15,6 @@ from qa.report.results import Results
 if TYPE_CHECKING:
     import pandas as pd
 
-FEW = 500  # calibration questions: a threshold from fewer is often worse than 0
 MOST_RUNS = 5  # with figures, for each split; the table shows all
 SIZE = (420, 340)  # px, with room for a legend of three lines
 OPEN = 1  # groups of a split that are unfolded at first
@@ -41,7 +41,9 @@ def section(results: Results, figures: Figures) -> page.Section | None:
         return None
     splits = [_split(results, split, figures) for split in results.splits]
     return page.Section(
-        "no-answer", "No answer and confidence", page.render("no_answer.html", splits=splits, opened=OPEN, few=FEW)
+        "no-answer",
+        "No answer and confidence",
+        page.render("no_answer.html", splits=splits, opened=OPEN, few=FEW_QUESTIONS),
     )
 
 
