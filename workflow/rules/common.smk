@@ -71,27 +71,11 @@ def hook(name):
     return loaded
 
 
-if workflow.is_main_process:
-    terminal = hook("terminal").prepare(logger)
 checked(installation.check, LIBRARY_VERSION, SOURCE, SCRIPTS)
 interruption.pass_on_signals(".snakemake/scripts")
-
-
-def script_file(name):
-    """A file of scripts/ on this machine: in the clone, or fetched from git."""
-    return SCRIPTS / name if SCRIPTS else Path(workflow.source_path(f"../scripts/{name}"))
-
-
-def hook(name):
-    """A module of scripts/hooks."""
-    loader = SourceFileLoader(f"hooks.{name}", str(script_file(f"hooks/{name}.py")))  # fetched, it ends in .py@TAG
-    loaded = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
-    loader.exec_module(loaded)
-    return loaded
-
-
-# Before the first rule.
-REQUESTS = checked(hook("profiles").merge, workflow) if workflow.is_main_process else {}
+if workflow.is_main_process:
+    terminal = hook("terminal").prepare(logger)
+REQUESTS = checked(hook("profiles").merge, workflow) if workflow.is_main_process else {}  # before the first rule
 
 
 def located(path):
