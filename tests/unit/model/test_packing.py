@@ -232,6 +232,16 @@ def test_an_encoder_that_cannot_pack_is_padded_and_the_log_says_why(family, opti
     assert model.config._attn_implementation == before and model.training
 
 
+@pytest.mark.parametrize("scale", [None, 0.3])
+def test_attention_by_two_products_is_that_of_torch(scale):
+    inputs = torch.randn(3, 1, 2, 9, 8, generator=torch.Generator().manual_seed(0))
+    mask = attention._near(9, 3, torch.device("cpu"))
+    for chosen in (None, mask):
+        expected = torch.nn.functional.scaled_dot_product_attention(*inputs, attn_mask=chosen, scale=scale)
+        torch.testing.assert_close(attention._products(*inputs, chosen, 0.0, scale), expected)
+    assert not torch.allclose(attention._products(*inputs, None, 0.9, scale), expected)  # with dropout
+
+
 def test_the_kernel_follows_device_precision_and_dropout(monkeypatch):
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     assert attention.kernel(cpu, True, 0.0) == "by turns"

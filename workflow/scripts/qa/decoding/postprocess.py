@@ -105,7 +105,7 @@ def candidates_of(
         if too_long := len(np.unique(spans.record[spans.label_tokens > longest])):
             log.warning(
                 f"{too_long:,} questions have a gold answer of more than {longest} tokens (max_answer_length): no "
-                "answer can equal"
+                "answer can equal it"
             )
         found.append(decoded(spans, decoding))
     return found[0] if len(found) == 1 else average(found, decoding["n_best_size"])
