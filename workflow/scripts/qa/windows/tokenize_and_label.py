@@ -244,7 +244,7 @@ def _exact_labels(questions: EncodedQuestions, windows: Windows) -> tuple[np.nda
 def _inexact(questions: EncodedQuestions, windows: Windows, labels: np.ndarray, gold: np.ndarray) -> int:
     """How many labels have a text that is no exact match of their gold answer: a right model loses these."""
     # by name, so that a change of the scorer tokenizes nothing again
-    exact_match = import_module("qa.metrics.squad").exact_match
+    normalized = import_module("qa.metrics.squad").normalize_answer
     labelled = np.flatnonzero(labels[:, 0] != NONE)
     question, gold = windows.question[labelled], gold[labelled]
     token = questions.contexts.bounds[questions.context[question]] + windows.begin[labelled] + labels[labelled].T
@@ -253,7 +253,7 @@ def _inexact(questions: EncodedQuestions, windows: Windows, labels: np.ndarray, 
     contexts, count = questions.records.column("context"), 0
     for label in np.flatnonzero((spans != golds).any(axis=0)):
         context = contexts[int(question[label])].as_py()
-        count += not exact_match(context[slice(*golds[:, label])], context[slice(*spans[:, label])])
+        count += normalized(context[slice(*golds[:, label])]) != normalized(context[slice(*spans[:, label])])
     return count
 
 
