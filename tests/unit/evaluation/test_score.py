@@ -117,7 +117,7 @@ def test_a_limit_is_marked_in_the_metrics_the_table_and_the_closing_message(tmp_
     limits = {"mine": 200, "other": 50}
     metrics = [str(tmp_path / f"{name}.json") for name in ("tried", "whole")]
     for file, found in zip(metrics, (limits, {}), strict=True):
-        assert score(*paths.values(), file, tmp_path / "scores.parquet", found).get("limits", {}) == found
+        assert score(*paths.values(), file, tmp_path / "scores.parquet", limits=found).get("limits", {}) == found
     summary = tmp_path / "summary.csv"
     scored = [("tried", "seed-1", "mine/dev", "n"), ("whole", "seed-1", "big/dev", "n")]
     table = summarize.summarize(scored, metrics, summary)
