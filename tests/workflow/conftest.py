@@ -11,6 +11,15 @@ import pytest
 from chain import CONFIG, QUALITY, SECRETS, WITHOUT_NETWORK, Project, copy_of
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a finished project on one worker, so that the project is run once."""
+    for item in items:
+        projects = {"finished", "improved"} & set(getattr(item, "fixturenames", ()))
+        if len(projects) == 1:
+            item.add_marker(pytest.mark.xdist_group(*projects))
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The chain after a run from nothing; where the system allows, in a namespace without network.

@@ -22,7 +22,6 @@ from qa.common.files import sha256_of_folder
 from qa.evaluation import summarize
 from stand_in_hub import StandInHub
 
-pytestmark = pytest.mark.xdist_group("workflow")
 SMALL = "results/small/seed-1"
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 

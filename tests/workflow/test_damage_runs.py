@@ -3,10 +3,6 @@
 import re
 import subprocess
 
-import pytest
-
-pytestmark = pytest.mark.xdist_group("workflow")
-
 FOLDER = "results/small/seed-1/mills/validation/n_best"
 
 

@@ -8,8 +8,6 @@ import pytest
 
 from chain import ROOT
 
-pytestmark = pytest.mark.xdist_group("workflow")
-
 SNAKEFILE = """
 import sys
 sys.path.insert(0, "{scripts}")

@@ -2,12 +2,9 @@
 
 import random
 
-import pytest
-
 from chain import Project
 from killing import SEED, Moment, from_nothing, killed, leftovers, results_of
 
-pytestmark = pytest.mark.xdist_group("workflow")
 TARGET = "results/small/seed-1/mills/validation/n_best/metrics.json"
 ABROAD = {"LC_ALL": "C", "PYTHONUTF8": "0", "TZ": "Asia/Kathmandu", "PYTHONHASHSEED": "77"}
 

@@ -16,8 +16,6 @@ import pytest
 from chain import Project
 from stand_in_hub import StandInHub
 
-pytestmark = pytest.mark.xdist_group("workflow")
-
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 SINFO = "cpu*|1-00:00:00|8|64000|(null)|idle\ngpu|3:00:00|48|498000|gpu:a100:4(S:0-1),gpu:a100_2g.10gb:2|idle"
 TAKEN = "sbatch: Job 2 to start at 2026-11-22T22:10:25 using 4 processors on nodes gpu1 in partition gpu"

@@ -12,7 +12,6 @@ from chain import QUALITY
 from qa.model.window_dataset import read_targets
 from qa.windows.read_windows import arrow_table
 
-pytestmark = pytest.mark.xdist_group("workflow")
 KEPT, HELD_OUT = "mills/train@kept-0.45", "mills/train@held-out-0.45"
 TEAM = "results/team/ensemble"
 

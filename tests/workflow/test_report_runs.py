@@ -2,19 +2,22 @@
 
 import re
 
-import pytest
-
-pytestmark = pytest.mark.xdist_group("workflow")
 SECTIONS = ["overview", "comparison", "training", "no-answer", "slices", "questions", "stages"]
 
 
-@pytest.mark.parametrize("project", ["finished", "improved"])
-def test_a_finished_chain_has_its_report_with_all_sections(project, request):
-    project = request.getfixturevalue(project)
+def has_all_sections(project):
     page = project.path("results/report.html").read_text()
     assert re.findall(r'<section id="([\w-]+)"', page) == SECTIONS
     names = {file.suffix for file in project.path("results/figures").glob("[!.]*")}
     assert names == {".svg", ".png", ".csv"}
+
+
+def test_a_finished_chain_has_its_report_with_all_sections(finished):
+    has_all_sections(finished)
+
+
+def test_a_chain_with_ensembles_and_distillation_has_them_too(improved):
+    has_all_sections(improved)
 
 
 def test_a_page_that_was_removed_is_made_again(twin):

@@ -12,8 +12,6 @@ from chain import QUALITY, ROOT
 from qa.config import reference
 from qa.plan import code_digest
 
-pytestmark = pytest.mark.xdist_group("workflow")
-
 REPORT = {"report"}
 RESOURCES = {"resource_usage", *REPORT}
 COMPARE = {"compare", *RESOURCES}

@@ -5,10 +5,6 @@ import os
 import subprocess
 import sys
 
-import pytest
-
-pytestmark = pytest.mark.xdist_group("workflow")
-
 STAGES = {
     "download": 3,
     "prepare_questions": 3,

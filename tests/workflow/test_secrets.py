@@ -3,13 +3,10 @@
 import stat
 from pathlib import Path
 
-import pytest
-
 import small_hub
 from chain import CONFIG, SECRETS, copy_of
 from stand_in_hub import StandInHub
 
-pytestmark = pytest.mark.xdist_group("workflow")
 WRITTEN = ("results", "logs", "checkpoints", "resources", ".snakemake")
 
 

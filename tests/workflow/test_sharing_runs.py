@@ -16,7 +16,6 @@ from qa.ask import Question, Reader
 from qa.common.files import sha256_of_file, sha256_of_folder
 from stand_in_hub import StandInHub
 
-pytestmark = pytest.mark.xdist_group("workflow")
 SMALL, SEEDED = "results/small/seed-1", "results/seeded/seed-1"
 TOKEN, REPO = "hf_secretOfTheStandIn", "someone/mills"
 

@@ -13,8 +13,6 @@ import pytest
 
 from chain import CONFIG
 
-pytestmark = pytest.mark.xdist_group("workflow")
-
 # loaded by every Python with this folder on its path: a progress line after each step, so that nobody waits for one
 OFTEN = "import qa.common.progress\n\nqa.common.progress.EVERY = 0\n"
 

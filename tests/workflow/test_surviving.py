@@ -16,7 +16,6 @@ from chain import Project
 from killing import PRELOADED, Run, leftovers, results_of
 from qa.common.files import sha256_of_folder
 
-pytestmark = pytest.mark.xdist_group("workflow")
 RECORDS = "results/questions/mills/extra.parquet"
 
 

@@ -10,7 +10,6 @@ import pytest
 
 from chain import CONFIG
 
-pytestmark = pytest.mark.xdist_group("workflow")
 READY = {"model": "one", "train_on": None, "evaluate_on": ["mills/validation"], "decodings": ["n_best"]}
 ANSWERED = {"predict", "postprocess", "score", "analyze_errors", "summarize", "compare", "resource_usage", "report"}
 
