@@ -61,7 +61,7 @@ def test_a_mistake_in_a_sweep_names_the_run_as_it_is_written(finished, swept):
 def test_a_published_model_is_scored_without_training(twin, with_ready):
     config = twin.configure(with_ready, "ready.yaml")
     assert twin.would_run(with_ready) == ANSWERED
-    done = twin.snakemake(config=config)
+    done = twin.snakemake("results/summary.csv", config=config)
     assert done.returncode == 0, done.stdout
     assert "Fine-tuning" not in done.stdout
     folder = twin.path("results/ready/published")
@@ -70,7 +70,7 @@ def test_a_published_model_is_scored_without_training(twin, with_ready):
     rows = list(csv.DictReader(twin.path("results/summary.csv").read_text().splitlines()))
     ready = [row for row in rows if row["run"] == "ready"]
     assert len(rows) == 4 and len(ready) == 1 and ready[0]["exact_mean"] and not ready[0]["exact_std"]
-    assert twin.would_run(with_ready) == set()
+    assert twin.would_run(with_ready, "results/summary.csv") == set()
     with_ready["defaults"]["training"]["learning_rate"] = 1e-3
     retrained = twin.snakemake("-n", config=twin.configure(with_ready, "changed.yaml")).stdout
     assert "Fine-tuning small, seed-1" in retrained and "with ready" not in retrained
