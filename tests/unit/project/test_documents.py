@@ -24,6 +24,7 @@ import yaml
 import documents
 from chain import PARTS
 from documents import ROOT
+from dry_runs import dry_run
 from qa.config import reference
 from qa.jobs import advice
 
@@ -99,8 +100,8 @@ def run_snakemake(words: list[str], folder: Path) -> None:
         set_up = next(before for before, block in itertools.pairwise(blocks) if "--groups" in block.text)
         run(["bash", "-euc", set_up.text], folder)
     only_shown = any(word in words for word in ("-n", "--rulegraph", "--dag", "--lint"))
-    done = run([sys.executable, "-m", "snakemake", *(() if only_shown else ("-n",)), *words], folder)
-    assert "dry-run" in done or "-->" in done
+    code, printed = dry_run(folder, *(() if only_shown else ("-n",)), *words)
+    assert code == 0 and ("dry-run" in printed or "-->" in printed), f"{shlex.join(words)}\n{printed}"
     (folder / SITE).unlink(missing_ok=True)
 
 
