@@ -102,7 +102,7 @@ def run_snakemake(words: list[str], folder: Path) -> None:
     only_shown = any(word in words for word in ("-n", "--rulegraph", "--dag", "--lint"))
     code, printed = dry_run(folder, *(() if only_shown else ("-n",)), *words)
     assert code == 0 and ("dry-run" in printed or "-->" in printed), f"{shlex.join(words)}\n{printed}"
-    (folder / SITE).unlink(missing_ok=True)
+    shutil.rmtree((folder / SITE).parent, ignore_errors=True)
 
 
 def run_module(words: list[str], folder: Path) -> None:
@@ -135,7 +135,7 @@ def run_like_a_reader(command: str, folder: Path) -> None:
     if "<<" in command:
         run(["bash", "-euc", command], folder)
         assert yaml.safe_load((folder / SITE).read_text())  # that the jobs get it is what test_profiles.py shows
-        (folder / SITE).unlink()
+        shutil.rmtree((folder / SITE).parent)  # an empty folder would be an error of Snakemake
         return
     for text, meaning in STANDS_FOR.items():
         command = command.replace(text, meaning)
