@@ -51,7 +51,7 @@ def waited(project, cluster) -> Waited:
         wait_for(lambda: cluster.ask(*show, check=False).returncode, "the job is forgotten")
         cluster.stop_controller()
         snakemake.send_signal(signal.SIGCONT)
-        until(lambda: "Unable to contact" in project.printed(), "the submission meets no controller")
+        until(lambda: "squeue does not answer" in project.printed(), "the submission meets no controller")
         cluster.start_controller()
         go_on(project.halted(SEEDS[second], snakemake))
         assert snakemake.wait(PATIENCE) == 0, project.printed()

@@ -123,6 +123,16 @@ def test_a_job_that_slurm_took_although_its_answer_came_too_late_is_not_submitte
     assert (submission.communicate()[0], submission.returncode, cluster.calls()) == ("7", 0, 1)
 
 
+def test_nothing_is_submitted_before_squeue_says_that_slurm_has_no_such_job(cluster, tmp_path):
+    cluster(TIMED_OUT)
+    squeue = tmp_path / "squeue"
+    silent = "[ $(wc -l < asked) -lt 3 ] && [ $(wc -l < calls) -gt 1 ] && touch too-early\n[ $(wc -l < asked) -ge 3 ]"
+    squeue.write_text(f"#!/bin/sh\ncd {tmp_path}\necho squeue >> asked\n{silent}\n")
+    submission = Submission(Shared(), CALL, **PIPES)
+    assert (submission.communicate()[0].strip(), cluster.calls()) == ("8", 2)
+    assert len((tmp_path / "asked").read_text().splitlines()) == 3 and not (tmp_path / "too-early").exists()
+
+
 def test_ctrl_c_ends_the_wait(cluster, monkeypatch):
     monkeypatch.setattr(slurm_executor, "PAUSE", 3600.0)
     cluster(UNREACHABLE)

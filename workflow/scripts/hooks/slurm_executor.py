@@ -178,13 +178,14 @@ class Submission:
         out, err = self._call(input)
         if self.returncode == 0:
             self.shared.announced = None
-        pause = PAUSE
+        pause, reason = PAUSE, ""
         while self.returncode != 0 and (refusal := FOR_NOW.search(err)):
-            self._announce(refusal[0])
+            self._announce(reason or refusal[0])
             if self.shared.ending.wait(pause):
                 break
             pause = min(2 * pause, LONGEST_PAUSE)
             held = self._held()
+            reason = "squeue does not answer" if held is None else ""
             if held == "":
                 out, err = self._call(input)
             elif held:  # SLURM took the job, but its answer came too late
