@@ -264,6 +264,8 @@ def test_starts_of_a_column_with_gaps_are_whole_numbers(tmp_path):
     rows = {"id": ["a", "b"], "context": ["aa bb"] * 2, "question": ["?"] * 2}
     pd.DataFrame({**rows, "answer_text": ["bb", None], "answer_start": [3.0, None]}).to_parquet(path)
     assert [[(a.text, a.start) for a in row.answers] for row in read(path)] == [[("bb", 3)], []]
+    (lines := tmp_path / "gaps.jsonl").write_text(f'{{"context": "{CONTEXT}", {ROW.replace("[30]", "[NaN]")}}}')
+    assert [answer.start for row in read(lines) for answer in row.answers] == [None]
 
 
 CONTEXT = "It was launched at Torsnes in 1893."
@@ -271,6 +273,8 @@ ROW = '"id": "1", "question": "When?", "answers": {"text": ["1893"], "answer_sta
 QAS = f'"context": "{CONTEXT}", "qas": [{{{ROW}}}]'
 HEADER = "id,context,question,answer_text,answer_start"
 LISTED = '"[{""text"": ""1893"", ""answer_start"": 30.0}]"'
+PYTHON = LISTED.replace('""', "'")
+ARRAYS = "\"{'text': array(['1893'], dtype=object), 'answer_start': array([30], dtype=int32)}\""  # datasets' to_csv
 SHAPES = {
     "rows under data.json": f'{{"version": "0.1.0", "data": [{{"context": "{CONTEXT}", {ROW}}}]}}',
     "paragraphs under data.json": f'{{"data": [{{{QAS}}}]}}',
@@ -281,6 +285,8 @@ SHAPES = {
     "starts as fractions.jsonl": f'{{"context": "{CONTEXT}", {ROW.replace("[30]", "[30.0]")}}}',
     "gaps.csv": f"{HEADER}\n1,{CONTEXT},When?,1893,30.0\n",
     "fractions in lists.csv": f"id,context,question,answers\n1,{CONTEXT},When?,{LISTED}\n",
+    "Python values in cells.csv": f"id,context,question,answers\n1,{CONTEXT},When?,{PYTHON}\n",
+    "arrays in cells.csv": f"id,context,question,answers\n1,{CONTEXT},When?,{ARRAYS}\n",
     "semicolons.csv": f"{HEADER.replace(',', ';')}\n1;{CONTEXT};When?;1893;30\n",
     "tabs.csv": f"{HEADER}\n1,{CONTEXT},When?,1893,30\n".replace(",", "\t"),
     "tabs.tsv": f"{HEADER}\n1,{CONTEXT},When?,1893,30\n".replace(",", "\t"),
@@ -310,6 +316,8 @@ UNKNOWN = {
     ),
     "twice.csv": ("id,ID,context,question,answers\n", "two columns have the name id"),
     "splits.json": ('{"train": [], "validation": []}', "neither SQuAD JSON .*; it has 'train', 'validation'"),
+    "columns.json": ('{"id": {"0": "1"}, "context": {"0": "a"}}', "`id` is a whole column"),
+    "call.csv": ("id,context,question,answers\n1,a,b,list(['a'])\n", "neither JSON nor a Python value"),
     "header.jsonl": ('{"header": {"dataset": "FerryQA"}}\n{"id": "", "context": "a", "qas": []}\n', "MRQA's form"),
 }
 

@@ -1,5 +1,6 @@
 """Prepare questions: question files, checked and converted to records of one schema."""
 
+import ast
 import hashlib
 import heapq
 import json
@@ -152,9 +153,10 @@ def read(path: str | Path, name: str | Path | None = None) -> Iterator[QuestionR
     The file's ending says which. JSON has an item a line, or all in a list, or all in the list `data` of an object. An
     item is a row, a paragraph (`context` and `qas`) or an article (`title` and `paragraphs`). A row's `answers` is the
     hub's {"text": [...], "answer_start": [...]} or a list of {"text", "answer_start"}. In CSV it is either of these as
-    JSON, or two plain columns `answer_text` and `answer_start`, empty for an unanswerable question. A question whose
-    answers are all empty texts is unanswerable too. `title` and `answer_start` may be missing. An id or a title may be
-    a whole number. Messages call the file `name`. Raises InputError for a file or a question that cannot be read.
+    JSON or as `to_csv` of pandas or datasets writes it, or two plain columns `answer_text` and `answer_start`, empty
+    for an unanswerable question. A question whose answers are all empty texts is unanswerable too. `title` and
+    `answer_start` may be missing. An id or a title may be a whole number. Messages call the file `name`. Raises
+    InputError for a file or a question that cannot be read.
     """
     name = str(name or path)
     for where, row in rows_of(Path(path), name):
@@ -201,6 +203,10 @@ def _record(row: dict[str, Any], where: str) -> QuestionRecord:
 
 def _identity(row: dict[str, Any], where: str) -> str:
     identity = _text_of_number(row.get("id"))
+    if isinstance(identity, (dict, list)):
+        raise InputError(
+            f"{where}: `id` is a whole column; write a row for each question (pandas: to_json with orient='records')"
+        )
     if not isinstance(identity, str) or not identity or not _encodes(identity):
         raise InputError(f"{where} has no `id` (a text that is not empty){keys_of(row)}")
     return identity
@@ -231,9 +237,9 @@ def _answers(row: dict[str, Any], where: str) -> Iterator[GoldAnswer]:
         answers = [] if text in (None, "") else [{"text": text, "answer_start": _number_of(start)}]
     if isinstance(answers, str):
         try:
-            answers = json.loads(answers)
-        except (ValueError, RecursionError):
-            raise InputError(f"{where}: `answers` is no JSON: {answers[:60]!r}") from None
+            answers = _from_cell(answers)
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+            raise InputError(f"{where}: `answers` is neither JSON nor a Python value: {answers[:60]!r}") from None
     if isinstance(answers, dict):
         texts, starts = answers.get("text"), answers.get("answer_start")
         if isinstance(texts, list) and starts is None:
@@ -251,6 +257,22 @@ def _answers(row: dict[str, Any], where: str) -> Iterator[GoldAnswer]:
         yield GoldAnswer(answer["text"], _start(answer.get("answer_start"), where))
 
 
+class _ArraysAsLists(ast.NodeTransformer):
+    """`array([...], dtype=...)` as its list."""
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        is_array = isinstance(node.func, ast.Name) and node.func.id == "array" and node.args
+        return node.args[0] if is_array else node
+
+
+def _from_cell(text: str) -> Any:
+    """The value of a CSV cell: JSON, or a Python literal, which `to_csv` of pandas and of datasets writes."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return ast.literal_eval(_ArraysAsLists().visit(ast.parse(text.strip(), mode="eval")))
+
+
 def _number_of(cell: Any) -> Any:
     """The number of a cell that is text, None for an empty one; anything else as it is."""
     try:
@@ -260,9 +282,11 @@ def _number_of(cell: Any) -> Any:
 
 
 def _start(value: Any, where: str) -> int | None:
-    """A start as a whole number: 5.0 is one, since a column with gaps holds fractions. None where there is none."""
+    """A start as a whole number: 5.0 is one, since a column with gaps holds fractions. None for none and NaN."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
+    if value != value:
+        value = None
     if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
         raise InputError(f"{where}: `answer_start` is {str(value)[:60]!r}, not a whole number of characters")
     return value
