@@ -142,7 +142,7 @@ FAULTS = {
     "start a text": ({"answers": {"text": ["aa"], "answer_start": ["0"]}}, "'0', not a whole number"),
     "start a fraction": ({"answers": ..., "answer_text": "aa", "answer_start": 0.9}, "'0.9', not a whole number"),
     "start infinite": ({"answers": ..., "answer_text": "aa", "answer_start": float("inf")}, "'inf', not a whole"),
-    "start no number": ({"answers": ..., "answer_text": "aa", "answer_start": float("nan")}, "'nan', not a whole"),
+    "start no number": ({"answers": ..., "answer_text": "aa", "answer_start": float("nan")}, "has no answer_start"),
     "start a truth value": ({"answers": ..., "answer_text": "aa", "answer_start": False}, "'False', not a whole"),
     "answer the number 0": ({"answers": ..., "answer_text": 0, "answer_start": 0}, "an answer needs a text `text`"),
     "answer false": ({"answers": ..., "answer_text": False, "answer_start": 0}, "an answer needs a text `text`"),
