@@ -1,4 +1,4 @@
-"""Needs: answers, n-best lists. Makes: the official metrics, and the scores of each question. Runs on the login node."""
+"""Needs: answers, n-best lists, the questions of training. Makes: the official metrics, and the scores of each question. Runs on the login node."""
 
 
 rule score:
@@ -6,6 +6,7 @@ rule score:
         answers=rules.postprocess.output.answers,
         null_scores=rules.postprocess.output.null_scores,
         nbest=rules.postprocess.output.nbest,
+        trained_on=lambda wildcards: checked(rule_inputs.trained_on, CONFIG, wildcards.run, wildcards.variant),
     output:
         metrics=report(
             "results/{run}/{variant}/{dataset}/{split}/{decoding}/metrics.json",

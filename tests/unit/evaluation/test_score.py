@@ -127,6 +127,22 @@ def test_a_limit_is_marked_in_the_metrics_the_table_and_the_closing_message(tmp_
     assert line in summarize.closing_message(summary)
 
 
+def test_questions_about_contexts_of_training_are_counted_and_warned_of(tmp_path):
+    paths, _ = files(tmp_path, ["one", "two", "three"])
+    trained_on = [tmp_path / "one.parquet", tmp_path / "two.parquet"]
+    for file, titles in zip(trained_on, (["one"], ["one", "two"]), strict=True):
+        (tmp_path / "t.json").write_text(json.dumps(data(titles)))
+        convert([tmp_path / "t.json"], file)
+    metrics = [str(tmp_path / f"{name}.json") for name in ("split by question", "split by article")]
+    for file, others, number in zip(metrics, (trained_on, []), (4, None), strict=True):
+        found = score(*paths.values(), file, tmp_path / "scores.parquet", trained_on=others)
+        assert found.get("trained_contexts") == number
+    scored = [("leaky", "seed-1", "mine/dev", "n"), ("clean", "seed-1", "mine/dev", "n")]
+    summarize.summarize(scored, metrics, tmp_path / "summary.csv")
+    (line,) = summarize.warnings(tmp_path / "summary.csv")
+    assert line.startswith("leaky: 4 of 6 questions of mine/dev ")
+
+
 @pytest.mark.parametrize(("questions", "warns"), [(82, True), (499, True), (500, False)])
 def test_a_threshold_of_few_questions_is_warned_of_at_the_end(questions, warns, tmp_path):
     paths, _ = files(tmp_path, ["one", "two"])

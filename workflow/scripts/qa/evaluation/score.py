@@ -1,12 +1,15 @@
 """Scores of one set of answers: the official metrics, ours, and the score of each question."""
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from qa.common.files import read_json, write_json
+from qa.common.parquet import opened
 from qa.decoding.nbest import read_nbest
 from qa.decoding.probabilities import certainty
 from qa.evaluation import question_scores
@@ -22,6 +25,7 @@ def score(
     questions_target: str | Path,
     f1_by: str = "words",
     limits: dict[str, int] | None = None,
+    trained_on: Sequence[str | Path] = (),
 ) -> dict[str, Any]:
     """Write metrics.json and question_scores.parquet of the answers of one decoding; return the metrics.
 
@@ -29,8 +33,10 @@ def score(
     where the null scores rank anything. The best thresholds are searched over each question's best text. Then come
     `answered`, the share of questions with an answer, in percent; measures of confidence; `intervals` of the means (see
     statistics.intervals) and of the measures of confidence (see confidence.intervals); `interval`, how the intervals
-    were found; `f1_by` (see squad.raw_scores), if F1 counts anything but words; and `limits` of datasets (see
-    lineage.limits), if there are any. Raises InputError for missing or unknown ids, and for files of two decodings.
+    were found; `f1_by` (see squad.raw_scores), if F1 counts anything but words; `limits` of datasets (see
+    lineage.limits), if there are any; and `trained_contexts`, how many questions are about a context that a question
+    of the files `trained_on` is about, if any is. Raises InputError for missing or unknown ids, and for files of two
+    decodings.
     """
     texts, null_scores, nbest = read_json(answers_file), read_json(null_scores_file), read_nbest(nbest_file)
     exact, f1 = squad.raw_scores(nbest.golds, texts, f1_by)
@@ -58,9 +64,28 @@ def score(
     metrics |= squad.mark(f1_by)
     if limits:
         metrics["limits"] = limits
+    if trained_contexts := _about_contexts_of(nbest_file, trained_on):
+        metrics["trained_contexts"] = trained_contexts
     write_json(metrics_target, metrics)
     question_scores.write(scores, nbest_file, questions_target)
     return metrics
+
+
+def _about_contexts_of(nbest_file: str | Path, others: Sequence[str | Path]) -> int:
+    """How many questions have a context that a question of the other files has, letter by letter."""
+    questions = _by_context(nbest_file)
+    shared = set[str]().union(*(questions.keys() & _by_context(other) for other in others))
+    return sum(questions[context] for context in shared)
+
+
+def _by_context(path: str | Path) -> Counter[str]:
+    """The number of questions about each context of a file."""
+    counts: Counter[str] = Counter()
+    with opened(path, read_dictionary=["context"]) as file:
+        for batch in file.iter_batches(columns=["context"]):
+            for count in batch.column("context").value_counts().to_pylist():
+                counts[count["values"]] += count["counts"]
+    return counts
 
 
 def _confidence(scores: QuestionScores, article: np.ndarray | None) -> tuple[dict[str, float], dict[str, list[float]]]:

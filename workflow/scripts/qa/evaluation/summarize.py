@@ -11,7 +11,16 @@ from qa.common.text import text_table
 from qa.decoding.calibrate import FEW_QUESTIONS, few_questions
 
 NESTED = ("intervals", "interval")  # keys of metrics.json that belong to one variant: means over variants have none
-FACTS = ("limits", "f1_by", "calibration_questions")  # the same for all variants: columns without mean and deviation
+FACTS = (
+    "limits",
+    "f1_by",
+    "trained_contexts",
+    "calibration_questions",
+)  # the same for all variants: columns without mean and deviation
+ABOUT_TRAINED_CONTEXTS = (
+    "are about contexts that training questions are about too, so scores on new contexts may be lower; to measure "
+    "these, divide data by article or context, not by question"
+)
 KEYS = ["run", "dataset", "split", "decoding"]
 HEADLINE = {"exact_mean": "EM", "f1_mean": "F1", "HasAns_f1_mean": "answerable F1", "NoAns_f1_mean": "unanswerable F1"}
 
@@ -75,15 +84,22 @@ def as_text(summary_file: str | Path) -> str:
 
 
 def warnings(summary_file: str | Path) -> list[str]:
-    """What the scores of summary.csv must not be read without: limits of datasets, and few calibration questions."""
+    """What the scores of summary.csv must not be read without: limits, contexts of training, few questions."""
     tries: dict[str, dict[str, None]] = {}
+    known: dict[str, dict[str, None]] = {}
     calibrated: dict[str, dict[str, None]] = {}
     for row in _rows(summary_file):
         if limits := row.get("limits"):
             tries.setdefault(limits, {})[row["run"]] = None
+        if trained := row.get("trained_contexts"):
+            counted = (
+                f"{int(trained):,} of {float(row['total_mean']):,.0f} questions of {row['dataset']}/{row['split']}"
+            )
+            known.setdefault(counted, {})[row["run"]] = None
         if 0 < (questions := int(row.get("calibration_questions") or 0)) < FEW_QUESTIONS:
             calibrated.setdefault(few_questions(questions), {})[f"{row['run']}/{row['decoding']}"] = None
     lines = [f"{some(runs)}: a quick try on few questions of each split ({limits})" for limits, runs in tries.items()]
+    lines += [f"{some(runs)}: {counted} {ABOUT_TRAINED_CONTEXTS}" for counted, runs in known.items()]
     return lines + [f"{some(sides)}: {message}" for message, sides in calibrated.items()]
 
 

@@ -84,6 +84,12 @@ def answering(resolved: Configuration, name: str, variant: str, split: str, deco
     return needed
 
 
+def trained_on(resolved: Configuration, name: str, variant: str) -> list[str]:
+    """The questions that a variant's models were trained on; [] if none of them was trained here."""
+    runs = [resolved.runs[run] for run, _ in lineage.parts(resolved, name, variant)]
+    return list(dict.fromkeys(questions(split) for run in runs for split in lineage.training_splits(run)))
+
+
 def reported(resolved: Configuration) -> list[str]:
     """What `report` reads beside its rule's input, which lies downstream of all of these."""
     return [*results(resolved), *dict.fromkeys(questions(split) for _, _, split, _ in lineage.scored(resolved))]

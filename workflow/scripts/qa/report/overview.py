@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from qa.config import lineage
 from qa.evaluation.compare import NOTABLE
+from qa.evaluation.summarize import ABOUT_TRAINED_CONTEXTS
 from qa.report import drawing, page
 from qa.report.figures import SOFT, Figures
 from qa.report.results import Answers, Results
@@ -134,9 +135,16 @@ def _split(results: Results, split: str, number: int, figures: Figures) -> dict[
         "omitted": max(0, len(table) - MOST_ROWS),
         "questions": results.of_split(split)[0].metrics()["total"],
         "highest": rows[highest],
+        "trained": _on_trained_contexts(results, split),
         "chosen": points,
         "rivals": rivals(results, split, table["run"][highest], table["decoding"][highest]),
     }
+
+
+def _on_trained_contexts(results: Results, split: str) -> str:
+    """How many questions are about contexts of training, the most of any run; "" if none is."""
+    most = max(answers.metrics().get("trained_contexts", 0) for answers in results.of_split(split))
+    return f"{most:,} questions {ABOUT_TRAINED_CONTEXTS}." if most else ""
 
 
 def _draw_scores(axes: Any, data: "pd.DataFrame") -> None:
