@@ -123,6 +123,7 @@ def test_preflight_asks_snakemake_and_returns_its_exit_code(tmp_path, monkeypatc
 
     monkeypatch.setattr(cli.subprocess, "run", stand_in)
     assert cli.main(["preflight", "--profile", "profiles/local", "--configfile", "my.yaml"]) == 7
-    ((command, mode),) = calls
-    assert mode == "only" and command[3:5] == ["--profile", "profiles/local"]
-    assert command[-2:] == ["--configfile", "my.yaml"]
+    assert cli.main(["preflight", "my.yaml", "--profile", "profiles/local"]) == 7  # as `qa config my.yaml`
+    for command, mode in calls:
+        assert mode == "only" and command[3:5] == ["--profile", "profiles/local"]
+        assert command[-2:] == ["--configfile", "my.yaml"]

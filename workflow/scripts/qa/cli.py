@@ -32,10 +32,12 @@ def preflight(arguments: Arguments) -> int:
     parser = argparse.ArgumentParser(
         prog="qa preflight",
         description="Say what would stop a run. Nothing is queued.",
-        epilog="Any other options go to Snakemake, such as --configfile my.yaml.",
+        epilog="`qa preflight my.yaml` is short for --configfile my.yaml. All other options go to Snakemake.",
     )
     parser.add_argument("--profile", default="profiles/slurm", metavar="DIR", help="default: profiles/slurm")
     options, others = parser.parse_known_args(arguments)
+    if others and not others[0].startswith("-"):
+        others.insert(0, "--configfile")
     if not any(Path(file).is_file() for file in ("Snakefile", "workflow/Snakefile")):
         raise InputError("no Snakefile in this folder: call `qa preflight` where you call snakemake")
     command = [sys.executable, "-m", "snakemake", "--profile", options.profile, "--nolock", "--quiet", "host", *others]
