@@ -27,9 +27,13 @@ def changed(path, value):
     return config
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "demo.yaml", "trial.yaml"])
-def test_the_shipped_configurations_are_right(name):
-    assert settings.resolve(yaml.safe_load((ROOT / "config" / name).read_text())).runs
+def test_the_encoders_are_compared_with_the_run_of_the_real_experiment():
+    encoders = settings.resolve(yaml.safe_load((ROOT / "config" / "encoders.yaml").read_text())).runs
+    assert len({tuple(run.seeds) for run in encoders.values() if run.seeds}) == 1
+    ours, shipped = encoders["roberta-base"], settings.resolve(CONFIG).runs["roberta-base"]
+    assert ours.model_dump(exclude={"decodings", "checkpoints"}) == shipped.model_dump(
+        exclude={"decodings", "checkpoints"}
+    )
 
 
 def test_a_run_is_the_schemas_defaults_then_the_defaults_then_its_own():
@@ -276,7 +280,8 @@ def test_the_documents_and_the_editors_schema_are_written_from_the_models():
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "config").glob("*.yaml")), ids=lambda file: file.name)
-def test_the_shipped_configurations_name_the_schema_and_fit_it(file):
+def test_the_shipped_configurations_are_right_name_the_schema_and_fit_it(file):
+    assert settings.resolve(yaml.safe_load(file.read_text())).runs
     jsonschema = pytest.importorskip("jsonschema")
     text = file.read_text()
     assert text.startswith("# yaml-language-server: $schema=schema.json\n")
