@@ -1,4 +1,7 @@
-"""Needs: answers, n-best lists, the questions of training. Makes: the official metrics, and the scores of each question. Runs on the login node."""
+"""Needs: answers, n-best lists. Makes: the official metrics, and the scores of each question. Runs on the login node.
+
+It also reads the questions of training, to count evaluated questions about contexts that the model was trained on.
+"""
 
 
 rule score:
