@@ -207,7 +207,8 @@ def _readable(rows: Iterator[Any], kind: str, name: str) -> Iterator[Row]:
     except (OSError, ValueError, KeyError, csv.Error, pa.ArrowException) as error:
         if isinstance(error, OSError) and shortage(error):
             raise
-        raise InputError(f"{name}: cannot be read as {kind} ({first_line(error)})") from None
+        advice = "; save the file as UTF-8" if isinstance(error, UnicodeDecodeError) else ""
+        raise InputError(f"{name}: cannot be read as {kind} ({first_line(error)}){advice}") from None
 
 
 def _csv_rows(table: Path) -> Iterator[Row]:

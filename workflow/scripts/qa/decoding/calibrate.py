@@ -108,7 +108,8 @@ def _threshold(
     if questions.unanswerable.all():
         raise InputError(
             f"{where}: all held-out questions are unanswerable, so they cannot calibrate a null threshold; set "
-            "decodings.*.null_threshold to a number, or name other questions (calibrate_on)"
+            "decodings.*.null_threshold to a number, raise hold_out (this trains again), or name other questions "
+            "(calibrate_on)"
         )
     if questions.unanswerable.any():
         return best_threshold(questions, decoding["calibrate_for"], weights)
