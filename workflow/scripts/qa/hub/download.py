@@ -58,7 +58,7 @@ def fetch_model(source: dict, target: Path, waits: tuple[float, ...] = WAITS) ->
     Then nothing has changed at `target`, and files that the hub has sent whole are kept for the next call.
     """
     origin = Repository("model", source, waits) if "repo" in source else local_model(source)
-    names = model_files(origin.names, origin.where)
+    names = model_files(origin.names, origin.where, origin.page)
     with _partial_folder(target, source) as partial:
         files = _fetch_all(origin, {name: name for name in names}, partial)
         if INDEX in files:
@@ -92,10 +92,11 @@ def fetch_dataset(source: dict, target: Path, waits: tuple[float, ...] = WAITS) 
         return _write_source(partial, {"kind": "dataset", **origin.record, "splits": splits}, files)
 
 
-def model_files(present: list[str], where: str) -> list[str]:
+def model_files(present: list[str], where: str, page: str | None) -> list[str]:
     """Choose, of the files `present`, what a model needs; its weights are model.safetensors, else the shards' index.
 
-    Raises InputError, which names `where`, if there is no config, no vocabulary or nothing but other weights.
+    `page` is the address of the repository on the hub. Raises InputError, which names `where`, if there is no config,
+    no vocabulary or nothing but other weights.
     """
     names = set(present)
     if CONFIG not in names:
@@ -107,9 +108,12 @@ def model_files(present: list[str], where: str) -> list[str]:
         fault = f"{where} has no {WEIGHTS}"
         if pickles := sorted(name for name in names if name.endswith(PICKLES)):
             fault += f", only pickles ({some(pickles)}), which can run any code when loaded and are refused"
+        conversion = (
+            f"look at {page}/discussions for the pull request of a safetensors conversion, and pin its commit from "
+            f"{page}/commits/refs%2Fpr%2FN, where N is its number; or "
+        )
         raise InputError(
-            f"{fault}: pin a commit that has it (a conversion often waits among the repository's pull requests,"
-            " refs/pr/N), or save the model as safetensors yourself and give its folder as path"
+            f"{fault}: {conversion if page else ''}save the model as safetensors yourself and give its folder as path"
         )
     return [CONFIG, *sorted(names & (VOCABULARIES | TOKENIZER_EXTRAS)), weights]
 
@@ -142,6 +146,8 @@ def matching_files(patterns: list[str], present: list[str], where: str) -> list[
 
 class _LocalFiles:
     """Files of this machine, by their path below `folder`: copied, so that results stay explained when they move."""
+
+    page = None
 
     def __init__(self, folder: Path, names: list[str], where: str, record: dict):
         self.folder, self.names, self.where, self.record = folder, names, where, record

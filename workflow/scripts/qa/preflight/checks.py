@@ -248,7 +248,7 @@ def _bytes_to_download(kind: str, source: dict[str, Any]) -> int:
         return sum(Path(p).expanduser().stat().st_size for files in source["splits"].values() for p in listed(files))
     origin = _origin(kind, source)
     if kind == "model":
-        chosen = set(model_files(origin.names, origin.where))
+        chosen = set(model_files(origin.names, origin.where, origin.page))
         if INDEX in chosen:  # an index names shards, most likely all of them
             chosen |= {name for name in origin.names if name.endswith(".safetensors") and "/" not in name}
     else:
