@@ -17,7 +17,7 @@ from qa.config import comparisons, lineage, settings
 from qa.data.prepare_questions import convert
 from qa.evaluation import compare as comparison
 from qa.evaluation.compare import COLUMNS, compare, differences
-from qa.metrics.statistics import FLIPS, Ratios, bootstrap, clusters, holm, randomisation_test
+from qa.metrics.statistics import FLIPS, Ratios, bootstrap, clusters, holm, least_p, randomisation_test
 
 SPLIT = "d/validation"
 PAIR = (SPLIT, "new", "n_best", "old", "walkthrough")
@@ -74,7 +74,7 @@ def test_the_file_has_the_rows_under_the_documented_columns(tmp_path):
     assert (
         list(written[0])
         == list(COLUMNS)
-        == list(COLUMNS[:10])
+        == list(COLUMNS[:12])
         + [
             metric + part
             for metric in ("exact", "f1")
@@ -150,10 +150,11 @@ def enumerated(sums):
 
 def test_p_is_that_of_an_enumeration_of_all_assignments_of_signs():
     rng = np.random.default_rng(4)
-    for questions in (1, 3, 8, 12):
+    for questions in (1, 3, 8, 13, 15):
         gained = np.stack([rng.integers(-1, 2, questions), rng.normal(0.4, 0.5, questions).round(2)], axis=1)
         expected = [enumerated(column) for column in gained.T]
-        assert randomisation_test(gained.astype(float)) == pytest.approx(expected, abs=0.02)
+        tolerance = 1e-12 if questions <= 13 else 0.02  # all assignments, if there are no more than FLIPS
+        assert randomisation_test(gained.astype(float)) == pytest.approx(expected, abs=tolerance)
 
 
 def test_p_over_articles_is_that_of_an_enumeration_of_whole_articles():
@@ -162,12 +163,52 @@ def test_p_over_articles_is_that_of_an_enumeration_of_whole_articles():
     gained = rng.normal(0.1, 0.3, 11)[np.searchsorted(np.arange(11) * 3, article)] + rng.normal(0, 0.1, len(article))
     by_article, by_question = (randomisation_test(gained[:, None], where)[0] for where in (article, None))
     sums = np.array([gained[article == number].sum() for number in np.unique(article)])
-    assert by_article == pytest.approx(enumerated(sums), abs=0.02)
+    assert by_article == pytest.approx(enumerated(sums), abs=1e-12)
     assert by_question < by_article / 2  # taking questions of one article for independent would claim too much
 
 
-def test_p_is_never_below_one_in_the_flips_and_one():
-    assert randomisation_test(np.ones((60, 1)))[0] == 1 / (FLIPS + 1)
+@pytest.mark.parametrize(
+    ("units", "least"), [(1, 1), (5, 1 / 16), (8, 1 / 128), (13, 1 / 4096), (14, 1 / 10_001), (9_000, 1 / 10_001)]
+)
+def test_the_least_p_is_that_of_differences_of_one_sign(units, least):
+    assert least_p(units) == least
+    if units != 14:  # there, random assignments may repeat the observed one
+        assert randomisation_test(np.ones((units, 1)))[0] == least
+
+
+# (articles, comparisons): the least corrected p-value, and what would bring 0.05 within reach
+OUT_OF_REACH = {
+    (8, 12): (12 / 128, "it needs 9 articles or at most 6 comparisons"),
+    (5, 1): (1 / 16, "it needs 6 articles"),
+    (8, 6): (6 / 128, None),
+    (40, 12): (12 / 10_001, None),
+    (40, 600): (600 / 10_001, "it needs at most 500 comparisons"),
+    (5, 600): (1, "it needs more articles and fewer comparisons"),
+}
+
+
+@pytest.mark.parametrize(("articles", "number"), OUT_OF_REACH)
+def test_significance_out_of_reach_is_warned_of_with_what_would_bring_it(articles, number):
+    least, remedy = OUT_OF_REACH[articles, number]
+    least = min(1, number * least_p(articles)) if number == 600 else least
+    named = dict(zip(comparison.KEYS, (*SPLIT.split("/"), *PAIR[1:]), strict=True))
+    row = {**named, "units": str(articles), "resampled": "articles", "least_p_holm": str(least)}
+    found = comparison.warnings([row] * number)
+    if remedy is None:
+        assert found == []
+    else:
+        (line,) = found
+        assert f"with {articles} articles and {number} comparison" in line and f"below {least:.2g}; {remedy}" in line
+
+
+def test_the_least_corrected_p_stands_in_the_file_the_log_and_the_closing_message(tmp_path, caplog):
+    golds = {f"q{n}": "x" for n in range(20)}
+    given_by = {("old", "seed-1", "walkthrough"): dict.fromkeys(golds, "y"), ("new", "seed-1", "n_best"): golds}
+    (row,) = compared(tmp_path, golds, given_by, titles=[f"t{n % 5}" for n in range(20)])
+    assert (row["units"], row["resampled"]) == (5, "articles")
+    assert row["f1_p_holm"] == row["least_p_holm"] == 1 / 16  # as clear as can be, and not significant
+    line = "new/n_best on d/validation: significance is out of reach"
+    assert line in caplog.text and line in comparison.closing_message(tmp_path / "comparison.csv")
 
 
 def test_p_agrees_with_scipys_permutation_test():

@@ -147,6 +147,12 @@ def test_settings_that_differ_are_named_by_their_path_and_what_is_no_cause_is_no
     assert ("decoding.method", "n_best", "walkthrough") in found and ("decoding.n_best_size", 1, "–") in found
 
 
+def test_a_warning_of_comparisons_stands_above_their_table(results, figures, monkeypatch):
+    few = results.comparison().assign(units=5, resampled="articles", least_p_holm=1 / 16)
+    monkeypatch.setattr(Results, "comparison", lambda self: few)
+    assert "significance is out of reach: with 5 articles" in comparison.section(results, figures).body
+
+
 def test_no_comparison_leaves_its_section_out(results, figures, monkeypatch):
     monkeypatch.setattr(type(results), "comparison", lambda self: pd.DataFrame(columns=["dataset"]))
     assert comparison.section(results, figures) is None

@@ -7,13 +7,13 @@ in summary.csv.
 
 import csv
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from qa.common.errors import InputError
+from qa.common.errors import InputError, some
 from qa.common.files import written_aside
 from qa.common.text import text_table
 from qa.evaluation import question_scores, summarize
@@ -22,7 +22,7 @@ from qa.metrics.statistics import Ratios
 
 METRICS = ("exact", "f1")
 KEYS = ("dataset", "split", "run", "decoding", "reference_run", "reference_decoding")
-COUNTS = ("questions", "seeds", "reference_seeds", "resampled")
+COUNTS = ("questions", "seeds", "reference_seeds", "resampled", "units", "least_p_holm")
 OF_METRIC = ("", "_reference", "_difference", "_low", "_high", "_p", "_p_holm", "_wins", "_losses", "_ties")
 COLUMNS = (*KEYS, *COUNTS, *(metric + part for metric in METRICS for part in OF_METRIC))
 NOTABLE = 0.05  # a smaller corrected p-value is commonly called significant
@@ -43,7 +43,8 @@ def compare(
     `answered` says whose answers each question_scores.parquet in `files` scores. Scores are means in percent.
     Differences (run minus reference) and their 95 % intervals are percentage points. `_p` is from a paired
     randomisation test, `_p_holm` the same corrected for the number of rows, each metric by itself. `_wins`, `_losses`
-    and `_ties` count the questions that the run answers better, worse and as well as the reference.
+    and `_ties` count the questions that the run answers better, worse and as well as the reference. `least_p_holm` is
+    the least `_p_holm` that any answers could have had, with `units` questions or articles (`resampled` says which).
 
     Raises InputError for files of one split that score different questions.
     """
@@ -55,13 +56,15 @@ def compare(
         here = [((run, decoding), (reference, its)) for place, run, decoding, reference, its in pairs if place == split]
         columns = differences(*(np.stack([means[pair[end]] for pair in here]) for end in (0, 1)), article)
         for (side, reference), found in zip(here, columns, strict=True):
-            counts = (len(titles), seeds[side], seeds[reference], "questions" if article is None else "articles")
+            drawn = ("questions", len(titles)) if article is None else ("articles", len(np.unique(article)))
+            counts = (len(titles), seeds[side], seeds[reference], *drawn, statistics.least_p(drawn[1]))
             named = zip((*KEYS, *COUNTS), (*split.split("/"), *side, *reference, *counts), strict=True)
             rows.append(dict(named) | found)
-    for metric in METRICS:
-        for row, corrected in zip(rows, statistics.holm([row[f"{metric}_p"] for row in rows]), strict=True):
-            row[f"{metric}_p_holm"] = float(corrected)
-    _warn_of_many(len(rows))
+    for corrected, plain in (("least_p_holm", "least_p_holm"), *((f"{m}_p_holm", f"{m}_p") for m in METRICS)):
+        for row, p in zip(rows, statistics.holm([row[plain] for row in rows]), strict=True):
+            row[corrected] = float(p)
+    for line in warnings(rows):
+        log.warning(line)
     with written_aside(target) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
         writer.writeheader()
@@ -69,14 +72,31 @@ def compare(
     return rows
 
 
-def _warn_of_many(rows: int) -> None:
-    """Warn where the correction for so many comparisons makes even the least possible p-value a large one."""
-    if rows * statistics.LEAST_P > NOTABLE:
-        log.warning(
-            f"{rows:,} comparisons: the least p-value of {statistics.FLIPS:,} random assignments is "
-            f"{min(1.0, rows * statistics.LEAST_P):.2f} after Holm's correction, so no difference can be below "
-            f"{NOTABLE}; compare fewer, by compare_to or runs"
-        )
+def warnings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the rows of comparison.csv must not be read without: p-values that no difference could make small."""
+    found: dict[tuple[int, str, float], list[str]] = {}
+    for row in rows:
+        if (least := float(row.get("least_p_holm", 0))) > NOTABLE:  # a file of an older version has no such column
+            found.setdefault((int(row["units"]), row["resampled"], least), []).append(_name(row))
+    return [
+        f"{some(dict.fromkeys(names), 3)}: significance is out of reach: with {units} {resampled} and {len(rows):,} "
+        f"comparison{'s' * (len(rows) > 1)}, no corrected p-value can be below {least:.2g}; "
+        f"{_remedy(units, resampled, len(rows))}"
+        for (units, resampled, least), names in found.items()
+    ]
+
+
+def _remedy(units: int, resampled: str, rows: int) -> str:
+    """What would bring a corrected p-value of NOTABLE within reach."""
+    enough = next((n for n in range(units, 64) if rows * statistics.least_p(n) <= NOTABLE), None)
+    fewer = int(NOTABLE / statistics.least_p(units))
+    ways = [f"{enough} {resampled}"] * (enough is not None)
+    ways += [f"at most {fewer:,} comparison{'s' * (fewer > 1)} (compare_to, compare)"] * (fewer > 0)
+    return f"it needs {' or '.join(ways) or f'more {resampled} and fewer comparisons (compare_to, compare)'}"
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    return f"{row['run']}/{row['decoding']} on {row['dataset']}/{row['split']}"
 
 
 def _means(files: Sequence[tuple[Side, str]]) -> tuple[list[str], dict[Side, np.ndarray], dict[Side, int]]:
@@ -144,4 +164,4 @@ def closing_message(comparison_file: str | Path) -> str:
     head = (
         f"Differences in F1 in percentage points ({comparison_file}, written {summarize.written_at(comparison_file)}):"
     )
-    return f"{head}\n\n{text_table(lines)}\n\n"
+    return f"{head}\n\n{text_table(lines)}\n\n" + "".join(f"Warning: {line}\n\n" for line in warnings(rows))

@@ -11,8 +11,7 @@ from qa.common.progress import Progress
 
 LEVEL = 0.95
 RESAMPLES = 10_000
-FLIPS = 10_000  # random assignments of a paired randomisation test: the least p is 1 / 10,001
-LEAST_P = 1 / (FLIPS + 1)
+FLIPS = 10_000  # assignments of a paired randomisation test: all, or so many random ones if there are more
 SEED = 0  # fixed, so that the same scores have the same intervals
 LEAST_ARTICLES = 5  # with fewer, 95 % intervals hold the mean only 86 to 89 % of the time
 CELLS = 1_000_000  # draws in memory at once
@@ -142,6 +141,11 @@ def _sums(values: np.ndarray, article: np.ndarray | None) -> np.ndarray:
     return totals
 
 
+def least_p(units: int, flips: int = FLIPS) -> float:
+    """The least p-value that `randomisation_test` can give if `units` questions (articles) can be swapped."""
+    return 2 / 2**units if 2**units <= flips else 1 / (flips + 1)
+
+
 def randomisation_test(
     differences: np.ndarray, article: np.ndarray | None = None, flips: int = FLIPS, seed: int = SEED
 ) -> np.ndarray:
@@ -149,21 +153,28 @@ def randomisation_test(
 
     Fisher's paired randomisation test (for such scores Noreen 1989, Yeh 2000). If the two systems were equal, the two
     scores of a question could be swapped, which changes the sign of its difference. With `article`, the questions of an
-    article are swapped together, since they are not independent. If k of `flips` random assignments have a sum at least
-    as far from 0 as the observed sum, p = (k + 1) / (flips + 1); this keeps the test valid (Davison and Hinkley 1997).
-    The assignments depend only on the seed and the number of questions (articles).
+    article are swapped together, since they are not independent. p is the share of all assignments whose sum is at
+    least as far from 0 as the observed sum. If there are more than `flips` assignments and k of `flips` random ones are
+    as far, p = (k + 1) / (flips + 1); this keeps the test valid (Davison and Hinkley 1997). Random assignments depend
+    only on the seed and the number of questions (articles).
     """
     sums = _sums(differences, article)
+    exact = 2 ** len(sums) <= flips
+    if exact:
+        flips = 2 ** len(sums)
     observed = np.abs(sums.sum(axis=0)) - ROUNDING * np.abs(sums).sum(axis=0)
     draws, as_far = np.random.default_rng(seed), np.zeros(sums.shape[1], int)
     step, progress = max(1, CELLS // len(sums)), Progress("test differences", flips, "assignments")
     for first in range(0, flips, step):
         size = min(step, flips - first)
-        bits = draws.integers(256, size=(size, -(-len(sums) // 8)), dtype=np.uint8)
-        kept = np.unpackbits(bits, axis=1, count=len(sums))
+        if exact:
+            kept = np.arange(first, first + size)[:, None] >> np.arange(len(sums)) & 1
+        else:
+            bits = draws.integers(256, size=(size, -(-len(sums) // 8)), dtype=np.uint8)
+            kept = np.unpackbits(bits, axis=1, count=len(sums))
         as_far += (np.abs(2 * (kept.astype(float) @ sums) - sums.sum(axis=0)) >= observed).sum(axis=0)
         progress.reach(first + size)
-    return (as_far + 1) / (flips + 1)
+    return as_far / flips if exact else (as_far + 1) / (flips + 1)
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:

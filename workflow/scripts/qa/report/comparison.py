@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from qa.config.schema import Configuration
+from qa.evaluation import compare
 from qa.report import drawing, page
 from qa.report.figures import SOFT, Figures
 from qa.report.results import Results
@@ -20,12 +21,13 @@ def section(results: Results, figures: Figures) -> page.Section | None:
     table = results.comparison()
     if table.empty:
         return None
+    warnings = compare.warnings(table.to_dict("records"))
     table["split"] = table["dataset"] + "/" + table["split"]
     splits = [
         _split(results, split, rows.reset_index(drop=True), number, figures)
         for number, (split, rows) in enumerate(table.groupby("split", sort=False))
     ]
-    return page.Section("comparison", "Comparisons", page.render("comparison.html", splits=splits))
+    return page.Section("comparison", "Comparisons", page.render("comparison.html", splits=splits, warnings=warnings))
 
 
 def _split(results: Results, split: str, rows: "pd.DataFrame", number: int, figures: Figures) -> dict[str, Any]:
