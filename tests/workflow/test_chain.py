@@ -133,9 +133,9 @@ def test_the_closing_message_shows_the_scores_and_where_things_are(finished):
     assert "Differences in F1 in percentage points (results/comparison.csv" in text and "other/n_best" in text
 
 
-def test_runs_and_decodings_are_compared_with_the_first_on_the_scores_of_their_metrics(finished):
+def test_runs_are_compared_with_the_first_by_their_first_decoding_on_the_scores_of_their_metrics(finished):
     rows = list(csv.DictReader(finished.path("results/comparison.csv").read_text().splitlines()))
-    assert [(row["run"], row["decoding"]) for row in rows] == [("small", "n_best"), ("small", "walkthrough")]
+    assert [(row["run"], row["decoding"]) for row in rows] == [("small", "n_best")]
     for row in rows:
         assert (row["reference_run"], row["reference_decoding"], row["questions"]) == ("other", "n_best", "10")
         own, reference = (

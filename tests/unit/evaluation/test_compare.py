@@ -354,7 +354,7 @@ def resolved(**changes):
     return comparisons.compared(config, lineage.scored(config))
 
 
-def test_unless_told_otherwise_all_are_compared_with_the_walkthroughs_run_else_with_the_first():
+def test_unless_told_otherwise_runs_are_compared_with_the_walkthroughs_run_else_with_the_first():
     rows, answered = resolved()
     split = "mills/validation"
     assert rows == [
@@ -365,13 +365,16 @@ def test_unless_told_otherwise_all_are_compared_with_the_walkthroughs_run_else_w
     assert answered == [*names, ("other", "seed-1", split, "n_best")]
     runs = {"other": CONFIG["runs"]["other"], "baseline": CONFIG["runs"]["small"]}
     rows, _ = resolved(runs=runs)
-    assert {row[3:] for row in rows} == {("baseline", "walkthrough")} and len(rows) == 2
+    # of another run only its first decoding, of the reference's own run all
+    assert [row[1:3] for row in rows] == [("other", "n_best"), ("baseline", "n_best")]
+    assert {row[3:] for row in rows} == {("baseline", "walkthrough")}
     runs["baseline"] = {**CONFIG["runs"]["small"], "decodings": ["n_best"]}
     assert {row[3:] for row in resolved(runs=runs)[0]} == {("other", "n_best")}
 
 
 def test_a_named_reference_and_further_pairs_are_compared_once_each():
     further = [["small/n_best", "other/n_best"], ["small/n_best", "small/walkthrough"]]
+    assert [row[1:] for row in resolved(compare=further)[0]] == [tuple("/".join(pair).split("/")) for pair in further]
     rows, answered = resolved(compare_to="small/walkthrough", compare=further)
     assert [row[1:] for row in rows] == [
         ("small", "n_best", "small", "walkthrough"),
@@ -379,6 +382,11 @@ def test_a_named_reference_and_further_pairs_are_compared_once_each():
         ("small", "n_best", "other", "n_best"),
     ]
     assert len(answered) == 3
+
+
+def test_of_other_runs_only_the_first_decoding_is_compared():
+    rows, answered = resolved(compare_to="other/n_best")
+    assert [row[1:] for row in rows] == [("small", "n_best", "other", "n_best")] and len(answered) == 2
 
 
 def test_only_answers_to_the_same_split_are_compared_and_others_are_not_read():

@@ -17,9 +17,9 @@ def default_reference(runs: dict[str, AnyRun]) -> str:
     return f"{name}/{run.decodings[0]}"
 
 
-def reference(config: Configuration) -> Side:
-    """The side that all others are compared with. Raises InputError if no run has it."""
-    return _side("compare_to", config.compare_to, config)
+def reference(config: Configuration) -> Side | None:
+    """The side that other runs are compared with, if there is one. Raises InputError if no run has it."""
+    return None if config.compare_to is None else _side("compare_to", config.compare_to, config)
 
 
 def pairs(config: Configuration) -> list[tuple[Side, Side]]:
@@ -66,15 +66,20 @@ def compared(
 ) -> tuple[list[tuple[str, str, str, str, str]], list[tuple[str, str, str, str]]]:
     """The rows of comparison.csv, and which of `scored` (see lineage.scored) they need.
 
-    A row is (`dataset/split`, run, decoding, reference run, its decoding): each run and decoding against `compare_to`,
-    then the pairs of `compare`, on each split that both are evaluated on.
+    A row is (`dataset/split`, run, decoding, reference run, its decoding), on each split that both are evaluated on.
+    Against `compare_to`: each other run with its first decoding, and the other decodings of the reference's own run.
+    Then the pairs of `compare`. The p-values are corrected for all rows, so there is none that nobody asked for.
     """
     scored = list(scored)
     splits: dict[Side, dict[str, None]] = {}
     for run, _, split, decoding in scored:
         splits.setdefault((run, decoding), {})[split] = None
     base = reference(config)
-    asked = [(side, base) for side in splits if side != base] + pairs(config)
+    asked = []
+    if base is not None:
+        sides = ((run, by) for run, by in splits if run == base[0] or by == config.all_runs[run].decodings[0])
+        asked = [(side, base) for side in sides if side != base]
+    asked += pairs(config)
     rows = [
         (split, *first, *second)
         for first, second in dict.fromkeys(asked)

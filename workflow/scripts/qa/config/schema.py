@@ -193,12 +193,13 @@ class ConfigurationFile(Section):
     )
     compare_to: str | None = setting(
         "compare",
-        "`run/decoding` that all others are compared with, question by question, in `results/comparison.csv`. `null` "
-        "is `baseline/walkthrough`, or the first run with its first decoding if there is none.",
+        "`run/decoding` that other runs, each with its first decoding, and the other decodings of the same run are "
+        "compared with, question by question, in `results/comparison.csv`. `null` is `baseline/walkthrough`, or the "
+        "first run with its first decoding if there is none. With pairs in `compare`, `null` compares only these.",
         None,
     )
     compare: Annotated[list[Annotated[list[str], Field(min_length=2, max_length=2)]], *Unique] = setting(
-        "compare", "More pairs of `run/decoding` for `results/comparison.csv`, the first against the second.", []
+        "compare", "Pairs of `run/decoding` for `results/comparison.csv`, the first against the second.", []
     )
 
 
@@ -208,8 +209,8 @@ Side = tuple[str, str]  # run, decoding
 class Configuration(BaseModel):
     """A checked configuration: sweeps expanded, each run merged with `defaults`, ensembles apart from runs.
 
-    `compare_to` and `compare` name sides, `run/decoding`. `sweeps` has for each swept run the names that it expands to,
-    with the values of each, as text by label.
+    `compare_to` and `compare` name sides, `run/decoding`; `compare_to` is None if only `compare` is given. `sweeps` has
+    for each swept run the names that it expands to, with the values of each, as text by label.
     """
 
     models: dict[str, PretrainedModel]
@@ -217,7 +218,7 @@ class Configuration(BaseModel):
     decodings: dict[str, Decoding]
     runs: dict[str, Run]
     ensembles: dict[str, Ensemble]
-    compare_to: str
+    compare_to: str | None
     compare: list[list[str]]
     sweeps: dict[str, dict[str, dict[str, str]]]
 

@@ -60,7 +60,7 @@ def _checked(config: dict[str, Any], swept: sweeps.Sweeps) -> Configuration:
         decodings=file.decodings,
         runs={name: run for name, run in file.runs.items() if isinstance(run, Run)},
         ensembles={name: run for name, run in file.runs.items() if not isinstance(run, Run)},
-        compare_to=file.compare_to or comparisons.default_reference(file.runs),
+        compare_to=file.compare_to or (None if file.compare else comparisons.default_reference(file.runs)),
         compare=file.compare,
         sweeps=swept,
     )

@@ -85,7 +85,9 @@ def _json_rows(plain: Path, name: str) -> Iterator[Row]:
             value = _json_or_none(line)
             rest = "" if _is_item(value) else stream.read()
         except UnicodeDecodeError as error:
-            raise InputError(f"{name}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+            raise InputError(
+                f"{name}: not UTF-8 text ({error.reason} at byte {error.start}); save the file as UTF-8"
+            ) from None
         if _is_item(value):
             total = _lines_in(plain) - number + 1
             yield from _json_lines(itertools.chain([(number, line)], lines), total, name)
@@ -134,7 +136,9 @@ def _json_lines(lines: Iterable[tuple[int, str]], total: int, name: str) -> Iter
                 where = f"line {number}"
                 yield from _questions(_json(line, name, where), name, where)
     except UnicodeDecodeError as error:
-        raise InputError(f"{name}: not UTF-8 text after line {number} ({error.reason})") from None
+        raise InputError(
+            f"{name}: not UTF-8 text after line {number} ({error.reason}); save the file as UTF-8"
+        ) from None
 
 
 def _object_of_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -93,14 +93,18 @@ def chosen(results: Results, split: str) -> dict[str, tuple[str, str, float] | N
     return found
 
 
-def rivals(results: Results, split: str, run: str, decoding: str) -> list[str]:
-    """The runs and decodings that the comparisons do not tell from one: the difference in F1 may be chance."""
-    found = []
-    for row in results.comparison().to_dict("records"):
+def rivals(results: Results, split: str, run: str, decoding: str) -> list[str] | None:
+    """The runs and decodings that the comparisons do not tell from one: the difference in F1 may be chance.
+
+    None where there are comparisons on the split, but none of that run and decoding.
+    """
+    rows = [row for row in results.comparison().to_dict("records") if f"{row['dataset']}/{row['split']}" == split]
+    others = []
+    for row in rows:
         sides = [(row["run"], row["decoding"]), (row["reference_run"], row["reference_decoding"])]
-        if f"{row['dataset']}/{row['split']}" == split and row["f1_p_holm"] > NOTABLE and (run, decoding) in sides:
-            found += [" / ".join(side) for side in sides if side != (run, decoding)]
-    return found
+        if (run, decoding) in sides:
+            others.append((" / ".join(sides[sides[0] == (run, decoding)]), row["f1_p_holm"]))
+    return [name for name, p in others if p > NOTABLE] if others or not rows else None
 
 
 def _split(results: Results, split: str, number: int, figures: Figures) -> dict[str, Any]:
