@@ -95,6 +95,21 @@ def test_a_questions_score_is_its_mean_over_the_runs_variants_whatever_their_nam
     assert (row["exact_wins"], row["exact_ties"]) == (1, 1)
 
 
+def test_several_seeds_against_one_are_said_as_that(tmp_path, caplog):
+    golds = {f"q{n}": "x" for n in range(20)}
+    given_by = {("new", f"seed-{n}", "n_best"): golds for n in (1, 2, 3)}
+    compared(tmp_path, golds, given_by | {("old", "seed-1", "walkthrough"): golds})
+    line, message = (
+        "new/n_best against old/walkthrough: 3 against 1 seeds",
+        comparison.closing_message(tmp_path / "comparison.csv"),
+    )
+    assert line in caplog.text and line in message and "  3 : 1  " in message
+    caplog.clear()
+    compared(tmp_path, golds, given_by | {("old", f"seed-{n}", "walkthrough"): golds for n in (1, 2, 3)})
+    message = comparison.closing_message(tmp_path / "comparison.csv")
+    assert "  3  " in message and not caplog.text and "Warning" not in message
+
+
 def test_equal_means_over_seeds_are_ties_in_whatever_order_they_were_added(tmp_path):
     texts = ["one", "one x", "one x x"]  # the mean of their F1 depends on the order in its last digit
     variants = {("new", f"seed-{n}", "n_best"): {"a": text} for n, text in enumerate(texts)}
@@ -192,7 +207,14 @@ def test_significance_out_of_reach_is_warned_of_with_what_would_bring_it(article
     least, remedy = OUT_OF_REACH[articles, number]
     least = min(1, number * least_p(articles)) if number == 600 else least
     named = dict(zip(comparison.KEYS, (*SPLIT.split("/"), *PAIR[1:]), strict=True))
-    row = {**named, "units": str(articles), "resampled": "articles", "least_p_holm": str(least)}
+    row = {
+        **named,
+        "seeds": "2",
+        "reference_seeds": "2",
+        "units": str(articles),
+        "resampled": "articles",
+        "least_p_holm": str(least),
+    }
     found = comparison.warnings([row] * number)
     if remedy is None:
         assert found == []

@@ -73,16 +73,21 @@ def compare(
 
 
 def warnings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What the rows of comparison.csv must not be read without: p-values that no difference could make small."""
+    """What the rows of comparison.csv must not be read without: p-values that cannot be small, and unequal seeds."""
+    return [*_out_of_reach(rows), *_unequal_seeds(rows)]
+
+
+def _out_of_reach(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     found: dict[tuple[int, str, float], list[str]] = {}
     for row in rows:
         if (least := float(row.get("least_p_holm", 0))) > NOTABLE:  # a file of an older version has no such column
-            found.setdefault((int(row["units"]), row["resampled"], least), []).append(_name(row))
+            side = f"{row['run']}/{row['decoding']} on {row['dataset']}/{row['split']}"
+            found.setdefault((int(row["units"]), row["resampled"], least), []).append(side)
     return [
-        f"{some(dict.fromkeys(names), 3)}: significance is out of reach: with {units} {resampled} and {len(rows):,} "
+        f"{some(dict.fromkeys(sides), 3)}: significance is out of reach: with {units} {resampled} and {len(rows):,} "
         f"comparison{'s' * (len(rows) > 1)}, no corrected p-value can be below {least:.2g}; "
         f"{_remedy(units, resampled, len(rows))}"
-        for (units, resampled, least), names in found.items()
+        for (units, resampled, least), sides in found.items()
     ]
 
 
@@ -95,8 +100,18 @@ def _remedy(units: int, resampled: str, rows: int) -> str:
     return f"it needs {' or '.join(ways) or f'more {resampled} and fewer comparisons (compare_to, compare)'}"
 
 
-def _name(row: Mapping[str, Any]) -> str:
-    return f"{row['run']}/{row['decoding']} on {row['dataset']}/{row['split']}"
+def _unequal_seeds(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    found: dict[tuple[str, int, int], list[str]] = {}
+    for row in rows:
+        seeds, others = int(row["seeds"]), int(row["reference_seeds"])
+        if seeds != others:
+            reference = f"{row['reference_run']}/{row['reference_decoding']}"
+            found.setdefault((reference, seeds, others), []).append(f"{row['run']}/{row['decoding']}")
+    return [
+        f"{some(dict.fromkeys(sides), 3)} against {reference}: {seeds} against {others} seeds (an ensemble counts as "
+        "one); one seed may be a lucky or an unlucky one, and the p-value does not say so; give both the same seeds"
+        for (reference, seeds, others), sides in found.items()
+    ]
 
 
 def _means(files: Sequence[tuple[Side, str]]) -> tuple[list[str], dict[Side, np.ndarray], dict[Side, int]]:
@@ -155,11 +170,12 @@ def closing_message(comparison_file: str | Path) -> str:
             rows = list(csv.DictReader(stream))
     if not rows:
         return ""
-    lines = [("run", "decoding", "against", "dataset", "split", "F1", "95 % interval", "corrected p")]
+    lines = [("run", "decoding", "against", "dataset", "split", "seeds", "F1", "95 % interval", "corrected p")]
     for row in rows:
         change, low, high = (f"{float(row[f'f1_{part}']):+.2f}" for part in ("difference", "low", "high"))
         against = f"{row['reference_run']}/{row['reference_decoding']}"
         names = (row["run"], row["decoding"], against, row["dataset"], row["split"])
+        names += (" : ".join(dict.fromkeys((row["seeds"], row["reference_seeds"]))),)
         lines.append((*names, change, f"{low} to {high}", f"{float(row['f1_p_holm']):.4f}"))
     head = (
         f"Differences in F1 in percentage points ({comparison_file}, written {summarize.written_at(comparison_file)}):"
