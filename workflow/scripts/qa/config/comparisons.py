@@ -1,6 +1,7 @@
 """Which runs and decodings are compared: `compare_to` and `compare` of the configuration, and what they need."""
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 from qa.common.errors import InputError
 from qa.config.schema import AnyRun, Configuration, Side
@@ -29,11 +30,8 @@ def pairs(config: Configuration) -> list[tuple[Side, Side]]:
 
 def faults(config: Configuration) -> Iterator[str]:
     """What is wrong with `compare_to` and with each pair of `compare`, as lines that begin with the key path."""
-    checks = [lambda: reference(config)]
-    checks += [
-        lambda at=at, texts=texts: _pair(f"compare.{at}", texts, config) for at, texts in enumerate(config.compare)
-    ]
-    for check in checks:
+    checks = [partial(_pair, f"compare.{at}", texts, config) for at, texts in enumerate(config.compare)]
+    for check in (partial(reference, config), *checks):
         try:
             check()
         except InputError as error:

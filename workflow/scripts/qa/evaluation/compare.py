@@ -164,10 +164,8 @@ def differences(sides: np.ndarray, references: np.ndarray, article: np.ndarray |
 
 def closing_message(comparison_file: str | Path) -> str:
     """The differences in F1 of comparison.csv for the terminal; "" where there is no file or no row."""
-    rows = []
-    if Path(comparison_file).exists():
-        with open(comparison_file, newline="", encoding="utf-8") as stream:
-            rows = list(csv.DictReader(stream))
+    file = Path(comparison_file)
+    rows = list(csv.DictReader(file.read_text(encoding="utf-8").splitlines())) if file.exists() else []
     if not rows:
         return ""
     lines = [("run", "decoding", "against", "dataset", "split", "seeds", "F1", "95 % interval", "corrected p")]
