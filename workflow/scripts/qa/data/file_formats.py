@@ -15,6 +15,7 @@ from qa.common.errors import InputError, first_line, shortage, some
 from qa.common.progress import watched
 
 BATCH_ROWS = 1_000  # rows of a Parquet file read at once
+AS_UTF8 = "; save the file as UTF-8"
 CHUNK = 2**20  # bytes unpacked at once
 MIN_UNPACKED = 2**26  # bytes that any gzipped file may unpack to
 MAX_RATIO = 100  # unpacked bytes for each packed byte of a larger file; text has 3 to 30
@@ -211,7 +212,7 @@ def _readable(rows: Iterator[Any], kind: str, name: str) -> Iterator[Row]:
     except (OSError, ValueError, KeyError, csv.Error, pa.ArrowException) as error:
         if isinstance(error, OSError) and shortage(error):
             raise
-        advice = "; save the file as UTF-8" if isinstance(error, UnicodeDecodeError) else ""
+        advice = AS_UTF8 if isinstance(error, UnicodeDecodeError) else ""
         raise InputError(f"{name}: cannot be read as {kind} ({first_line(error)}){advice}") from None
 
 
