@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 
 import pyarrow as pa
 import pyarrow.parquet as parquet
@@ -166,3 +167,17 @@ def test_the_closing_message_names_the_report_where_there_is_one(tmp_path):
     assert "report.html" not in summarize.closing_message(summary)
     (tmp_path / "report.html").write_text("<!doctype html>")
     assert summarize.closing_message(summary).endswith(f"Report:  {tmp_path / 'report.html'}\n")
+
+
+def test_a_table_that_is_older_than_its_scores_is_not_shown_but_the_target_that_mends_it(tmp_path):
+    row = {"run": "r", "dataset": "d", "split": "s", "decoding": "n", "seeds": "1", "exact_mean": "12.34"}
+    row |= {f"{name}_mean": "50" for name in ("f1", "HasAns_f1", "NoAns_f1")}
+    row |= {f"{name}_std": "" for name in ("exact", "f1", "HasAns_f1", "NoAns_f1")}
+    summary, metrics = tmp_path / "summary.csv", tmp_path / "metrics.json"
+    summary.write_text(f"{','.join(row)}\n{','.join(row.values())}\n")
+    metrics.write_text("{}")
+    for age, shown in ((1, True), (-1, False)):
+        os.utime(metrics, (summary.stat().st_mtime - age,) * 2)
+        message = summarize.closing_message(summary, scores=[str(metrics), str(tmp_path / "not made")])
+        assert ("12.34" in message) == shown
+        assert (f"The target {summary} brings it up to date" in message) != shown

@@ -7,7 +7,7 @@ in summary.csv.
 
 import csv
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -162,12 +162,17 @@ def differences(sides: np.ndarray, references: np.ndarray, article: np.ndarray |
     ]
 
 
-def closing_message(comparison_file: str | Path) -> str:
-    """The differences in F1 of comparison.csv for the terminal; "" where there is no file or no row."""
+def closing_message(comparison_file: str | Path, scores: Iterable[str] = ()) -> str:
+    """The differences in F1 of comparison.csv for the terminal; "" where there is no file or no row.
+
+    They are not shown if one of the `scores` that they are made of is newer.
+    """
     file = Path(comparison_file)
     rows = list(csv.DictReader(file.read_text(encoding="utf-8").splitlines())) if file.exists() else []
     if not rows:
         return ""
+    if message := summarize.outdated(file, scores):
+        return message
     lines = [("run", "decoding", "against", "dataset", "split", "seeds", "F1", "95 % interval", "corrected p")]
     for row in rows:
         change, low, high = (f"{float(row[f'f1_{part}']):+.2f}" for part in ("difference", "low", "high"))

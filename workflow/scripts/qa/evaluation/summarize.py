@@ -2,6 +2,7 @@
 
 import csv
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -108,20 +109,34 @@ def _rows(summary_file: str | Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def closing_message(summary_file: str | Path, comparison: str = "") -> str:
-    """What a run of the workflow ends with: its scores, if there are any, `comparison`, and where the files are."""
+def closing_message(summary_file: str | Path, comparison: str = "", scores: Iterable[str] = ()) -> str:
+    """What a run of the workflow ends with: its scores, if there are any, `comparison`, and where the files are.
+
+    A table that is older than one of the `scores` that it is made of is not shown.
+    """
     summary = Path(summary_file)
     report = summary.with_name("report.html")
     if not summary.exists():
         return ""
-    return (
-        f"\nScores in percent ({summary}, written {written_at(summary)}):\n\n{as_text(summary)}\n\n"
+    table = outdated(summary, scores) or (
+        f"Scores in percent ({summary}, written {written_at(summary)}):\n\n{as_text(summary)}\n\n"
         + "".join(f"Warning: {line}\n\n" for line in warnings(summary))
-        + f"{comparison}"
+    )
+    return (
+        f"\n{table}{comparison}"
         "Models:  results/{run}/{variant}/model\n"
         "Answers: results/{run}/{variant}/{dataset}/{split}/{decoding}/answers.json\n"
         "Scores:  results/{run}/{variant}/{dataset}/{split}/{decoding}/metrics.json\n"
     ) + (f"Report:  {report}\n" if report.exists() else "")
+
+
+def outdated(table: str | Path, scores: Iterable[str]) -> str:
+    """A sentence on a table that is older than one of the files that it is made of; "" for one that is not."""
+    written = Path(table).stat().st_mtime_ns
+    newer = [file for file in scores if Path(file).exists() and Path(file).stat().st_mtime_ns > written]
+    if not newer:
+        return ""
+    return f"{table} is not shown, since {some(newer, 1)} is newer. The target {table} brings it up to date.\n\n"
 
 
 def written_at(path: str | Path) -> str:
