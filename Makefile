@@ -107,8 +107,9 @@ report: ## results/report.html, and Snakemake's own report.html, of finished run
 	@$(ENV_PYTHON) -m snakemake --profile profiles/local results/report.html --allowed-rules report $(CONFIGFILE) && \
 	$(ENV_PYTHON) -m snakemake --profile profiles/local --report report.html $(CONFIGFILE)
 
-config-reference: .venv/installed ## write docs/configuration.md and config/schema.json from the typed configuration
+config-reference: .venv/installed ## write docs/configuration.md and config/schema.json, and the encoders' table of docs/extending.md
 	@PYTHONPATH=workflow/scripts $(BIN)/python -m qa.config.reference docs/configuration.md config/schema.json
+	@PYTHONPATH=workflow/scripts $(BIN)/python tests/helpers/encoder_families.py
 
 # .snakemake stays: by it Snakemake knows from which settings and code each result was made.
 clean: ## remove the virtual environments and caches; results stay

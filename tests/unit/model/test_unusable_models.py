@@ -156,6 +156,7 @@ def test_every_decoder_only_model_with_a_head_for_questions_is_known_and_no_enco
         ({"model_type": "qwen2"}, "decoder-only"),
         ({"model_type": "bert", "is_decoder": True}, "decoder-only"),
         ({"model_type": "nystromformer"}, "rows of one width only"),
+        ({"model_type": "reformer"}, "rows of one width only"),
     ],
 )
 def test_a_model_that_cannot_serve_is_refused_before_tokenizing_and_by_preflight(values, reason, folder):

@@ -12,6 +12,7 @@ DECODER = re.compile(
     "arcee|bloom|diffllama|exaone|falcon|gemma|gpt|llama|minimax|ministral|mistral|mixtral|mpt|nemotron|opt|phi|qwen|"
     "seed_oss|smollm"
 )
+ONE_WIDTH = ("nystromformer", "reformer")  # trained at other widths they raise errors
 # Types that begin to count positions after the padding token's number. The positions before are lost.
 AFTER_PADDING = re.compile(
     "camembert|data2vec-text|ibert|longformer|luke|mpnet|roberta(-prelayernorm)?|xlm-roberta(-xl)?|xmod"
@@ -33,9 +34,9 @@ def encoder_config(folder: str | Path) -> dict[str, Any]:
             f"{folder}: its model ({kind}) is decoder-only: a token sees only the tokens before it, so it cannot "
             "learn when there is no answer; use an encoder, such as RoBERTa, DeBERTa-v3 or ModernBERT"
         )
-    if kind == "nystromformer":
+    if kind in ONE_WIDTH:
         raise InputError(
-            f"{folder}: its model (nystromformer) computes rows of one width only, and windows have many; use another "
+            f"{folder}: its model ({kind}) computes rows of one width only, and windows have many; use another "
             "encoder, such as RoBERTa, DeBERTa-v3 or ModernBERT"
         )
     return values
