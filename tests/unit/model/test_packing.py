@@ -4,6 +4,7 @@ import copy
 import csv
 import json
 import logging
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -391,6 +392,24 @@ def test_a_model_without_a_known_attention_dropout_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("longest", "expected"),
+    [(384, (64, 128, 192, 256, 320, 384)), (500, (128, 256, 384, 500)), (50, (50,)), (64, (64,))],
+)
+def test_padded_rows_that_are_compiled_have_at_most_six_widths(longest, expected):
+    assert packing.widths(longest) == expected
+    for lengths in ([1], [30, 2], [longest - 1], [longest]):
+        rows = rows_of(lengths, seed=1, types=False)
+        for left in (False, True):
+            few, exact = (PaddingCollator(0, 0, left, widths=widths)(rows) for widths in (expected, ()))
+            width = few["input_ids"].shape[1]
+            assert width == min(width for width in expected if width >= max(lengths))
+            for batch in (few, exact):  # the same tokens, and labels that point at the same ones
+                batch["tokens"] = batch["input_ids"][batch["attention_mask"].bool()]
+                batch["answers"] = batch["input_ids"][range(len(lengths)), batch["start_positions"]]
+            assert few["tokens"].equal(exact["tokens"]) and few["answers"].equal(exact["answers"])
+
+
+@pytest.mark.parametrize(
     ("wanted", "works", "parts", "told"),
     [
         ("none", True, 1, "not compiled"),
@@ -408,6 +427,13 @@ def test_a_model_is_compiled_in_place_where_the_machine_can(wanted, works, parts
     arguments = fit.training_arguments(trainings.spec_of({"model": "m"}, settings, OPTIONS), tmp_path)
     assert fit._compile(model, wanted, PaddingCollator(0, 0, False, width=64), arguments) == told
     assert (model._compiled_call_impl is not None) == (told != "not compiled")
+    few = fit._compile(model_of("bert"), wanted, PaddingCollator(0, 0, False, widths=(64, 128)), arguments)
+    assert few == told
+    for kind, expected in (("deberta-v2", () if wanted == "none" else (64, 100)), ("mpnet", ())):
+        other = SimpleNamespace(config=SimpleNamespace(model_type=kind), compile=lambda **_: None)
+        spec = trainings.spec_of({"model": "m"}, settings, {**OPTIONS, "compile": wanted})
+        data = SimpleNamespace(windows=SimpleNamespace(lengths=np.array([9, 100])), validation=None)
+        assert fit._for_gpu(spec, other, PaddingCollator(0, 0, False), data, arguments)[0].widths == expected
     of_many_widths = fit._compile(model_of("bert"), wanted, PaddingCollator(0, 0, False), arguments)
     assert of_many_widths == "not compiled, since rows have many widths"
     assert list(model.state_dict()) == names

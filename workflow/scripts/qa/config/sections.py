@@ -215,7 +215,8 @@ class Training(Section):
         "nothing",
         "What torch.compile does on a GPU: fused `kernels`, the same in CUDA `graphs` (one GPU, no accumulation), or "
         "`none`. The first steps then take up to a few minutes. Results differ by rounding and dropout masks only, so "
-        "a change reruns nothing. Rows that are padded to many widths are not compiled.",
+        "a change reruns nothing. Rows that are padded to many widths are not compiled, except "
+        "DeBERTa's, which get six widths at most.",
         "graphs",
     )
     keep_epoch: Literal["last", "best"] = setting(

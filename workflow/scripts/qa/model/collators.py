@@ -14,14 +14,16 @@ IGNORED = -100  # a label that counts in no loss
 class PaddingCollator:
     """Pads windows to one width. A collator for the Trainer and for prediction.
 
-    `width` is a fixed number of tokens, or None for the longest window of each batch. Padding stands on the tokenizer's
-    side. On the left it moves the tokens, and the labels move along.
+    `width` is a fixed number of tokens, or None for the longest window of each batch, or the next of `widths`
+    (ascending) that holds it. Padding stands on the tokenizer's side. On the left it moves the tokens, and the labels
+    move along.
     """
 
     pad_id: int
     pad_type: int
     left: bool
     width: int | None = None
+    widths: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, tokenizer: Any, width: int | None) -> "PaddingCollator":
@@ -31,8 +33,11 @@ class PaddingCollator:
 
     def shifts(self, lengths: np.ndarray) -> np.ndarray:
         """Places by which padding moves each window's tokens: an int array of the shape of `lengths` (tokens)."""
-        width = self.width or int(lengths.max())
-        return width - lengths if self.left else np.zeros_like(lengths)
+        return self._width(lengths) - lengths if self.left else np.zeros_like(lengths)
+
+    def _width(self, lengths: np.ndarray) -> int:
+        longest = int(lengths.max())
+        return self.width or next((width for width in self.widths if width >= longest), longest)
 
     def __call__(self, rows: TokenRows) -> dict[str, Any]:
         """The batch as int64 tensors. Token types, labels and soft targets are there if the windows have them.
@@ -40,8 +45,8 @@ class PaddingCollator:
         input_ids, attention_mask and token_type_ids have the shape (windows, width); start_positions and end_positions
         (windows,); soft targets (windows, places), with weights in float32.
         """
-        width, shifts = self.width or int(rows.lengths.max()), self.shifts(rows.lengths)
-        places = np.arange(width) - shifts[:, None]
+        shifts = self.shifts(rows.lengths)
+        places = np.arange(self._width(rows.lengths)) - shifts[:, None]
         real = (places >= 0) & (places < rows.lengths[:, None])
         batch = {"input_ids": np.full(real.shape, self.pad_id, np.int64), "attention_mask": real.astype(np.int64)}
         if "token_type_ids" in rows.lists:

@@ -108,6 +108,12 @@ def budgets(training: int, validation: int, step: int = 128) -> tuple[int, ...]:
     return tuple(sorted(set(sizes)))
 
 
+def widths(longest: int, step: int = 64, most: int = 6) -> tuple[int, ...]:
+    """At most so many widths of padded rows in tokens: multiples of `step`, and the longest window's own length."""
+    step *= -(-longest // (most * step))
+    return (*range(step, longest, step), longest)
+
+
 def _probe(model: Any) -> TokenRows:
     """Windows of PROBED tokens, shorter where the model's positions end, without padding tokens."""
     longest = min(max(PROBED), getattr(model.config, "max_position_embeddings", max(PROBED)) - first_position(model))

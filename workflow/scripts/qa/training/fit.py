@@ -166,12 +166,21 @@ def epochs_module() -> Any:
 def _for_gpu(
     spec: TrainingSpec, model: Any, collator: Collator, data: Data, arguments: TrainingArguments
 ) -> tuple[Collator, str]:
-    """The collator with fixed shapes where it packs, and how the model was compiled, in words."""
+    """The collator with few shapes where code is compiled for each, and how the model was compiled, in words."""
     if isinstance(collator, PackingCollator):
         collator = _in_fixed_shapes(collator, data, arguments)
+    elif _compiles_padded(spec, model) and collator.width is None:
+        longest = max(int(part.lengths.max()) for part in (data.windows, data.validation) if part is not None)
+        collator = replace(collator, widths=packing.widths(longest))
     if spec.settings.deterministic:  # not compiled: torch times its kernels and takes the fastest
         return collator, f"{_compile(model, 'none', collator, arguments)}, deterministic"
     return collator, _compile(model, spec.options.compile, collator, arguments)
+
+
+def _compiles_padded(spec: TrainingSpec, model: Any) -> bool:
+    """Whether padded rows are worth few widths: DeBERTa is one graph; other encoders that pad were not compiled yet."""
+    wanted = spec.options.compile != "none" and not spec.settings.deterministic
+    return wanted and model.config.model_type in ("deberta", "deberta-v2")
 
 
 def _in_fixed_shapes(packer: PackingCollator, data: Data, arguments: TrainingArguments) -> PackingCollator:
@@ -194,12 +203,13 @@ def _compile(model: Any, mode: str, collator: Collator, arguments: TrainingArgum
 
     `mode` is none, kernels or graphs.
     """
-    if isinstance(collator, PaddingCollator) and collator.width is None:
+    if isinstance(collator, PaddingCollator) and collator.width is None and not collator.widths:
         return "not compiled, since rows have many widths"  # each would be compiled anew
     if mode == "none" or not devices.can_compile():
         return "not compiled"
     # graphs would overwrite gradients that live on, or that processes share
     graphs = mode == "graphs" and arguments.gradient_accumulation_steps == arguments.world_size == 1
+    torch._dynamo.config.recompile_limit = 32  # widths, each with a last batch, in training and validation
     model.compile(dynamic=False, mode="reduce-overhead" if graphs else None)
     return "compiled, in CUDA graphs" if graphs else "compiled"
 
