@@ -1,11 +1,14 @@
-"""For all tests: several workers share the cores, and `--without-torch` skips what would import torch."""
+"""For all tests: several workers share the cores, no test depends on the machine's speed, `--without-torch` skips torch."""
 
 import importlib.machinery
 import os
 import sys
 
 import pytest
+from hypothesis import HealthCheck, settings
 
+settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any speed")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by torch when it is imported, in the tests' processes too
 
 
