@@ -1,4 +1,4 @@
-"""For all tests: several workers share the cores, no test depends on the machine's speed, `--without-torch` skips torch."""
+"""For all tests: workers share the cores, no test depends on the machine's speed, `--without-torch` skips torch."""
 
 import importlib.machinery
 import os
