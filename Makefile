@@ -62,9 +62,10 @@ ALLIANCE_TESTS := data/prepare_questions decoding/answers decoding/calibrate dec
   training/epochs training/soft_loss training/soft_targets training/trackers training/train training/walkthrough \
   windows/labels windows/read_windows windows/tokenize_and_label windows/window_batches
 
-# Not their torch: the lock has the same one for CPUs as requirements.lock, and its first lines say why.
+# Not their torch: the lock has the same one for CPUs as requirements.lock, and its first lines say why. The whole chain with
+# these versions: test-slurm-alliance.
 test-alliance: .venv-alliance/installed ## what versions can move, with those of Alliance's clusters, but for torch
-	$(ALLIANCE)/python -m pytest -n $(WORKERS) --dist loadgroup $(foreach test,$(ALLIANCE_TESTS),tests/unit/$(dir $(test))test_$(notdir $(test)).py) tests/workflow/test_chain.py
+	$(ALLIANCE)/python -m pytest -n $(WORKERS) --dist loadgroup $(foreach test,$(ALLIANCE_TESTS),tests/unit/$(dir $(test))test_$(notdir $(test)).py)
 
 .venv-alliance/installed: envs/requirements-alliance.lock envs/requirements-dev.lock envs/demo-model.txt pyproject.toml
 	$(PYTHON) -m venv .venv-alliance
