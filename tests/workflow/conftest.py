@@ -16,7 +16,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of a finished project on one worker, so that the project is run once."""
     for item in items:
         projects = {"finished", "improved"} & set(getattr(item, "fixturenames", ()))
-        if len(projects) == 1:
+        if len(projects) == 1 and Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.xdist_group(*projects))
 
 

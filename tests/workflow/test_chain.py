@@ -111,7 +111,7 @@ def test_the_summary_has_mean_and_deviation_over_seeds(tmp_path):
         path.write_text(json.dumps(means | own))
         scored.append(("r", f"seed-{seed}", "d/validation", "n_best"))
         files.append(str(path))
-    (tmp_path / "held-out.json").write_text(json.dumps({"exact": 30.0, "f1": 33.0, "null_threshold": 1.0}))
+    (tmp_path / "held-out.json").write_text(json.dumps({"exact": 30.0, "f1": 33.0, "questions": 9}))
     calibrations = {("s", "seed-1", "n_best"): str(tmp_path / "held-out.json")}
     scored.append(("s", "seed-1", "d/validation", "n_best"))
     summarize.summarize(scored, [*files, files[0]], tmp_path / "s.csv", calibrations=calibrations)

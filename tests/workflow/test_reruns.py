@@ -245,6 +245,7 @@ CODE: dict[str, set[str]] = {
     "publish.py": NOTHING,
     "hooks/preflight.py": NOTHING,
     "hooks/leftover_jobs.py": NOTHING,
+    "hooks/terminal.py": NOTHING,
     "hooks/profiles.py": NOTHING,
     "hooks/slurm_executor.py": NOTHING,
 }

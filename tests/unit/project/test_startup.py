@@ -121,7 +121,7 @@ def modules(folder):
         "records of SQuAD's JSON": imported(folder, "prepare_questions", *records),
         "records of rows": imported(folder, "prepare_questions", *records, split="rows"),
         "postprocess": imported(folder, "postprocess", inputs, ANSWERS, {"decoding": DECODING}),
-        "score": imported(folder, "score", ANSWERS, measured, {"f1_by": "words", "limits": {}}),
+        "score": imported(folder, "score", {**ANSWERS, "trained_on": []}, measured, {"f1_by": "words", "limits": {}}),
         "analyze_errors": imported(
             folder,
             "analyze_errors",
