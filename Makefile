@@ -55,12 +55,10 @@ test-faults: .venv/installed-dev ## kills, locks, clocks, full disks and damaged
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests/faults
 
 # Those that a version of torch, transformers, datasets, the hub's client, NumPy or pandas can move.
-ALLIANCE_TESTS := data/prepare_questions decoding/answers decoding/calibrate decoding/ensembles decoding/postprocess \
-  evaluation/compare evaluation/score evaluation/slices hub/download hub/model_card hub/publish hub/repository \
-  metrics/confidence metrics/statistics metrics/uncertainty model/architectures model/packing model/published \
-  model/unusable_models report/report_figures report/report_no_answer report/report_sections training/divergence \
-  training/epochs training/soft_loss training/soft_targets training/trackers training/train training/walkthrough \
-  windows/labels windows/read_windows windows/tokenize_and_label windows/window_batches
+ALLIANCE_TESTS := data/prepare_questions decoding/postprocess evaluation/compare evaluation/score hub/download hub/model_card \
+  hub/publish hub/repository metrics/confidence model/architectures model/packing report/report_figures \
+  report/report_sections training/soft_targets training/trackers training/train training/walkthrough \
+  windows/tokenize_and_label windows/window_batches
 
 # Not their torch: the lock has the same one for CPUs as requirements.lock, and its first lines say why. The whole chain with
 # these versions: test-slurm-alliance.

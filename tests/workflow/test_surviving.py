@@ -52,10 +52,6 @@ def outlived(twin, changed):
     return config
 
 
-def nothing(project: Project, config: str) -> None:
-    pass
-
-
 def another_target(project: Project, config: str) -> None:
     """A whole run that has nothing to do with the training."""
     project.path(RECORDS).unlink()
@@ -76,7 +72,7 @@ def a_failing_job(project: Project, config: str) -> None:
     data.write_bytes(whole)
 
 
-@pytest.mark.parametrize("between", [nothing, another_target, a_failing_job])
+@pytest.mark.parametrize("between", [another_target, a_failing_job])
 def test_a_training_that_outlived_snakemake_is_not_trained_again(between, outlived, twin, changed):
     weights = sha256_of_folder(next(twin.path("checkpoints/small/seed-1").glob("*/result/model")))
     between(twin, outlived)
