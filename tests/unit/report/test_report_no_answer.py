@@ -19,6 +19,8 @@ from qa.report.no_answer_data import BEST, BINS
 from qa.report.results import Results
 from report_fixture import HOSTILE, make_results
 
+pytestmark = pytest.mark.slow
+
 SPLIT = "made/validation"
 FOLDER = "results/base/seed-1/made/validation"
 

@@ -16,6 +16,8 @@ from qa.report import build, comparison, overview, page, stages
 from qa.report.figures import Figures
 from qa.report.results import Results
 
+pytestmark = pytest.mark.slow
+
 SPLIT = "made/validation"
 
 

@@ -15,6 +15,8 @@ from qa.report.results import Model, Results
 from qa.report.training import CURVES
 from report_fixture import make_results
 
+pytestmark = pytest.mark.slow
+
 LOSS, VALIDATION, CALIBRATION, RATE, SPEED, NORM = CURVES
 HISTORY = "results/{}/{}/training.csv"
 
