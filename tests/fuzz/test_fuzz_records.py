@@ -50,7 +50,9 @@ def converted(content: bytes, name: str, misaligned: str, folder: Path) -> list[
     return rows
 
 
-def judged(rows: list[dict], misaligned: str, found: list[dict] | None, refusal_is_right: bool = False) -> None:
+def check_read_as_said(
+    rows: list[dict], misaligned: str, found: list[dict] | None, refusal_is_right: bool = False
+) -> None:
     """Whether records are what they have to be, by an account of its own of what rows are right."""
     names = [str(row.get("id")) for row in rows]
     fine = all(map(damage.is_right, rows)) and len(set(names)) == len(names)
@@ -82,7 +84,7 @@ def judged(rows: list[dict], misaligned: str, found: list[dict] | None, refusal_
 @given(damage.damaged_rows(), st.sampled_from(MODES))
 def test_json_lines_are_read_as_they_say_or_refused(rows, misaligned):
     with tempfile.TemporaryDirectory() as folder:
-        judged(rows, misaligned, converted(damage.in_lines(rows), "q.jsonl", misaligned, Path(folder)))
+        check_read_as_said(rows, misaligned, converted(damage.in_lines(rows), "q.jsonl", misaligned, Path(folder)))
 
 
 @given(damage.damaged_rows(), st.sampled_from(MODES), st.booleans(), st.booleans())
@@ -91,7 +93,7 @@ def test_nested_json_is_read_as_it_says_or_refused(rows, misaligned, indented, r
     content = text.encode("utf-8", "surrogatepass")
     halves = raw and not damage._whole(text)  # bytes that are no UTF-8, wherever they are
     with tempfile.TemporaryDirectory() as folder:
-        judged(rows, misaligned, converted(content, "q.json", misaligned, Path(folder)), halves)
+        check_read_as_said(rows, misaligned, converted(content, "q.json", misaligned, Path(folder)), halves)
 
 
 @given(damage.right_rows(), st.sampled_from(sorted(TOKENIZERS)), st.randoms(use_true_random=False))
@@ -105,7 +107,7 @@ def test_right_questions_come_through_every_stage_each_id_once(rows, family, ran
             "jsonl": lambda: damage.in_lines(rows, "\r\n"),
             "json.gz": lambda: gzip.compress(json.dumps(damage.nested(rows)).encode()),
         }[kind]()
-        judged(rows, "error", converted(content, f"q.{kind}", "error", folder))
+        check_read_as_said(rows, "error", converted(content, f"q.{kind}", "error", folder))
         answered(folder, rows, TOKENIZERS[family], random)
 
 
