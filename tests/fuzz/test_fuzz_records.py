@@ -133,16 +133,23 @@ def answered(folder: Path, rows: list[dict], tokenizer, random) -> None:
 
 
 def labels_hold_answers(table: list[dict], rows: list[dict]) -> None:
-    golds = {row["id"]: damage.answers_of(row) for row in rows}
+    """A labelled window's span holds the first gold answer, in the file's order, that the window holds."""
+    golds = {row["id"]: [bounds(answer) for answer in damage.answers_of(row)] for row in rows}
     for window in table:
         first, last = window["start_positions"], window["end_positions"]
-        if first != window["null_position"]:
-            answer = golds[window["id"]][0]
-            stop = answer["answer_start"] + len(answer["text"].rstrip())
-            begin = stop - len(answer["text"].strip())
-            if answer["text"].strip():
-                assert window["offset_start"][first] <= begin or window["offset_start"][first] < stop
-                assert window["context_start"] <= first <= last < window["context_stop"]
+        if first == window["null_position"] or any(begin == stop for begin, stop in golds[window["id"]]):
+            continue
+        begins, stops = window["offset_start"], window["offset_end"]
+        left, right = begins[window["context_start"]], stops[window["context_stop"] - 1]
+        begin, stop = next((b, s) for b, s in golds[window["id"]] if left <= b and s <= right)
+        assert begins[first] <= begin and stop <= stops[last]
+        assert window["context_start"] <= first <= last < window["context_stop"]
+
+
+def bounds(answer: dict) -> tuple[int, int]:
+    """The characters of an answer without the white space around it, which no token needs to have."""
+    stop = answer["answer_start"] + len(answer["text"].rstrip())
+    return stop - len(answer["text"].strip()), stop
 
 
 def made_up(table: pa.Table, seed: int) -> Spans:
