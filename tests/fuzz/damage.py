@@ -1,5 +1,6 @@
 """Questions in every state of repair: texts of many scripts, right rows, faults of their values, broken bytes."""
 
+import copy
 import csv
 import gzip
 import io
@@ -50,7 +51,7 @@ words = st.sampled_from([*PLAIN, *JOINED, *SCRIPTS, *CONTROLS]) | st.text(st.cha
 texts = st.lists(st.tuples(words, st.sampled_from(SPACES)), max_size=12).map(lambda parts: "".join(map("".join, parts)))
 odd = st.recursive(
     st.sampled_from([None, True, False, 0, -1, 1.5, 2**31, 2**63, 10**40, "", "x", *HALVES])
-    | st.sampled_from([float("nan"), float("inf"), {}, [], [[]], {"text": []}]),
+    | st.sampled_from([float("nan"), float("inf"), {}, [], [[]], {"text": []}]).map(copy.deepcopy),
     lambda inner: (
         st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["text", "id", "x"]), inner, max_size=2)
     ),
@@ -211,7 +212,11 @@ def answers_of(row: dict[str, Any]) -> list[dict[str, Any]]:
         starts = answers.get("answer_start") or [None] * len(answers["text"])
         answers = [{"text": text, "answer_start": start} for text, start in zip(answers["text"], starts, strict=True)]
     answers = [{"text": answer} if isinstance(answer, str) else answer for answer in answers]
-    answers = [{"text": answer.get("text"), "answer_start": answer.get("answer_start")} for answer in answers]
+    starts = [answer.get("answer_start") for answer in answers]  # NaN is none, as pandas means it
+    answers = [
+        {"text": answer.get("text"), "answer_start": start if start == start else None}
+        for answer, start in zip(answers, starts, strict=True)
+    ]
     return [] if all(answer["text"] == "" for answer in answers) else answers
 
 
