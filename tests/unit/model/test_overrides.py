@@ -7,8 +7,9 @@ import pytest
 
 from qa.common.errors import InputError
 from qa.model.overrides import check_folder
-from qa.preflight.checks import Plan, check_overrides
+from qa.preflight.checks import check_overrides
 from qa.preflight.findings import PROBLEM
+from qa.preflight.plan import Plan
 from small_hub import COMMIT
 
 MESSAGE = "models.tiny.overrides: BertConfig has no num_hiden_layers; did you mean `num_hidden_layers`?"

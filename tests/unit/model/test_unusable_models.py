@@ -16,8 +16,9 @@ from plain_windows import SETTINGS
 from qa.common.errors import InputError, shortage
 from qa.hub import download
 from qa.model.loading import load_model
-from qa.preflight.checks import Plan, check_encoders
+from qa.preflight.checks import check_encoders
 from qa.preflight.findings import PROBLEM
+from qa.preflight.plan import Plan
 from qa.windows import encoder_config
 from qa.windows.tokenize_and_label import WindowBuilder
 from qa.windows.tokenizer import load_tokenizer

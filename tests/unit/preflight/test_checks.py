@@ -13,9 +13,12 @@ import pytest
 
 from qa.hub.download import fetch_model
 from qa.preflight import checks as preflight
-from qa.preflight import findings
-from qa.preflight.checks import Plan, PlannedTraining, check_downloads, check_software, check_sources, check_space
+from qa.preflight import downloads, findings, space
+from qa.preflight.checks import check_software, check_sources
+from qa.preflight.downloads import check_downloads
 from qa.preflight.findings import OK, PROBLEM, WARNING, ok, problem, warning
+from qa.preflight.plan import Plan, PlannedTraining
+from qa.preflight.space import check_space
 from small_hub import COMMIT, MODEL, OTHER_COMMIT, QUICK, REPO, WEIGHTS
 
 ROOT = Path(__file__).parents[3]
@@ -171,8 +174,8 @@ def checked(thoroughly=False):
 def hashes_of(monkeypatch) -> list[Path]:
     """The files hashed from now on."""
     asked = []
-    real = preflight.sha256_of_file
-    monkeypatch.setattr(preflight, "sha256_of_file", lambda path: asked.append(path) or real(path))
+    real = downloads.sha256_of_file
+    monkeypatch.setattr(downloads, "sha256_of_file", lambda path: asked.append(path) or real(path))
     return asked
 
 
@@ -360,7 +363,7 @@ def with_space(monkeypatch, free: int):
         fields = real(path)
         return type("Status", (), {"f_bavail": free, "f_frsize": 1, "f_files": fields.f_files})
 
-    monkeypatch.setattr(preflight.os, "statvfs", statvfs)
+    monkeypatch.setattr(space.os, "statvfs", statvfs)
 
 
 def training(model: Path, keep=2, **options) -> PlannedTraining:
@@ -391,22 +394,23 @@ def test_checkpoints_models_and_windows_are_counted(at_once, keep_after_success,
 def test_weights_of_two_bytes_are_as_many_parameters(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(bytes(1000))
     (tmp_path / "config.json").write_text('{"torch_dtype": "float16"}')
-    assert preflight._parameters(str(tmp_path), {}) == 500
-    assert preflight._parameters("a folder to come", {"a folder to come": 1000}) == 250
+    assert space._parameters(str(tmp_path), {}) == 500
+    assert space._parameters("a folder to come", {"a folder to come": 1000}) == 250
 
 
 def test_what_an_earlier_attempt_holds_is_not_needed_again(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "checkpoints/r/seed-1/abc/checkpoint-5").mkdir(parents=True)
     (tmp_path / "checkpoints/r/seed-1/abc/checkpoint-5/optimizer.pt").write_bytes(bytes(1000))
-    needs = preflight._needs(Plan({}, trainings=(training(Path("m")),)), {"m": 400})
+    needs = space._needs(Plan({}, trainings=(training(Path("m")),)), {"m": 400})
     assert needs["checkpoints"] == 3 * 12 * 100 - 1000
 
 
 FULL = """
 import sys
 from pathlib import Path
-from qa.preflight.checks import Plan, check_space
+from qa.preflight.plan import Plan
+from qa.preflight.space import check_space
 for finding in check_space(Plan({}), {}):
     print(finding.kind, finding.text)
 """
@@ -428,7 +432,7 @@ def test_a_folder_that_may_not_be_written_to_is_named(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(preflight.tempfile, "TemporaryFile", refused)
+    monkeypatch.setattr(space.tempfile, "TemporaryFile", refused)
     assert "cannot be written to (Permission denied)" in only(check_space(Plan({}), {}), PROBLEM)
 
 

@@ -16,8 +16,8 @@ from test_checks import (  # noqa: F401, a fixture among them
 )
 
 from qa.preflight import checks, slurm_requests
-from qa.preflight.checks import Plan
 from qa.preflight.findings import OK, PROBLEM, WARNING
+from qa.preflight.plan import Plan
 from qa.preflight.slurm_requests import Request, check_requests
 from small_hub import COMMIT
 

@@ -9,7 +9,8 @@ import trainings
 from qa.common.errors import InputError
 from qa.common.files import sha256_of_folder
 from qa.data.prepare_questions import convert
-from qa.preflight.checks import Plan, PlannedTraining, check_reports
+from qa.preflight.checks import check_reports
+from qa.preflight.plan import Plan, PlannedTraining
 from qa.training import fit, trackers
 from qa.windows.tokenize_and_label import tokenize
 from qa.windows.tokenizer import load_tokenizer

@@ -15,8 +15,9 @@ from snakemake_interface_common.exceptions import WorkflowError
 
 from qa.common.errors import InputError
 from qa.config.fields import listed
-from qa.preflight.checks import Plan, PlannedTraining, message, preflight
+from qa.preflight.checks import message, preflight
 from qa.preflight.findings import PROBLEM, WARNING, Finding, problem, warning
+from qa.preflight.plan import Plan, PlannedTraining
 from qa.preflight.slurm_requests import Request
 
 VERIFIED = ".snakemake/qa-verified.json"

@@ -1,9 +1,9 @@
 """Find what would stop a run before its first job is queued: in about a second, all problems at once, one line each.
 
-It checks this machine, the hub (for missing downloads) and, for cluster runs, SLURM (`qa.preflight.slurm_requests`).
+It checks this machine, the disk (`space`), what was downloaded (`downloads`), the hub for what is missing, and, for
+cluster runs, SLURM (`slurm_requests`).
 """
 
-import errno
 import importlib
 import importlib.metadata
 import os
@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +19,17 @@ from packaging.requirements import Requirement
 
 from qa.common import installation
 from qa.common.errors import InputError, some
-from qa.common.files import read_json, sha256_of_file, write_json
 from qa.common.text import readable_bytes
 from qa.config.fields import listed
 from qa.data import prepare_questions
 from qa.hub.download import INDEX, local_model, matching_files, model_files
 from qa.hub.repository import Repository
 from qa.plan import timestamps
+from qa.preflight.downloads import check_downloads
 from qa.preflight.findings import PROBLEM, Finding, at_once, collected, ok, problem, warning
-from qa.preflight.slurm_requests import Request, check_requests
+from qa.preflight.plan import Plan
+from qa.preflight.slurm_requests import check_requests
+from qa.preflight.space import check_space
 from qa.training import trackers
 from qa.windows.encoder_config import check_length, encoder_config, longest_row
 
@@ -38,47 +39,6 @@ PYTHON = (3, 11)
 SPLITS_WORDS = r"""[\s"'$&;()<>|\\*?`]"""  # in a shell's command
 LIBRARY = Path(__file__).parents[2]
 PLUGIN = "snakemake-executor-plugin-slurm"
-BYTES_OF_WEIGHT = {"float16": 2, "bfloat16": 2}  # by the dtype in config.json; 4 for any other
-TRAINED, CHECKPOINT = 4, 12  # bytes per parameter: fp32; fp32 and the two moments of AdamW
-WINDOWS = 45  # bytes of windows per byte of a data set; measured: 25 to 45
-SCRATCH = 2**20  # bytes of the file that tests whether a folder can be written to
-
-
-@dataclass(frozen=True)
-class PlannedTraining:
-    """A training that will run: folder of its model, folders it writes to, number of checkpoints, trackers."""
-
-    model: str
-    checkpoints: str
-    output: str
-    keep: int
-    keep_after_success: bool = False
-    report_to: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run will do.
-
-    `downloads`: kind (`model` or `dataset`) and source of each folder to download; `present`: downloaded folders that
-    jobs will read; `tokenized`: the data set folder of each tokenization; `at_once`: how many jobs run in parallel;
-    `requests`: the requests to SLURM, None if jobs run on this machine; `commands`: further SLURM commands that the
-    executor needs; `packages`: whether jobs use this Python environment; `overrides`: by model folder, the keys to
-    change in the model's configuration; `questions`: the user's own files of each split to take anew, and its
-    `misaligned`; `rows`: model folder and `windows.max_length` of each tokenization.
-    """
-
-    downloads: dict[str, tuple[str, dict[str, Any]]]
-    present: tuple[str, ...] = ()
-    trainings: tuple[PlannedTraining, ...] = ()
-    tokenized: tuple[str, ...] = ()
-    at_once: int = 1
-    requests: tuple[Request, ...] | None = None
-    commands: tuple[str, ...] = ()
-    packages: bool = True
-    overrides: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    questions: tuple[tuple[tuple[str, ...], str], ...] = ()
-    rows: tuple[tuple[str, int], ...] = ()
 
 
 def preflight(plan: Plan, verified: Path, thoroughly: bool = False) -> list[Finding]:
@@ -260,164 +220,3 @@ def _bytes_to_download(kind: str, source: dict[str, Any]) -> int:
 def _origin(kind: str, source: dict[str, Any]) -> Any:
     """The files of a source, on the hub or, for a model, on this machine, as `download` sees them."""
     return Repository(kind, source, HUB_WAITS) if "repo" in source else local_model(source)
-
-
-def check_downloads(folders: tuple[str, ...], verified: Path, thoroughly: bool = False) -> Iterator[Finding]:
-    """Compare downloaded files with their source.json: sizes, and the hashes of files changed since the last check.
-
-    A file counts as unchanged if its size, times of change, inode and expected hash are unchanged. `thoroughly` hashes
-    every file.
-    """
-    known = _remembered(verified)
-    intact, hashed, count = [], 0, 0
-    for folder in folders:
-        faults = []
-        files = _recorded(Path(folder) / "source.json")
-        if files is None:
-            yield problem(f"{folder}: its source.json is missing or broken: remove {folder} to download it again")
-            continue
-        for name, stated in files.items():
-            path = Path(folder) / name
-            seal = _seal(path, stated)
-            if seal is not None and (thoroughly or known.get(str(path)) != seal):
-                hashed += stated["size"]
-                seal = seal if sha256_of_file(path) == stated["sha256"] else None
-            if seal is None:
-                faults.append(f"{name} {_state_of(path, stated)}")
-            else:
-                known[str(path)] = seal
-                count += 1
-        if hashed:
-            write_json(verified, known)  # after each folder, so that a timeout loses little
-        if faults:
-            yield problem(f"{folder}: {some(faults)}: remove {folder} to download it again")
-        else:
-            intact.append(folder)
-    if intact:
-        yield ok(f"{count} files of {some(intact)} are intact ({readable_bytes(hashed)} hashed, the rest unchanged)")
-
-
-def _recorded(source: Path) -> dict[str, dict[str, Any]] | None:
-    """The files of a download by its source.json, each with `size` and `sha256`; None if it is missing or broken."""
-    try:
-        files = read_json(source)["files"]
-        valid = all(isinstance(file["size"], int) and isinstance(file["sha256"], str) for file in files.values())
-    except (IsADirectoryError, NotADirectoryError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
-        return None
-    return files if files and valid else None
-
-
-def _remembered(verified: Path) -> dict[str, Any]:
-    try:
-        known = read_json(verified)
-    except InputError:
-        return {}
-    return known if isinstance(known, dict) else {}
-
-
-def _seal(path: Path, stated: dict[str, Any]) -> list[Any] | None:
-    """The marks that show that a file is still the hashed one; None if the file is missing or has another size."""
-    try:
-        status = path.stat()
-    except (OSError, ValueError):  # ValueError: a name that no file can have
-        return None
-    if status.st_size != stated["size"]:
-        return None
-    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, stated["sha256"]]
-
-
-def _state_of(path: Path, stated: dict[str, Any]) -> str:
-    if not path.is_file():
-        return "is missing"
-    size = path.stat().st_size
-    if size != stated["size"]:
-        return f"has {size:,} bytes where {stated['size']:,} were downloaded"
-    return "is not what was downloaded (its sha256 differs)"
-
-
-def check_space(plan: Plan, stated: dict[str, int]) -> Iterator[Finding]:
-    """Compare an estimate of what the run will write with the free space of each file system, and try to write there.
-
-    It sees a quota only if the file system reports it as free space, or if the quota is already used up.
-    """
-    needs = _needs(plan, stated)
-    systems: dict[int, list[str]] = {}
-    for folder in needs:
-        systems.setdefault(_existing(folder).stat().st_dev, []).append(folder)
-    for folders in systems.values():
-        needed = sum(needs[folder] for folder in folders)
-        where = ", ".join(f"{folder}/" for folder in folders)
-        for place in {_existing(folder): None for folder in folders}:
-            if fault := _write_fault(place):
-                yield problem(f"{place}: {fault}")
-                break
-        else:
-            status = os.statvfs(_existing(folders[0]))
-            free = status.f_bavail * status.f_frsize
-            text = f"{where}: {readable_bytes(free)} free, about {readable_bytes(needed)} needed{_trainings(plan)}"
-            if free < needed:
-                yield problem(f"{text}: free some space, or keep fewer checkpoints")
-            else:
-                yield ok(text)
-
-
-def _needs(plan: Plan, stated: dict[str, int]) -> dict[str, int]:
-    """Bytes that the run will write below each folder, minus what it finds there."""
-    sizes = {t.model: _parameters(t.model, stated) for t in plan.trainings}
-    checkpoints = [
-        (t.keep_after_success, max(0, CHECKPOINT * sizes[t.model] * (t.keep + 1) - _bytes_below(t.checkpoints)))
-        for t in plan.trainings
-    ]
-    # checkpoints that success deletes need space only during training: at worst, the largest of them run together
-    temporary = sorted((size for kept, size in checkpoints if not kept), reverse=True)[: plan.at_once]
-    models = sum(TRAINED * sizes[t.model] for t in plan.trainings)
-    tokenized = sum(WINDOWS * (stated[f] if f in stated else _bytes_below(f)) for f in plan.tokenized)
-    needs = {
-        "resources": sum(stated.values()),
-        "checkpoints": sum(temporary) + sum(size for kept, size in checkpoints if kept),
-        "results": models + tokenized,
-    }
-    return {folder: size for folder, size in needs.items() if size or folder == "results"}
-
-
-def _trainings(plan: Plan) -> str:
-    count = len(plan.trainings)
-    return f" ({count} trainings, up to {min(plan.at_once, count)} at once)" if count else ""
-
-
-def _parameters(model: str, stated: dict[str, int]) -> int:
-    """A model's number of parameters, from the size of its weights. Weights on the hub count as fp32."""
-    if model in stated:
-        return stated[model] // 4
-    folder = Path(model)
-    weights = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    try:
-        config = read_json(folder / "config.json")
-    except InputError:
-        config = {}
-    return weights // BYTES_OF_WEIGHT.get(config.get("dtype") or config.get("torch_dtype"), 4)
-
-
-def _bytes_below(folder: str) -> int:
-    """Bytes of all files below a folder; 0 without the folder."""
-    return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
-
-
-def _existing(folder: str) -> Path:
-    """A folder, or its nearest parent that exists."""
-    path = Path(folder).absolute()
-    while not path.is_dir():
-        path = path.parent
-    return path
-
-
-def _write_fault(folder: Path) -> str:
-    """The reason why a folder cannot be written to, and what to do; "" if it can."""
-    try:
-        with tempfile.TemporaryFile(dir=folder) as stream:
-            stream.write(bytes(SCRATCH))
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return f"the disk or your quota is full ({error.strerror}): free some space or files"
-        return f"cannot be written to ({error.strerror}): check who owns it"
-    return ""
