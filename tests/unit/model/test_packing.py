@@ -253,6 +253,16 @@ def test_the_kernel_follows_device_precision_and_dropout(monkeypatch):
     assert not attention.try_varlen(cpu)
 
 
+def test_the_kernel_is_tried_with_heads_of_the_models_size(monkeypatch):
+    config = transformers.AutoConfig.for_model("bert", vocab_size=9, hidden_size=24, num_attention_heads=3)
+    model = transformers.AutoModelForQuestionAnswering.from_config(config)
+    model.config._attn_implementation = attention.NAME
+    tried = []
+    monkeypatch.setattr(attention, "try_varlen", lambda *how: tried.append(how))
+    packing.attention_of(model, torch.device("cpu"), "bf16")
+    assert tried == [(torch.device("cpu"), torch.bfloat16, 8)]
+
+
 def test_windows_are_read_across_the_chunks_of_a_table():
     lists = [[[1, 2], [3]], [[4, 5, 6]], [[7], [8, 9], [10]]]
     chunks = [pa.table({"input_ids": pa.array(part, pa.list_(pa.int32()))}) for part in lists]

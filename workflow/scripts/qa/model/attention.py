@@ -29,24 +29,24 @@ def kernel(device: torch.device, half: bool, dropout: float) -> str:
     return "varlen" if varlen_works and half and not dropout else "padded"
 
 
-def try_varlen(device: torch.device, dtype: torch.dtype = torch.bfloat16) -> bool:
-    """Try the varlen kernel before anything is compiled: it does not work on every GPU, nor with every torch.
+def try_varlen(device: torch.device, dtype: torch.dtype = torch.bfloat16, size: int = 64) -> bool:
+    """Try the varlen kernel before anything is compiled: not every GPU, torch or head size has it.
 
-    It must give the results and gradients of the padded way, for two short windows and an empty one, with and without
-    a sliding window.
+    It must give the results and gradients of the padded way with heads of this `size`, for two short windows and an
+    empty one, with and without a sliding window.
     """
     global varlen_works
     varlen_works = False
     if varlen_attn is None or device.type != "cuda":
         return False
     try:
-        varlen_works = all(_agree(device, dtype, sliding_window) for sliding_window in (None, 17))
+        varlen_works = all(_agree(device, dtype, size, sliding_window) for sliding_window in (None, 17))
     except (RuntimeError, TypeError, ValueError):
         return False
     return varlen_works
 
 
-def _agree(device: torch.device, dtype: torch.dtype, sliding_window: int | None) -> bool:
+def _agree(device: torch.device, dtype: torch.dtype, size: int, sliding_window: int | None) -> bool:
     """Whether both ways agree on windows of 3, 0 and 70 tokens."""
     lengths = torch.tensor([3, 0, 70])
     bounds = torch.tensor([0, 3, 3, 73], dtype=torch.int32)
@@ -56,11 +56,11 @@ def _agree(device: torch.device, dtype: torch.dtype, sliding_window: int | None)
     results = []
     for way in ("varlen", "padded"):
         generator = torch.Generator().manual_seed(0)
-        inputs = [torch.randn(73, 2, 64, generator=generator).to(device, dtype).requires_grad_() for _ in range(3)]
+        inputs = [torch.randn(73, 2, size, generator=generator).to(device, dtype).requires_grad_() for _ in range(3)]
         if way == "varlen":
-            output = _varlen(*inputs, bounds, 70, 0.125, sliding_window)
+            output = _varlen(*inputs, bounds, 70, None, sliding_window)
         else:
-            output = _padded(*inputs, places, tokens, 0.125, 0.0, sliding_window)
+            output = _padded(*inputs, places, tokens, None, 0.0, sliding_window)
         output.float().square().sum().backward()
         results.append(torch.stack([output.detach(), *(tensor.grad for tensor in inputs)]).float())
     return torch.allclose(*results, rtol=0.05, atol=0.05)

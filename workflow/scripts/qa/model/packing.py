@@ -72,9 +72,15 @@ def attention_of(model: Any, device: torch.device, precision: str) -> str:
     dropout = next((getattr(model.config, name) for name in ATTENTION_DROPOUT if hasattr(model.config, name)), 0.0)
     way = model.config._attn_implementation
     if way == attention.NAME:
-        attention.try_varlen(device, torch.float16 if precision == "fp16" else torch.bfloat16)
+        attention.try_varlen(device, torch.float16 if precision == "fp16" else torch.bfloat16, _head_size(model))
         way = attention.kernel(device, precision in devices.AUTOCAST, dropout)
     return f"attention {way}, attention dropout {dropout:g}"
+
+
+def _head_size(model: Any) -> int:
+    """Numbers that an attention head of a model computes with for a token."""
+    config = model.config
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
 
 def first_position(model: Any) -> int:
@@ -96,7 +102,12 @@ def window_logits(output: Any, batch: dict[str, Any]) -> tuple[torch.Tensor, tor
     if "window_places" not in batch:
         return output.start_logits, output.end_logits, batch["attention_mask"].bool()
     places = batch["window_places"]
-    return output.start_logits[0][places], output.end_logits[0][places], batch["window_tokens"].bool()
+    # not [places], whose gradient sorts all places on a GPU
+    start, end = (
+        logits.squeeze(0).index_select(0, places.flatten()).view_as(places)
+        for logits in (output.start_logits, output.end_logits)
+    )
+    return start, end, batch["window_tokens"].bool()
 
 
 def budgets(training: int, validation: int, step: int = 128) -> tuple[int, ...]:
