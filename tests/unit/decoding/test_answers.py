@@ -1,7 +1,9 @@
 """The rules around null, and what the files of answers say, against a softmax of plain Python."""
 
+import itertools
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qa.common.errors import InputError
-from qa.decoding import nbest
+from qa.decoding import nbest, probabilities
 from qa.decoding.answers import Candidates, decide
 from qa.decoding.nbest import read_nbest
 from qa.decoding.postprocess import write_answers
@@ -167,3 +169,18 @@ def test_n_best_lists_that_cannot_be_read_are_named(damage, tmp_path):
         parquet.write_table(pa.table({"id": ["q"]}), file)
     with pytest.raises(InputError, match=r"nbest\.parquet: n-best lists cannot be read .*run again"):
         read_nbest(file)
+
+
+def test_the_certainty_of_many_questions_is_that_of_each(monkeypatch):
+    draw, n = np.random.default_rng(0), 11
+    sizes = draw.integers(0, 4, n)
+    bounds, answered = np.r_[0, np.cumsum(sizes)], (draw.random(n) < 0.7) & (sizes > 0)
+    score, null = draw.normal(size=bounds[-1]), draw.normal(size=n)
+    lists = {"bounds": bounds, "score": score, "null_score": null, "probability": score, "null_probability": null}
+    monkeypatch.setattr(probabilities, "BLOCK", 4)
+    sure = probabilities.certainty(SimpleNamespace(**lists), answered)
+    for number, (first, stop) in enumerate(itertools.pairwise(bounds)):
+        outcomes = [*score[first:stop], null[number]]
+        chosen = outcomes[0 if answered[number] else -1]
+        assert sure["calibrated"][number] == chosen
+        assert sure["uncalibrated"][number] == pytest.approx(math.exp(chosen) / sum(map(math.exp, outcomes)))

@@ -134,13 +134,20 @@ def read_nbest(nbest_file: str | Path) -> NBest:
         titles += batch.column("title").to_pylist()
         golds.update(zip(ids, golds_of(batch), strict=True))
         candidates, bounds = values_and_bounds(batch.column("candidates"))
-        texts = candidates.field("text").to_pylist()
-        best.update(zip(ids, (texts[a] if a < b else "" for a, b in pairwise(bounds.tolist())), strict=True))
+        best.update(zip(ids, _first_texts(candidates.field("text"), bounds), strict=True))
         sizes.append(np.diff(bounds))
         for name, parts in numbers.items():
-            parts.append(np.from_dlpack(candidates.field(name) if name in OF_CANDIDATE else batch.column(name)))
+            column = candidates.field(name) if name in OF_CANDIDATE else batch.column(name)
+            parts.append(np.from_dlpack(column).copy())  # a view would keep all that was read beside it
     columns = {name: np.concatenate(numbers.pop(name)) for name in list(numbers)}  # not both forms of all at once
     return NBest(titles, golds, best, np.cumsum(np.concatenate(sizes)), **columns)
+
+
+def _first_texts(texts: Any, bounds: np.ndarray) -> Iterator[str]:
+    """The first of each list of texts, "" of an empty one; text array, and int (n + 1,) where each list begins."""
+    filled = np.diff(bounds) > 0
+    first = iter(texts.take(number_array(bounds[:-1][filled].astype(np.int32))).to_pylist())
+    return (next(first) if some else "" for some in filled.tolist())
 
 
 def batches(path: str | Path, columns: Sequence[str], what: str = "n-best lists") -> Iterator[Any]:
@@ -155,7 +162,8 @@ def batches(path: str | Path, columns: Sequence[str], what: str = "n-best lists"
         with parquet.ParquetFile(path) as file:
             if missing := {name.partition(".")[0] for name in columns} - set(file.schema_arrow.names):
                 raise KeyError(f"no column {min(missing)}")
-            yield from file.iter_batches(BATCH, columns=list(columns))
+            for group in range(file.num_row_groups):  # all at once, Arrow holds what it has read until the end
+                yield from file.iter_batches(BATCH, row_groups=[group], columns=list(columns))
     except (OSError, KeyError, pa.ArrowInvalid) as error:
         raise broken(path, what, error) from None
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+BLOCK = 50_000  # questions whose candidates are weighed at once
 LOWEST, HIGHEST = 0.05, 20.0  # temperatures that are considered
 GRID = 25  # temperatures tried first: with several right candidates the likelihood may have more than one peak
 TOLERANCE = 1e-7  # of log T
@@ -33,11 +34,11 @@ def log_probabilities(
     `score`, `question`: float64 and int, one a candidate; `null_score`: float64 (n,). Scores are divided by
     `temperature`. Returns float64 arrays of the shapes of `score` and `null_score`.
     """
-    top = null_score.astype(np.float64)
-    np.maximum.at(top, question, score)
-    weights = np.bincount(question, np.exp((score - top[question]) / temperature), len(null_score))
-    total = np.log(np.exp((null_score - top) / temperature) + weights)
-    return (score - top[question]) / temperature - total[question], (null_score - top) / temperature - total
+    top = _greatest(score, question, null_score)
+    spans, null = (score - top[question]) / temperature, (null_score - top) / temperature
+    total = np.log(np.exp(null) + np.bincount(question, np.exp(spans), len(null)))
+    spans -= total[question]
+    return spans, null - total
 
 
 def softmax(
@@ -45,7 +46,7 @@ def softmax(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The probabilities themselves; see `log_probabilities`."""
     spans, null = log_probabilities(score, question, null_score, temperature)
-    return np.exp(spans), np.exp(null)
+    return np.exp(spans, out=spans), np.exp(null)
 
 
 def probabilities(
@@ -67,12 +68,17 @@ def certainty(nbest: Any, answered: np.ndarray) -> dict[str, np.ndarray]:
     `nbest`: nbest.NBest; `answered`: bool (n,), which questions got a text. Returns `calibrated` and `uncalibrated`,
     float64 (n,) each; the second is at temperature 1.
     """
-    first = np.minimum(nbest.bounds[:-1], max(len(nbest.score) - 1, 0))
-    raw = probabilities(nbest.score, nbest.bounds, nbest.null_score)
-    pairs = {"calibrated": (nbest.probability, nbest.null_probability), "uncalibrated": raw}
-    return {
-        name: np.where(answered, spans[first] if len(spans) else 0.0, null) for name, (spans, null) in pairs.items()
-    }
+    sure = {name: np.empty(len(answered)) for name in ("calibrated", "uncalibrated")}
+    for begin in range(0, len(answered), BLOCK):
+        part = slice(begin, begin + BLOCK)
+        bounds = nbest.bounds[begin : begin + BLOCK + 1]
+        spans = slice(bounds[0], bounds[-1])
+        raw = probabilities(nbest.score[spans], bounds - bounds[0], nbest.null_score[part])
+        pairs = {"calibrated": (nbest.probability[spans], nbest.null_probability[part]), "uncalibrated": raw}
+        for name, (of_spans, of_null) in pairs.items():
+            first = np.minimum(bounds[:-1] - bounds[0], max(len(of_spans) - 1, 0))
+            sure[name][part] = np.where(answered[part], of_spans[first] if len(of_spans) else 0.0, of_null)
+    return sure
 
 
 def fit_temperature(
