@@ -35,7 +35,7 @@ def test_a_dry_run_of_a_sweep_names_its_trainings_and_counts_them(finished, swep
     assert len(trained) == 2
     for value in ("0.001", "2e-3"):
         assert any(f"Fine-tuning small.learning_rate-{value}, seed-1" in line for line in trained)
-    assert done.stdout.count("3 trainings: 3 runs x 1 seed (sweep: small x 2), 1 already made\n") == 1
+    assert done.stdout.count("3 trainings: 3 runs x 1 seed (sweep: small x 2)\n") == 1
 
 
 def test_the_number_of_trainings_is_told_once_and_not_by_jobs(finished):

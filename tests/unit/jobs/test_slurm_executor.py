@@ -2,6 +2,7 @@
 
 import asyncio
 import subprocess
+import uuid
 from dataclasses import asdict
 from pathlib import Path
 from threading import Timer
@@ -163,12 +164,13 @@ def test_a_planned_stop_costs_no_attempt(state, slurms, attempt, tmp_path, monke
 )
 def test_jobs_have_names_that_a_person_can_read(comment, name):
     submit_command = slurm_executor._naming(lambda job, params: params["run_uuid"])
-    assert submit_command(None, {"comment_str": comment, "run_uuid": "9f3c"}) == name
+    for prefix in ("", "thesis_"):
+        assert submit_command(None, {"comment_str": comment, "run_uuid": f"{prefix}{uuid.uuid4()}"}) == prefix + name
 
 
 def test_every_name_that_the_hook_replaces_is_still_the_executors():
     plugin = pytest.importorskip("snakemake_executor_plugin_slurm")
     names = set(slurm_executor.REPLACED)
-    for function in (plugin.Executor.check_active_jobs, plugin.Executor.run_job):
+    for function in (plugin.Executor.check_active_jobs, plugin.Executor.run_job, plugin.Executor.get_account_arg):
         names -= set(function.__code__.co_names)
     assert not names

@@ -356,10 +356,13 @@ def test_a_result_that_nobody_took_note_of_is_taken_and_not_trained_again(inputs
     train(inputs, tmp_path)
     made = {name: path.read_bytes() for name, path in outputs_of(tmp_path).items() if path.is_file()}
     weights = sha256_of_folder(tmp_path / "model")
+    (noted,) = (tmp_path / "checkpoints").glob("r/seed-1/*/attempts.json")
+    (own,) = json.loads(noted.read_text())
+    noted.write_text(json.dumps([own | {"slurm_job_id": "41", "node": "n1"}]))
     for path in outputs_of(tmp_path).values():  # as Snakemake does before each attempt
         checkpoints.remove(path)
     train(inputs, tmp_path)
-    assert "after Snakemake had gone: its result is taken" in caplog.text
+    assert "finished by SLURM job 41 on n1 after Snakemake had gone: its result is taken" in caplog.text
     assert {name: path.read_bytes() for name, path in outputs_of(tmp_path).items() if path.is_file()} == made
     assert sha256_of_folder(tmp_path / "model") == weights
     checkpoints.forget_results(tmp_path / "checkpoints" / "r" / "seed-1")

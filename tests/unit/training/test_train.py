@@ -87,11 +87,15 @@ def test_a_killed_and_resumed_training_ends_with_the_same_bytes(inputs, undistur
     for step in (2, 4, 5, 7):
         train(inputs, tmp_path, killed_at=step, monkeypatch=monkeypatch)
         assert not (tmp_path / "model").exists() and not (tmp_path / "training.csv").exists()
+    (noted,) = (tmp_path / "checkpoints").glob("r/seed-1/*/attempts.json")
+    first, *others = json.loads(noted.read_text())
+    noted.write_text(json.dumps([first | {"started": "2026-01-01T00:00:00+00:00"}, *others]))
     train(inputs, tmp_path)
     assert sha256_of_folder(tmp_path / "model") == sha256_of_folder(undisturbed / "model")
     assert history(tmp_path) == history(undisturbed)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert [attempt["resumed_at_step"] for attempt in manifest["attempts"]] == [0, 0, 3, 3, 6]
+    assert manifest["started"] == "2026-01-01T00:00:00+00:00"
 
 
 def steps_of_an_epoch(inputs):

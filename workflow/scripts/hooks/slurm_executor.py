@@ -31,7 +31,9 @@ from qa.preflight.slurm_requests import FULL, UNANSWERED
 PAUSE, LONGEST_PAUSE = 10.0, 180.0  # seconds between two questions: each pause is twice the one before
 FOR_NOW = re.compile(rf"{'|'.join(UNANSWERED)}|{FULL}|temporarily unable to accept job")
 HELD = "PENDING,CONFIGURING,RUNNING"  # states of a job that SLURM has taken
-REPLACED = ("get_min_job_age", "query_job_status", "get_submit_command", "subprocess")  # in the executor's module
+UUID_LENGTH = 36
+# in the executor's module
+REPLACED = ("get_account", "get_min_job_age", "query_job_status", "get_submit_command", "subprocess")
 ENDS = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "DEADLINE", "BOOT_FAIL")  # to the executor
 
 
@@ -69,11 +71,15 @@ def before_jobs(workflow):
 
 
 def _naming(submit_command):
-    """The executor's call of sbatch, with a name that a person can read in squeue and in mails."""
+    """The executor's call of sbatch, with a name that a person can read in squeue and in mails.
+
+    The executor's name is a UUID, after the user's `slurm-jobname-prefix` if there is one.
+    """
 
     def named(job, params, *arguments, **options):
         name = re.sub(r"^rule_(\w+?)_wildcards_", r"\1_", params["comment_str"]).removeprefix("rule_")
-        return submit_command(job, {**params, "run_uuid": name}, *arguments, **options)
+        prefix = params["run_uuid"][:-UUID_LENGTH]
+        return submit_command(job, {**params, "run_uuid": prefix + name}, *arguments, **options)
 
     return named
 

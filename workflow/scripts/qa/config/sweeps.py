@@ -153,8 +153,8 @@ def values_of_runs(sweeps: Sweeps) -> dict[str, dict[str, str]]:
     return {name: values for names in sweeps.values() for name, values in names.items()}
 
 
-def trainings_message(sweeps: Sweeps, trainings: Sequence[tuple[str, str]], finished: int) -> str:
-    """How many trainings, (run, variant) each, the configuration asks for, and how many of them are finished."""
+def trainings_message(sweeps: Sweeps, trainings: Sequence[tuple[str, str]]) -> str:
+    """How many trainings, (run, variant) each, the configuration asks for. Snakemake says how many it will run."""
     seeds: dict[str, int] = {}
     for run, _ in trainings:
         seeds[run] = seeds.get(run, 0) + 1
@@ -165,7 +165,7 @@ def trainings_message(sweeps: Sweeps, trainings: Sequence[tuple[str, str]], fini
     swept = {run: sum(name in seeds for name in names) for run, names in sweeps.items()}
     listed = ", ".join(f"{run} x {count}" for run, count in swept.items() if count)
     text = f"{_counted(len(trainings), 'training')}: {_counted(len(seeds), 'run')} x {seeds_of_a_run}"
-    return text + (f" (sweep: {listed})" if listed else "") + (f", {finished} already made" if finished else "")
+    return text + (f" (sweep: {listed})" if listed else "")
 
 
 def _counted(number: int, noun: str) -> str:

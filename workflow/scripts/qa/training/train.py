@@ -63,16 +63,14 @@ def train(
     machine lacks, a loss or weights that are not finite, a full disk, or while another job is at work on the same
     training.
     """
-    started = datetime.now(UTC)
     inputs = fingerprint_inputs(spec, identity.code)
     memory = TrainingMemory(outputs.checkpoints, inputs)
     keep_checkpoints = spec.options.keep_after_success
     with requests_noted() as requests:
-        resume = memory.begin()
         if memory.take_result(outputs.results):
             memory.keep_result(outputs.results, checkpoints=keep_checkpoints)
             return
-        trained = _attempted(Attempt(spec, memory, resume, requests))
+        trained = _attempted(Attempt(spec, memory, memory.begin(), requests))
     memory.note(trained.state.global_step, "completed")
     _write_history(outputs.history, trained.state.log_history)
     save_model(trained.model, spec.inputs.model, outputs.model)
@@ -80,7 +78,7 @@ def train(
         **asdict(identity),
         **{key: inputs[key] for key in ("seed", "settings", "inputs", "versions")},
         "gpus": spec.options.processes,
-        "started": started.isoformat(timespec="seconds"),
+        "started": memory.attempts()[0]["started"],
         "training_windows": sum(len(arrow_table(folder)) for folder in spec.inputs.windows),
         **trained.peak_memory,
     }
