@@ -1,5 +1,7 @@
 """The SLURM profile: what each job asks for, the user's own file, and the set-ups of its README, each dry-run."""
 
+import copy
+import json
 import re
 import shutil
 import subprocess
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from chain import ROOT, Project, copy_of
+from chain import CONFIG, ROOT, Project, copy_of
 
 pytest.importorskip("snakemake_executor_plugin_slurm", reason="the SLURM executor of Snakemake is not installed")
 
@@ -159,6 +161,7 @@ GPUS = {  # of train and predict, by the README's heading
     "Slices of GPUs (MIG) only": ("a100_3g.20gb", "a100_1g.5gb"),
     "Mail when a job begins and ends": ("a100", "a100_2g.10gb"),
     "Light rules as jobs": ("a100", "a100_2g.10gb"),
+    "Many runs: light rules in groups": ("a100", "a100_2g.10gb"),
     "Fewer waits: predicting in the training's job": ("a100", "a100"),
 }
 
@@ -178,6 +181,45 @@ def test_a_set_up_copied_from_the_readme_into_a_shell_asks_for_its_gpus(site: Si
             "compare",
         )  # and, if asked for, others
         assert all("runtime" in jobs[rule].resources for rule in light)
+
+
+# Prints the groups of a dry run, with what the executor would request for them.
+SHOW_GROUPS = """
+import json, sys
+from snakemake import cli, dag
+from snakemake.resources import GroupResources
+
+def shown(self, update=dag.DAG.update_groups):
+    update(self)
+    for group in set(self._group.values()):
+        rules = [job.rule.name for job in group.jobs]
+        asked = GroupResources.basic_layered(group.toposorted, group.global_resources, run_local=False)
+        print("GROUP", json.dumps([{rule: rules.count(rule) for rule in rules}, asked]))
+
+dag.DAG.update_groups = shown
+cli.main(sys.argv[1:])
+"""
+
+
+def test_the_set_up_for_many_runs_groups_a_hundred_decodings_whose_requests_are_not_added_up(site: Site) -> None:
+    heading = "Many runs: light rules in groups"
+    subprocess.run(["bash", "-euc", SETUPS[heading]], cwd=site.project.folder, check=True)
+    command = re.search(r"^    snakemake ((?:.*\\\n)*.*)", README[README.index(heading) :], re.M)[1]
+    config = copy.deepcopy(CONFIG)
+    config["runs"] = {"small": config["runs"]["small"] | {"decodings": ["n_best"], "seeds": list(range(104))}}
+    arguments = [*command.replace("\\\n", "").split(), "--configfile", site.project.configure(config, "many.yaml")]
+    done = subprocess.run(
+        [sys.executable, "-c", SHOW_GROUPS, "scores", "-n", "--cores", "64", *arguments],
+        cwd=site.project.folder,
+        capture_output=True,
+        text=True,
+    )
+    groups = [json.loads(line[6:]) for line in done.stdout.splitlines() if line.startswith("GROUP ")]
+    found = {rules["score"]: (rules, asked) for rules, asked in groups}
+    assert sorted(found) == [4, 100], done.stdout + done.stderr
+    for number, (rules, asked) in found.items():
+        assert rules == dict.fromkeys(("postprocess", "score", "analyze_errors"), number)
+        assert (asked["_cores"], asked["mem_mb"], asked["runtime"]) == (4, 8000, 3 * number / 4)
 
 
 def test_every_set_up_of_the_readme_is_tried() -> None:
