@@ -141,16 +141,18 @@ def test_offsets_count_characters_of_the_file_as_it_is(model, tmp_path, capsys):
     assert found["answer"] and text[found["start"] : found["end"]] == found["answer"]
 
 
-def run(model, *arguments, given="", **environment):
-    """The command in a process of its own, as users call it."""
-    command = [sys.executable, "-m", "qa", "ask", "--model", str(model), *arguments]
-    paths = {"PYTHONPATH": str(SCRIPTS), **environment}
-    return subprocess.run(command, input=given, env={**os.environ, **paths}, capture_output=True, text=True)
+def asked(capsys, *arguments):
+    """The rows that the command prints as JSON."""
+    assert ask.main(list(map(str, arguments))) == 0
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
 def test_the_command_prints_text_place_and_probability(model, context, reader):
+    """In a process of its own, as users call it."""
     expected = reader.answer("When was it built?", CONTEXT)
-    done = run(model, "--context", context, "When was it built?")
+    command = [sys.executable, "-m", "qa", "ask", "--model", str(model), "--context", context, "When was it built?"]
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     first, second, third = done.stdout.splitlines()
     assert first == expected.text
@@ -158,17 +160,18 @@ def test_the_command_prints_text_place_and_probability(model, context, reader):
     assert f"[{expected.text}]" in third and not done.stderr
 
 
-def test_questions_from_standard_input_are_answered_line_by_line(model, context, reader):
+def test_questions_from_standard_input_are_answered_line_by_line(model, context, reader, capsys, monkeypatch):
     questions = ["Who built it?", "When was it built?"]
-    done = run(model, "--context", context, "--json", given="\n".join([questions[0], "", questions[1]]))
-    assert done.returncode == 0, done.stderr
-    found = [json.loads(line) for line in done.stdout.splitlines()]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join([questions[0], "", questions[1]])))
+    found = asked(capsys, "--model", model, "--context", context, "--json")
     assert [row["answer"] for row in found] == [a.text for a in reader.answer_all((q, CONTEXT) for q in questions)]
-    told = run(model, "--context", context, given="\n".join(questions)).stdout
-    assert all(question in told.splitlines() for question in questions)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(questions)))
+    assert ask.main(["--model", str(model), "--context", context]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert all(question in printed for question in questions)
 
 
-def test_json_lines_bring_their_own_contexts_or_share_one(model, context, tmp_path):
+def test_json_lines_bring_their_own_contexts_or_share_one(model, context, tmp_path, capsys, monkeypatch):
     lines = [
         {"id": "a", "question": "Who built it?", "context": "Bo Lee built it."},
         {"question": "Who built it?"},
@@ -176,14 +179,13 @@ def test_json_lines_bring_their_own_contexts_or_share_one(model, context, tmp_pa
     ]
     path = tmp_path / "q.jsonl"
     path.write_text("\n".join(map(json.dumps, lines)))
-    done = run(model, "--context", context, "--questions", str(path))
-    assert done.returncode == 0, done.stderr
-    found = [json.loads(line) for line in done.stdout.splitlines()]
+    found = asked(capsys, "--model", model, "--context", context, "--questions", path)
     assert [row["id"] for row in found] == ["a", "2", "7"]
     assert list(found[0]) == ["id", "answer", "start", "end", "probability", "null_probability", "null_score"]
     for row, text in zip(found, ["Bo Lee built it.", CONTEXT, CONTEXT], strict=True):
         assert row["answer"] == ("" if row["start"] is None else text[row["start"] : row["end"]])
-    assert run(model, "--context", context, "--questions", "-", given=path.read_text()).stdout == done.stdout
+    monkeypatch.setattr(sys, "stdin", io.StringIO(path.read_text()))
+    assert asked(capsys, "--model", model, "--context", context, "--questions", "-") == found
 
 
 @pytest.fixture
@@ -194,11 +196,6 @@ def documents(tmp_path):
         (path := tmp_path / "texts" / name).parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(text.encode())
     return tmp_path / "texts", {name: text for name, text in texts.items() if name.endswith("txt")}
-
-
-def asked(capsys, *arguments):
-    assert ask.main(list(map(str, arguments))) == 0
-    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
 def test_a_folder_is_asked_text_by_text(model, documents, reader, capsys, monkeypatch):
@@ -357,10 +354,10 @@ def test_an_empty_question_and_none_at_all_are_mistakes(model, context, capsys, 
         reader.answer("q", "a \ud800 b")
 
 
-def test_a_model_without_settings_is_asked_by_the_workflows_defaults_and_says_so(context, tmp_path):
+def test_a_model_without_settings_is_asked_by_the_workflows_defaults_and_says_so(context, tmp_path, capsys, caplog):
     folder = tiny.save_model(tmp_path / "m", TEXTS)
-    done = run(folder, "--context", context, "Who built it?")
-    assert done.returncode == 0 and "no qa_settings.json" in done.stderr and done.stdout
+    assert ask.main(["--model", str(folder), "--context", context, "Who built it?"]) == 0
+    assert "no qa_settings.json" in caplog.text and capsys.readouterr().out
 
 
 def test_a_precision_that_this_machine_lacks_is_replaced_and_said(model, tmp_path, caplog):
