@@ -54,10 +54,9 @@ def commands(tmp_path):
 def test_every_failure_is_told_whatever_the_shape_of_its_message(tmp_path, commands):
     (tmp_path / "Snakefile").write_text(SNAKEFILE.replace("{scripts}", str(ROOT / "workflow/scripts")))
     command = [sys.executable, "-m", "snakemake", "--executor", "slurm", "--jobs", "2", "--keep-going"]
+    command += ["--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "1"]
     environment = {**os.environ, "PATH": f"{commands}:{os.environ['PATH']}"}
-    done = subprocess.run(
-        [*command, "--latency-wait", "1"], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 1, done.stderr
     text = done.stdout
     assert "4 jobs failed:" in text, text + done.stderr

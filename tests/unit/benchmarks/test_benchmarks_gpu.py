@@ -1,9 +1,6 @@
 """`make bench-gpu` goes through from beginning to end, with a tiny model where there is no GPU."""
 
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import bench_gpu
 import numpy as np
@@ -13,26 +10,20 @@ import torch
 from qa.model.window_dataset import WindowDataset
 from qa.windows.read_windows import arrow_table
 
-BENCH = Path(__file__).parents[3] / "benchmarks" / "bench_gpu.py"
 
-
-def run(*arguments):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # beside other tests, more threads wait for each other
-    return subprocess.run([sys.executable, str(BENCH), *arguments], env=environment, capture_output=True, text=True)
-
-
-def test_every_contestant_of_the_gpu_benchmark_has_its_turn():
-    done = run("--cpu")
-    assert done.returncode == 0, done.stderr
-    lines = [line for line in done.stdout.splitlines() if "of the matmul rate" in line]
+def test_every_contestant_of_the_gpu_benchmark_has_its_turn(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["bench_gpu.py", "--cpu"])
+    assert bench_gpu.main() == 0
+    printed = capsys.readouterr().out
+    lines = [line for line in printed.splitlines() if "of the matmul rate" in line]
     whats = [line.split(", batch")[0] for line in lines]
     for what in ("walkthrough, training", "run_qa style, training", "ours, prediction", "walkthrough, prediction"):
         assert what in whats
     ways = [what.removeprefix("ours, training, compile: ") for what in whats if what.startswith("ours, training")]
     assert ways[:3] == ["kernels", "none", "graphs"] and ways[3] in ways[:3]  # the other batches by the fastest
     assert all("packed rows" in line for line in lines if line.startswith("ours, training"))
-    assert "| train | samples/s |" in done.stdout and "| predict | windows/s |" in done.stdout
-    assert "written" not in done.stdout
+    assert "| train | samples/s |" in printed and "| predict | windows/s |" in printed
+    assert "written" not in printed
 
 
 def test_its_rows_are_as_long_as_squads(tmp_path):
@@ -42,8 +33,10 @@ def test_its_rows_are_as_long_as_squads(tmp_path):
     assert 0.01 < np.mean(windows.lengths == 384) < 0.03
 
 
-def test_without_a_gpu_it_says_so_and_measures_nothing():
+def test_without_a_gpu_it_says_so_and_measures_nothing(monkeypatch, capsys):
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    done = run()
-    assert done.returncode == 1 and "needs a CUDA GPU" in done.stderr and not done.stdout
+    monkeypatch.setattr(sys, "argv", ["bench_gpu.py"])
+    assert bench_gpu.main() == 1
+    printed = capsys.readouterr()
+    assert "needs a CUDA GPU" in printed.err and not printed.out

@@ -130,6 +130,7 @@ class Cluster:
             "PATH": "/usr/bin:/bin",
             "MODULEPATH": str(self.folder / "modules"),
             "PIP_CONFIG_FILE": str(self.folder / "pip.conf"),
+            "PIP_NO_COMPILE": "1",  # half of pip's time
             "VIRTUALENV_OVERRIDE_APP_DATA": str(self.folder.parent / "virtualenv"),
         }
         both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
@@ -297,8 +298,8 @@ def test_a_place_may_be_named_and_one_with_other_files_is_left_alone(cluster):
     theirs = write(cluster.folder / "home" / "thesis" / "chapter.txt", "months of work")
     assert "was not made by this script" in cluster.refused(str(theirs.parent))
     assert theirs.read_text() == "months of work"
-    done = cluster.set_up("named", prefix=("env", "-C", str(cluster.folder / "home")))
-    assert done.returncode == 0, done.stdout
+    shutil.rmtree(cluster.folder / "wheels")  # the environment is made, and nothing installed
+    cluster.refused("named", prefix=("env", "-C", str(cluster.folder / "home")))
     assert (cluster.folder / "home" / "named" / "bin" / "activate").exists()
 
 
@@ -326,14 +327,14 @@ def damage_interpreter(cluster: Cluster) -> None:
 
 @pytest.mark.parametrize("damage", [damage_kill, damage_purge, damage_upgrade, damage_interpreter])
 def test_an_unfinished_or_damaged_environment_is_made_anew(damage, cluster, finished):
+    """As far as an environment of virtualenv; how it goes on is the same for all, see the test of an import above."""
     shutil.copytree(finished[0].environment, cluster.environment, symlinks=True)
     damage(cluster)
     rubbish = write(cluster.environment / "rubbish", "")
-    done = cluster.set_up()
-    assert done.returncode == 0, done.stdout
-    assert "making it anew" in done.stdout
-    assert not rubbish.exists()
-    assert "Installing" not in cluster.set_up().stdout
+    shutil.rmtree(cluster.folder / "wheels")
+    assert "making it anew" in cluster.refused()
+    assert not rubbish.exists() and (cluster.environment / "bin" / "python").exists()
+    assert (cluster.environment / ".setup_alliance").read_text() == "unfinished\n"
 
 
 @pytest.mark.parametrize("arguments", [["--pyhton", "x"], ["--python"]])
