@@ -120,8 +120,9 @@ def decoding_of(wildcards):
 
 
 def code(stage):
-    """Digest of a stage's adapter and of the library modules behind it."""
-    return code_digest(script_file(f"{stage}.py"), name=f"{stage}.py")
+    """Digest of a stage's adapter and of the library modules behind it, found once a job of the stage is planned."""
+    script = script_file(f"{stage}.py")
+    return lambda wildcards: code_digest(script, name=f"{stage}.py")
 
 
 def untracked(function):

@@ -7,6 +7,8 @@ training can be evaluated as the variant `seed-{n}-latest`.
 from qa.plan import card_facts
 from qa.training.checkpoints import latest_of
 
+TRAINING_CODE = code("train")
+
 
 rule train:
     input:
@@ -42,7 +44,7 @@ rule train:
     params:
         settings=lambda wildcards: stages.training(run_of(wildcards), CONFIG.models),
         seed=lambda wildcards: lineage.seed_of(wildcards.variant),
-        code=lambda wildcards: code("train") + rule_inputs.measuring(run_of(wildcards)),
+        code=lambda wildcards: TRAINING_CODE(wildcards) + rule_inputs.measuring(run_of(wildcards)),
         checkpoints=located("checkpoints/{run}/{variant}"),
         runtime_options=untracked(lambda wildcards: stages.runtime_options(run_of(wildcards))),
         run_settings=untracked(lambda wildcards: run_of(wildcards).model_dump()),
