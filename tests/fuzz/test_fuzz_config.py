@@ -110,7 +110,7 @@ def listed(config):
     for name, run in resolved.runs.items():
         for variant in lineage.variants(run):
             if run.train_on:
-                rule_inputs.training(resolved, name)
+                rule_inputs.training(resolved, name, variant)
                 stages.training(run, resolved.models)
                 card_facts.shared(resolved, name, variant)
                 card_facts.needs_of_package(resolved, name, variant)

@@ -60,7 +60,8 @@ SECRETS |= {"GIT_COMMITTER_EMAIL": "marker@of.an.address", "SBATCH_MAIL_USER": "
 CALIBRATED = {"method": "n_best", "null_threshold": "calibrated"}
 TRAINED = {"train_on": "mills/train", "evaluate_on": ["mills/validation"], "decodings": ["n_best"], "seeds": [1]}
 
-# seeds and tokenizers that answer together, thresholds from questions held out, a pupil, and two splits at once
+# seeds and tokenizers that answer together, thresholds from questions held out, a pupil, two splits at once in a run
+# that goes on from another
 QUALITY = CONFIG | {
     "models": {"one": {"path": "given/one"}, "bytes": {"path": "given/bytes"}},
     "decodings": {**CONFIG["decodings"], "calibrated": CALIBRATED},
@@ -75,7 +76,12 @@ QUALITY = CONFIG | {
         },
         "seeds": {"ensemble": ["seeded"], "evaluate_on": ["mills/validation"], "decodings": ["n_best"]},
         "pupil": {**TRAINED, "model": "bytes", "teacher": "team"},
-        "joint": {**TRAINED, "model": "one", "train_on": ["mills/train", "mills/extra"], "hold_out": 0},
+        "joint": {
+            **TRAINED,
+            "model": {"run": "seeded"},
+            "train_on": ["mills/train", "mills/extra"],
+            "hold_out": 0,
+        },
     },
 }
 

@@ -9,6 +9,7 @@ import pyarrow.parquet as parquet
 import pytest
 
 from chain import QUALITY
+from qa.common.files import sha256_of_folder
 from qa.model.window_dataset import read_targets
 from qa.windows.read_windows import arrow_table
 
@@ -77,6 +78,17 @@ def test_a_training_on_two_splits_has_the_windows_of_both(improved):
     folders = [windows_of(improved, f"mills/{split}", "one") for split in ("train", "extra")]
     assert manifest["training_windows"] == sum(len(arrow_table(folder)) for folder in folders)
     assert list(manifest["inputs"]["windows"]) == [str(folder.relative_to(improved.folder)) for folder in folders]
+
+
+def test_a_run_goes_on_from_the_model_of_another(improved):
+    manifest = read(improved, "results/joint/seed-1/manifest.json")
+    seeded = "results/seeded/seed-1/model"
+    assert manifest["inputs"]["model"] == sha256_of_folder(improved.path(seeded))
+    assert (
+        "(run seeded, seed-1), then fine-tuned on"
+        in improved.path("results/joint/seed-1/package/README.md").read_text()
+    )
+    assert "model of run seeded, mills/train" in improved.path("results/report.html").read_text()
 
 
 @pytest.mark.parametrize("variant", ["seeded/seed-1", "seeded/seed-2", "team/ensemble"])

@@ -106,6 +106,8 @@ OF_QUALITY: dict[str, tuple[dict[str, Any], set[str]]] = {
         {f"runs.{run}.calibrate_on": ["mills/extra"] for run in ("seeded", "team")} | {"runs.pupil.teacher": None},
         {*TRAIN, *CALIBRATE},
     ),
+    "runs.*.model.run": ({"runs.joint.model": "one"}, TRAIN),
+    "runs.*.model.seed": ({"runs.joint.model": {"run": "seeded", "seed": 2}}, TRAIN),
     "runs.*.teacher": ({"runs.pupil.teacher": "seeded"}, TEACH),
 }
 

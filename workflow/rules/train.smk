@@ -12,7 +12,7 @@ TRAINING_CODE = code("train")
 
 rule train:
     input:
-        unpack(lambda wildcards: checked(rule_inputs.training, CONFIG, wildcards.run)),
+        unpack(lambda wildcards: checked(rule_inputs.training, CONFIG, wildcards.run, wildcards.variant)),
     output:
         model=directory("results/{run}/{variant}/model"),
         history=report(
@@ -57,7 +57,7 @@ rule train:
 
 rule latest_checkpoint:
     input:
-        model=lambda wildcards: f"resources/models/{run_of(wildcards).model}",
+        model=lambda wildcards: f"resources/models/{run_of(wildcards).pretrained}",
     output:
         model=directory("results/{run}/{variant}/model"),
     log:

@@ -15,10 +15,12 @@ with stage("train", snakemake):
         **params.runtime_options, threads=snakemake.threads, walltime_minutes=snakemake.resources.get("runtime")
     )
     trackers.prepare(options.report_to, wildcards.run, wildcards.variant)
-    inputs, settings = spec.TrainingInputs.of(snakemake.input), spec.TrainingSettings.of(params.settings)
+    files = dict(snakemake.input.items())
+    pretrained = files.pop("pretrained", files["model"])
+    inputs, settings = spec.TrainingInputs.of(files), spec.TrainingSettings.of(params.settings)
     train.train(
         spec.TrainingSpec(inputs, settings, params.seed, options),
         spec.TrainingOutputs(**snakemake.output, checkpoints=params.checkpoints),
         spec.Identity(wildcards.run, wildcards.variant, params.code, params.run_settings),
-        describe=lambda model, facts: package.describe(model, params.shared, facts, snakemake.input.model),
+        describe=lambda model, facts: package.describe(model, params.shared, facts, pretrained),
     )

@@ -264,6 +264,50 @@ WRONG = {
         {"ready": {"teacher": "small"}},
         "config: runs.ready.teacher: this run trains nothing (train_on: null)",
     ),
+    "no such earlier run": (
+        {"pupil": {"model": {"run": "smal"}}},
+        "config: runs.pupil.model.run: no `smal` among small, other, both, ready, pupil; did you mean `small`?",
+    ),
+    "an earlier run without its seed": (
+        {"pupil": {"model": {"run": "small"}}},
+        "config: runs.pupil.model: run `small` has no seed 42, only 1, 2; give both runs the same seeds, or name",
+    ),
+    "an earlier run without the seed that is named": (
+        {"pupil": {"model": {"run": "small", "seed": 3}}},
+        "config: runs.pupil.model: run `small` has no seed 3, only 1, 2",
+    ),
+    "an earlier run that trains nothing": (
+        {"pupil": {"model": {"run": "ready"}}},
+        "config: runs.pupil.model.run: run `ready` trains nothing (train_on: null); name its model instead",
+    ),
+    "an ensemble as earlier run": (
+        {"pupil": {"model": {"run": "team"}}},
+        "config: runs.pupil.model.run: no `team` among small",
+    ),
+    "an earlier run of what trains nothing": (
+        {"ready": {"model": {"run": "other"}}},
+        "config: runs.ready.model.run: this run trains nothing (train_on: null); to score `other` on more splits",
+    ),
+    "an earlier run with an unknown key": (
+        {"pupil": {"model": {"run": "small", "seeds": 1}}},
+        "config: runs.pupil.model: unknown key `seeds`; did you mean `seed`?",
+    ),
+    "its own earlier run": (
+        {"both": {"model": {"run": "both"}}},
+        "config: runs.both.model: a circle of runs: both <- both",
+    ),
+    "a circle of a teacher and an earlier run": (
+        {"other": {"model": {"run": "pupil", "seed": 42}}},
+        "config: runs.pupil.teacher: a circle of teachers: pupil <- other <- pupil",
+    ),
+    "an earlier run that has seen what is judged": (
+        {
+            "both": {"evaluate_on": ["mills/dev"]},
+            "small": {"model": {"run": "both", "seed": 42}},
+            "pupil": {"model": {"run": "small", "seed": 1}, "evaluate_on": ["mills/more"], "teacher": None},
+        },
+        "config: runs.pupil.model: run `both` trains on mills/more, which this run is judged or calibrated on",
+    ),
     "a share held out of nothing": (
         {"ready": {"hold_out": 0.1}},
         "config: runs.ready.hold_out: this run trains nothing",
@@ -304,6 +348,10 @@ ALLOWED = {
         "both": {"teacher": "ready"},
     },
     "a published model that is calibrated": {"ready": {"decodings": ["calibrated"], "calibrate_on": ["mills/dev"]}},
+    "a seed of an earlier run, and the same seeds": {
+        "pupil": {"model": {"run": "small", "seed": 2}},
+        "both": {"model": {"run": "pupil"}},
+    },
     "a teacher of a teacher": {"both": {"teacher": "pupil"}},
     "two students of one run": {"both": {"teacher": "other"}, "small": {"teacher": "other"}},
 }
@@ -312,6 +360,27 @@ ALLOWED = {
 @pytest.mark.parametrize("case", ALLOWED)
 def test_what_is_no_mistake_is_allowed(case):
     assert resolved(**ALLOWED[case]).runs
+
+
+def test_a_run_goes_on_from_the_models_of_another_and_shares_its_windows():
+    plain = resolved(
+        more={"model": {"run": "small"}, "train_on": "mills/more", "seeds": [1, 2]},
+        most={"model": {"run": "more", "seed": 2}, "train_on": "mills/dev", "seeds": [1, 5]},
+    )
+    models = {"more": ["small/seed-1", "small/seed-2"], "most": ["more/seed-2", "more/seed-2"]}
+    for name, folders in models.items():
+        run = plain.runs[name]
+        needed = [rule_inputs.training(plain, name, variant) for variant in lineage.variants(run)]
+        assert [files["model"] for files in needed] == [f"results/{folder}/model" for folder in folders]
+        assert {files["pretrained"] for files in needed} == {"resources/models/one"}
+        assert stages.windows_id(run) == stages.windows_id(plain.runs["small"])
+    assert lineage.all_earlier(plain, "most", "seed-5") == [("small", "seed-2"), ("more", "seed-2")]
+    assert "pretrained" not in rule_inputs.training(plain, "small", "seed-1")
+
+
+def test_a_sweep_over_models_may_list_an_earlier_run():
+    runs = resolved(pupil={"model": ["two", {"run": "small", "seed": 1}]}).runs
+    assert [runs[f"pupil.model-{label}"].pretrained for label in ("two", "small-1")] == ["two", "one"]
 
 
 def test_a_threshold_is_a_number_or_calibrated():
@@ -404,10 +473,10 @@ def test_a_teacher_with_a_slash_and_any_temperature_make_a_file_name():
     found = resolved(pupil={"teacher": "small/seed-2", "distillation": {"temperature": 0.25}})
     runs = found.runs
     assert stages.soft_targets_key(runs["pupil"]) == "small@seed-2-0.25"
-    (file,) = rule_inputs.training(found, "pupil")["targets"]
+    (file,) = rule_inputs.training(found, "pupil", "seed-42")["targets"]
     key = stages.windows_id(runs["pupil"])
     assert file == f"results/targets/mills/train@kept-0.1/{key}/small@seed-2-0.25.parquet"
-    assert len(rule_inputs.training(resolved(both={"teacher": "other"}), "both")["targets"]) == 2
+    assert len(rule_inputs.training(resolved(both={"teacher": "other"}), "both", "seed-42")["targets"]) == 2
 
 
 def test_training_reads_of_distillation_what_changes_it_and_only_with_a_teacher():

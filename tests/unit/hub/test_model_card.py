@@ -104,6 +104,20 @@ def test_a_card_says_where_f1_counts_characters():
     assert "characters" not in described().partition("## Scores")[2].partition("## Training")[0]
 
 
+def test_a_card_names_the_runs_that_the_model_was_trained_in_before():
+    config = copy.deepcopy(CONFIG)
+    first = {"model": "base", "train_on": "first/train", "decodings": ["n_best"], "evaluate_on": ["squad2/validation"]}
+    config["runs"] |= {"first": first, "second": {**first, "model": {"run": "first"}, "train_on": "mine/train"}}
+    config["runs"]["r"]["model"] = {"run": "second", "seed": 42}
+    config["datasets"]["first"] = {"repo": "org/first", "revision": "d" * 40, "splits": {"train": "train-*"}}
+    text = described(config)
+    order = ["[org/base]", "first/train (run first, seed-42), then", "mine/train (run second, seed-42), then"]
+    places = [text.index(part) for part in [*order, "squad2/train, mine/train (run r, seed-3)"]]
+    assert places == sorted(places) and "- trained on first/train" in text
+    assert ModelCard(text).data.datasets == ["org/first", "org/squad2"]
+    assert "resources/datasets/first" in card_facts.needs_of_package(resolve(config), "r", "seed-3")["datasets"]
+
+
 def test_a_card_without_scores_has_no_model_index_and_is_the_same_each_time():
     text = described(scores=[], calibrations={})
     assert "model-index" not in text and "Not scored yet" in text and text == described(scores=[], calibrations={})

@@ -78,7 +78,7 @@ def plan_of(workflow) -> tuple[Plan, list[Finding]]:
                 }
             )
         ),
-        overrides={str(job.input.model): tuple(_overrides(job)) for job in jobs if _overrides(job)},
+        overrides={_pretrained(job): tuple(_overrides(job)) for job in jobs if _overrides(job)},
         questions=tuple(
             (tuple(listed(job.params.files)), job.params.misaligned)
             for job in jobs
@@ -94,10 +94,15 @@ def _overrides(job) -> dict[str, Any]:
     return job.params.settings.get("overrides", {}) if job.rule.name in ("train", "predict") else {}
 
 
+def _pretrained(job) -> str:
+    """Folder of the pretrained model: the model itself may be trained in this very run."""
+    return str(job.input.get("pretrained", job.input.model))
+
+
 def _training(job) -> PlannedTraining:
     options = job.params.runtime_options
     return PlannedTraining(
-        model=str(job.input.model),
+        model=_pretrained(job),
         checkpoints=str(job.params.checkpoints),
         output=str(job.output.model),
         keep=options["keep"],

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from qa.common.errors import InputError
-from qa.config import comparisons, lineage
+from qa.config import comparisons, lineage, messages
 from qa.config.lineage import ENSEMBLE
 from qa.config.schema import AnyRun, Configuration, Run
+from qa.config.sections import EarlierRun
 
 # names of the workflow's own files and folders: beside runs, beside datasets in a variant's, decodings in a split's
 _TABLES = ("summary.csv", "comparison.csv", "resource_usage.csv")
@@ -48,7 +49,7 @@ def reserved_names(config: Configuration) -> Lines:
 def known_names(config: Configuration) -> Lines:
     """Models, decodings and splits that the configuration does not have."""
     for name, run in config.all_runs.items():
-        if isinstance(run, Run):
+        if isinstance(run, Run) and isinstance(run.model, str):
             yield from _known(f"runs.{name}.model", run.model, config.models)
         for decoding in run.decodings:
             yield from _known(f"runs.{name}.decodings", decoding, config.decodings)
@@ -63,7 +64,7 @@ def known_names(config: Configuration) -> Lines:
 
 def _known(where: str, name: str, names: dict[str, Any]) -> Lines:
     if name not in names:
-        yield f"{where}: no `{name}` among {', '.join(names)}"
+        yield f"{where}: no `{name}` among {', '.join(names)}{messages.meant(name, names)}"
 
 
 def room(config: Configuration) -> Lines:
@@ -102,8 +103,33 @@ def ensembles(config: Configuration) -> Lines:
                 yield f"runs.{name}.decodings: `{decoding}` is not of method n_best, which ensembles need"
 
 
+def earlier_runs(config: Configuration) -> Lines:
+    """Earlier runs that do not exist or have no such model."""
+    for name, run in config.runs.items():
+        if not isinstance(run.model, EarlierRun):
+            continue
+        where, earlier = f"runs.{name}.model.run", run.model.run
+        if earlier not in config.runs:
+            yield from _known(where, earlier, config.runs)
+        elif not run.is_trained:
+            yield (
+                f"{where}: this run trains nothing (train_on: null); to score `{earlier}` on more splits, list them in "
+                "its evaluate_on"
+            )
+        elif not config.runs[earlier].is_trained:
+            yield f"{where}: run `{earlier}` trains nothing (train_on: null); name its model instead"
+        else:
+            needed = run.seeds if run.model.seed is None else [run.model.seed]
+            seeds = config.runs[earlier].seeds
+            if lacking := [seed for seed in needed if seed not in seeds]:
+                yield (
+                    f"runs.{name}.model: run `{earlier}` has no seed {lacking[0]}, only {', '.join(map(str, seeds))}; "
+                    "give both runs the same seeds, or name one of these as model.seed"
+                )
+
+
 def teachers(config: Configuration) -> Lines:
-    """Teachers that do not exist, runs that cannot be taught, and circles."""
+    """Teachers that do not exist, and runs that cannot be taught."""
     for name, run in config.runs.items():
         where = f"runs.{name}.teacher"
         if run.teacher is None:
@@ -114,8 +140,6 @@ def teachers(config: Configuration) -> Lines:
             yield f"{where}: padding is part of the loss (padding: max_length); choose packed or longest"
         elif unknown := list(_unknown(where, config, run.teacher)):
             yield from unknown
-        elif circle := _circle(config, name, []):
-            yield f"{where}: a circle of teachers: {' <- '.join(circle)}"
 
 
 def _unknown(where: str, config: Configuration, name: str) -> Lines:
@@ -125,15 +149,21 @@ def _unknown(where: str, config: Configuration, name: str) -> Lines:
         yield f"{where}: {error}"
 
 
-def _circle(config: Configuration, name: str, students: list[str]) -> list[str]:
-    """The students and teachers from a run back to a run that is among them already; [] if there is no circle."""
-    if name in students:
-        return [*students, name]
-    teacher = config.runs[name].teacher
-    if teacher is None or any(_unknown("", config, teacher)):
-        return []
-    runs = dict.fromkeys(run for run, _ in lineage.parts_named(config, teacher))
-    return next(filter(None, (_circle(config, run, [*students, name]) for run in runs)), [])
+def circles(config: Configuration) -> Lines:
+    """Runs that learn from themselves: as teachers, by their models, or both."""
+    for name in config.runs:
+        for key, runs in lineage.sources(config, name).items():
+            if circle := next(filter(None, (_circle(config, run, [name]) for run in runs)), []):
+                kind = "teachers" if key == "teacher" else "runs"
+                yield f"runs.{name}.{key}: a circle of {kind}: {' <- '.join(circle)}"
+
+
+def _circle(config: Configuration, name: str, learners: list[str]) -> list[str]:
+    """The runs from the first of `learners` back to a run that is among them already; [] if there is no circle."""
+    if name in learners:
+        return [*learners, name]
+    runs = [run for runs in lineage.sources(config, name).values() for run in runs]
+    return next(filter(None, (_circle(config, run, [*learners, name]) for run in runs)), [])
 
 
 def calibrations(config: Configuration) -> Lines:
@@ -191,25 +221,24 @@ def kept_epochs(config: Configuration) -> Lines:
             )
 
 
-def teachers_questions(config: Configuration) -> Lines:
-    """Teachers, and teachers of teachers, that train on questions which judge or calibrate their student."""
+def questions_of_sources(config: Configuration) -> Lines:
+    """Runs that a run learns from, at once or further back, and that train on questions which judge or calibrate it."""
     for name, run in config.runs.items():
-        if run.teacher is None:
-            continue
         calibrated = any(config.decodings[decoding].is_calibrated for decoding in run.decodings)
         share = lineage.held_out_share(run) if calibrated or run.training.keep_epoch == "best" else 0.0
         judged = {*run.evaluate_on, *(run.calibrate_on or [])}
-        for teacher in lineage.teachers(config, run.teacher):
-            other_share = share not in (0.0, lineage.held_out_share(config.runs[teacher]))
-            for split in config.runs[teacher].train_on or []:
-                seen = other_share and split in (run.train_on or [])
-                if split in judged or seen:
-                    what = f"held-out questions of {split}" if seen else split
-                    yield (
-                        f"runs.{name}.teacher: run `{teacher}` trains on {what}, which this run is judged or "
-                        "calibrated on, and would pass on what it saw there; give both the same hold_out, or name "
-                        "another teacher"
-                    )
+        for key, runs in lineage.sources(config, name).items():
+            for source in lineage.with_sources(config, runs):
+                other_share = share not in (0.0, lineage.held_out_share(config.runs[source]))
+                for split in config.runs[source].train_on or []:
+                    seen = other_share and split in (run.train_on or [])
+                    if split in judged or seen:
+                        what = f"held-out questions of {split}" if seen else split
+                        yield (
+                            f"runs.{name}.{key}: run `{source}` trains on {what}, which this run is judged or "
+                            "calibrated on, and would pass on what it saw there; give both the same hold_out, or name "
+                            f"another {'teacher' if key == 'teacher' else 'run'}"
+                        )
 
 
 def publications(config: Configuration) -> Lines:
@@ -231,8 +260,9 @@ def publications(config: Configuration) -> Lines:
 ALL = (
     (reserved_names, known_names, room),
     (ensembles,),
-    (teachers,),
-    (calibrations, kept_epochs, teachers_questions, publications, comparisons.faults),
+    (teachers, earlier_runs),
+    (circles,),
+    (calibrations, kept_epochs, questions_of_sources, publications, comparisons.faults),
 )
 
 

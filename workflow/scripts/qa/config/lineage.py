@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from qa.common.errors import InputError
 from qa.config.schema import AnyRun, Configuration, Ensemble, Run
+from qa.config.sections import EarlierRun
 
 ENSEMBLE = "ensemble"  # the only variant of an ensemble
 PUBLISHED = "published"  # the only variant of a run that trains nothing
@@ -25,6 +26,31 @@ def seed_of(variant: str) -> int:
 def model_folder(name: str, run: Run, variant: str) -> str:
     """Folder of the model that a variant of the run `name` predicts with."""
     return f"resources/models/{run.model}" if variant == PUBLISHED else f"results/{name}/{variant}/model"
+
+
+def earlier(run: Run, variant: str) -> Part | None:
+    """The training whose model a variant is fine-tuned from; None where that is a pretrained model."""
+    if not isinstance(run.model, EarlierRun):
+        return None
+    return run.model.run, variant if run.model.seed is None else f"seed-{run.model.seed}"
+
+
+def all_earlier(config: Configuration, name: str, variant: str) -> list[Part]:
+    """The trainings that led to the model which a variant is fine-tuned from, the first one first."""
+    part = earlier(config.runs[name], variant)
+    return [*all_earlier(config, *part), part] if part else []
+
+
+def pretrained(config: Configuration, name: str) -> str:
+    """Name of the pretrained model behind a run."""
+    model = config.runs[name].model
+    return pretrained(config, model.run) if isinstance(model, EarlierRun) else model
+
+
+def first_model(run: Run, variant: str) -> str:
+    """Folder of the model that the training of a variant starts from."""
+    part = earlier(run, variant)
+    return "results/{}/{}/model".format(*part) if part else f"resources/models/{run.model}"
 
 
 def trainings(config: Configuration) -> list[Part]:
@@ -125,19 +151,27 @@ def calibration_of(config: Configuration, name: str) -> list[str]:
     return found[0]
 
 
-def teachers(config: Configuration, name: str) -> list[str]:
-    """The runs behind a teacher's name, and all runs that these learn from themselves."""
-    found = list(dict.fromkeys(run for run, _ in parts_named(config, name)))
-    for run in found:
-        if teacher := config.runs[run].teacher:
-            found += [further for further, _ in parts_named(config, teacher) if further not in found]
+def sources(config: Configuration, name: str) -> dict[str, list[str]]:
+    """The runs that a run learns from, by the key that names them: its `teacher`, and the run of its `model`."""
+    run = config.runs[name]
+    taught = [part for part, _ in parts_named(config, run.teacher)] if run.teacher else []
+    return {
+        "teacher": list(dict.fromkeys(taught)),
+        "model": [run.model.run] if isinstance(run.model, EarlierRun) else [],
+    }
+
+
+def with_sources(config: Configuration, names: Iterable[str]) -> list[str]:
+    """Runs, the runs that these learn from, and so on to the first ones."""
+    found = list(dict.fromkeys(names))
+    for name in found:
+        found += [run for runs in sources(config, name).values() for run in runs if run not in found]
     return found
 
 
 def limits(config: Configuration, name: str, evaluated: Iterable[str]) -> dict[str, int]:
-    """The `limit` of each dataset that has one: of a run, its models and teachers, and of the splits `evaluated`."""
-    runs = list(dict.fromkeys(run for run, _ in parts_named(config, name)))
-    runs += [further for run in runs if (teacher := config.runs[run].teacher) for further in teachers(config, teacher)]
+    """The `limit` of each dataset that has one: of a run and all that it learns from, and of the splits `evaluated`."""
+    runs = with_sources(config, [run for run, _ in parts_named(config, name)])
     splits = [*evaluated, *(config.all_runs[name].calibrate_on or [])]
     splits += [
         split for run in runs for key in ("train_on", "calibrate_on") for split in getattr(config.runs[run], key) or []

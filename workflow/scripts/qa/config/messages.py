@@ -53,8 +53,13 @@ def lines(error: ValidationError) -> list[str]:
 def near(name: str, known: Iterable[str]) -> str:
     """What else an unknown name may mean: the closest known one, or all of them."""
     known = list(known)
-    found = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean `{found[0]}`?" if found else f"allowed: {', '.join(known)}"
+    return meant(name, known).removeprefix("; ") or _any_of(known)
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """The known name that is close to an unknown one, as the end of a message; "" if none is."""
+    found = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean `{found[0]}`?" if found else ""
 
 
 def shown(value: Any) -> str:

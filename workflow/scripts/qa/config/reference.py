@@ -75,6 +75,8 @@ def _merged(choices: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _target(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """What a node refers to; of several choices, the one section among them."""
+    node = next((choice for choice in node.get("oneOf", []) if "$ref" in choice), node)
     return definitions[node["$ref"].rpartition("/")[2]] if "$ref" in node else node
 
 

@@ -5,7 +5,7 @@ Error messages, the reference (docs/configuration.md) and the schema for editors
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag
+from pydantic import BaseModel, BeforeValidator, Discriminator, Field, PrivateAttr, Tag
 
 from qa.config.fields import (
     GREATEST,
@@ -29,6 +29,7 @@ from qa.config.sections import (
     Dataset,
     Decoding,
     Distillation,
+    EarlierRun,
     NBest,
     Prediction,
     PretrainedModel,
@@ -40,6 +41,10 @@ from qa.config.sections import (
 
 def _kind_of_run(value: Any) -> str:
     return "(ensemble)" if isinstance(value, dict) and "ensemble" in value else "(run)"
+
+
+def _kind_of_model(value: Any) -> str:
+    return "(earlier_run)" if isinstance(value, dict | EarlierRun) else "(name)"
 
 
 def _kind_of_decoding(value: Any) -> str | None:
@@ -115,7 +120,12 @@ CalibrateOn = Annotated[
 
 
 class _Run(Section):
-    model: Text = setting("tokenize_and_label", "Name of a model.")
+    model: Annotated[
+        Annotated[Text, Tag("(name)")] | Annotated[EarlierRun, Tag("(earlier_run)")], Discriminator(_kind_of_model)
+    ] = setting(
+        "tokenize_and_label",
+        "Name of a model; or `{run: NAME}`, to fine-tune the trained model of another run further.",
+    )
     train_on: Annotated[Splits, BeforeValidator(listed, json_schema_input_type=Split | list[Split])] | None = setting(
         "tokenize_and_label",
         "Split to fine-tune on, `dataset/split`, or a list of splits to train on together. `null` is for a `model` "
@@ -143,6 +153,13 @@ class _Run(Section):
 
 class Run(Settings, _Run):
     """A training for each seed, or a published model; its settings override those of `defaults`."""
+
+    _pretrained: str = PrivateAttr("")  # as lineage finds it, where `model` is an earlier run
+
+    @property
+    def pretrained(self) -> str:
+        """Name of the model that the first training started from: this run's, or that of its earliest run."""
+        return self.model if isinstance(self.model, str) else self._pretrained
 
     @property
     def is_trained(self) -> bool:

@@ -54,6 +54,13 @@ class PretrainedModel(Section):
         return self
 
 
+class EarlierRun(Section):
+    """A run whose trained model is fine-tuned on."""
+
+    run: Text = setting("train", "Name of the run. Each seed goes on from the same seed of that run.")
+    seed: Whole | None = setting("train", "Every seed goes on from this seed of that run instead.", None)
+
+
 class Dataset(Section):
     """A set of questions."""
 

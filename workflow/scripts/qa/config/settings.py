@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from qa.common.errors import InputError, first_line
-from qa.config import checks, comparisons, messages, strict_yaml, sweeps
+from qa.config import checks, comparisons, lineage, messages, strict_yaml, sweeps
 from qa.config.fields import LONGEST_NAME, Section, listed
 from qa.config.schema import Configuration, ConfigurationFile, Run, Settings
 from qa.config.sections import Dataset, PretrainedModel
@@ -65,6 +65,8 @@ def _checked(config: dict[str, Any], swept: sweeps.Sweeps) -> Configuration:
         sweeps=swept,
     )
     checks.check(config["runs"], resolved)
+    for name, run in resolved.runs.items():
+        run._pretrained = lineage.pretrained(resolved, name)
     return resolved
 
 

@@ -20,12 +20,12 @@ def source(part: PretrainedModel | Dataset) -> dict[str, Any]:
 def tokenization(run: Run) -> dict[str, Any]:
     """What `tokenize_and_label` reads. A setting without effect is left out, so that it separates no runs."""
     unused = {"overlap"} if run.windows.long_contexts == "truncate" else set()
-    return {"model": run.model, **run.windows.model_dump(exclude=unused)}
+    return {"model": run.pretrained, **run.windows.model_dump(exclude=unused)}
 
 
 def windows_id(run: Run) -> str:
     """Name of the folder of a run's windows, `{model}-{8 digits}`. Runs with equal tokenizations share it."""
-    return f"{run.model}-{digest_of_json(tokenization(run))[:8]}"
+    return f"{run.pretrained}-{digest_of_json(tokenization(run))[:8]}"
 
 
 def windows_folder(run: Run, split: str) -> str:
@@ -43,7 +43,7 @@ def training(run: Run, models: dict[str, PretrainedModel]) -> dict[str, Any]:
     unused = {"epochs"} if run.training.max_steps is not None else set()
     taught = {"distillation": run.distillation.model_dump()} if run.teacher else {}
     settings = run.training.model_dump(exclude={*SPEED_ONLY, *unused})
-    return {**settings, **_computing(run), **taught, "overrides": models[run.model].overrides}
+    return {**settings, **_computing(run), **taught, "overrides": models[run.pretrained].overrides}
 
 
 def runtime_options(run: Run) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def runtime_options(run: Run) -> dict[str, Any]:
 
 def prediction(run: Run, models: dict[str, PretrainedModel]) -> dict[str, Any]:
     """What `predict` reads. A trained model has its `overrides` in its own configuration already."""
-    overrides = {} if run.is_trained else models[run.model].overrides
+    overrides = {} if run.is_trained else models[run.pretrained].overrides
     return {**run.prediction.model_dump(), **_computing(run), **({"overrides": overrides} if overrides else {})}
 
 

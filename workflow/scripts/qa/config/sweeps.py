@@ -124,6 +124,8 @@ def as_text(value: Any) -> str:
     """A value as names and tables have it: `2e-5`, `0.1`, `16`, `null`, `bf16`. Text loses forbidden characters."""
     if value is None or isinstance(value, bool):
         return str(value).lower().replace("none", "null")
+    if isinstance(value, dict):  # a model that is another run's
+        return "-".join(map(as_text, value.values()))
     if isinstance(value, float):
         digits, _, exponent = repr(value).partition("e")
         return digits.removesuffix(".0") + (f"e{int(exponent)}" if exponent else "")

@@ -54,6 +54,7 @@ def card(
         score=_score,
         settings=_settings(shared, manifest),
         described=_described,
+        trained_on=trained_on(shared),
         scored_splits=list(dict.fromkeys(split for split, _ in shared["scored"])),
         data_files=lambda name, source: _data_files(shared, name, source),
         weights=[(name, entry["sha256"]) for name, entry in weights.items() if name.endswith(".safetensors")],
@@ -78,11 +79,17 @@ def title_of(shared: dict[str, Any]) -> str:
     return shared["repo"].split("/")[-1] if shared["repo"] else f"{shared['run']}-{shared['variant']}"
 
 
+def trained_on(shared: dict[str, Any]) -> list[str]:
+    """The splits that a model was fine-tuned on, those of the runs before its own first."""
+    before = [split for earlier in shared.get("before", []) for split in earlier["train_on"]]
+    return list(dict.fromkeys([*before, *shared["train_on"]]))
+
+
 def metadata(shared: dict[str, Any], sources: dict[str, Any], scores: list[dict[str, Any]]) -> str:
     """The metadata of a card as YAML, with a `model-index` of the scores."""
     from huggingface_hub import EvalResult, ModelCardData
 
-    trained = [shared["datasets"][split.split("/")[0]].get("repo") for split in shared["train_on"]]
+    trained = [shared["datasets"][split.split("/")[0]].get("repo") for split in trained_on(shared)]
     results = []
     for row in scores:
         name, split = row["split"].split("/")
@@ -200,7 +207,7 @@ def _described(split: str) -> str:
 
 def _data_files(shared: dict[str, Any], dataset: str, source: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Split, name and SHA-256 of each file of a data set that the run used."""
-    used = [*shared["train_on"], *shared["calibrate_on"], *(split for split, _ in shared["scored"])]
+    used = [*trained_on(shared), *shared["calibrate_on"], *(split for split, _ in shared["scored"])]
     used = {split.split("@")[0] for split in used}
     return [
         (split, place.split("/")[-1].split("-", 1)[-1], source["files"][place]["sha256"])

@@ -14,15 +14,19 @@ from qa.plan.rule_inputs import Files
 def shared(resolved: Configuration, name: str, variant: str) -> dict[str, Any]:
     """What a run's variant is shared with, for packages.describe and packages.package.
 
-    `windows`, `prediction` and `decodings` are how it answers, a calibrated threshold still by name; `model` and
-    `datasets` where it is from; `limits` those of datasets (see lineage.limits); `scored` the (split, decoding) and
-    `calibrated` the decodings whose files `needs_of_package` names, in that order. Raises InputError for a run that
-    trains nothing.
+    `windows`, `prediction` and `decodings` are how it answers, a calibrated threshold still by name; `model`, `before`
+    (the trainings before its own, if any) and `datasets` where it is from; `limits` those of datasets (see
+    lineage.limits); `scored` the (split, decoding) and `calibrated` the decodings whose files `needs_of_package` names,
+    in that order. Raises InputError for a run that trains nothing.
     """
     run = _trained(resolved, name, variant)
     windows = stages.tokenization(run)
     del windows["model"]
-    model = resolved.models[run.model]
+    model = resolved.models[run.pretrained]
+    before = [
+        {"run": run, "variant": variant, "train_on": resolved.runs[run].train_on}
+        for run, variant in lineage.all_earlier(resolved, name, variant)
+    ]
     calibration = lineage.calibration_splits(run)
     return {
         "run": name,
@@ -31,13 +35,14 @@ def shared(resolved: Configuration, name: str, variant: str) -> dict[str, Any]:
         "windows": windows,
         "prediction": stages.prediction(run, resolved.models),
         "decodings": {each: stages.answering(resolved.decodings[each]) for each in run.decodings},
-        "model": {"name": run.model, **_source(model)},
+        "model": {"name": run.pretrained, **_source(model)},
+        **({"before": before} if before else {}),
         "license": model.license,
         "limits": lineage.limits(resolved, name, run.evaluate_on),
         "train_on": run.train_on,
         "calibrate_on": calibration,
         "teacher": run.teacher,
-        "datasets": {each: _source(resolved.datasets[each]) for each in _datasets(run)},
+        "datasets": {each: _source(resolved.datasets[each]) for each in _datasets(resolved, name)},
         "scored": [[split, decoding] for split in run.evaluate_on for decoding in run.decodings],
         "calibrated": _calibrated(resolved, run),
     }
@@ -51,8 +56,8 @@ def needs_of_package(resolved: Configuration, name: str, variant: str) -> Files:
         "model": f"{folder}/model",
         "manifest": f"{folder}/manifest.json",
         "history": f"{folder}/training.csv",  # which only the report reads, by its place: here it is missed when lost
-        "pretrained": f"resources/models/{run.model}",
-        "datasets": [f"resources/datasets/{each}" for each in _datasets(run)],
+        "pretrained": f"resources/models/{run.pretrained}",
+        "datasets": [f"resources/datasets/{each}" for each in _datasets(resolved, name)],
         "metrics": [
             f"{folder}/{split}/{decoding}/metrics.json" for split in run.evaluate_on for decoding in run.decodings
         ],
@@ -87,9 +92,12 @@ def _trained(resolved: Configuration, name: str, variant: str) -> Run:
     return run
 
 
-def _datasets(run: Run) -> list[str]:
-    """Datasets whose questions train, calibrate or score a run."""
+def _datasets(resolved: Configuration, name: str) -> list[str]:
+    """Datasets whose questions train, calibrate or score a run, or trained the model that it started from."""
+    run = resolved.runs[name]
     splits = [*(run.train_on or []), *(run.calibrate_on or []), *run.evaluate_on]
+    for earlier, _ in lineage.all_earlier(resolved, name, ""):
+        splits += resolved.runs[earlier].train_on or []
     return list(dict.fromkeys(split.split("/")[0] for split in splits))
 
 

@@ -14,17 +14,22 @@ OF_ANSWERS = (
 Files = dict[str, str | list[str]]
 
 
-def training(resolved: Configuration, name: str) -> Files:
-    """What `train` needs. Raises InputError for a run that trains nothing."""
+def training(resolved: Configuration, name: str, variant: str) -> Files:
+    """What `train` needs. Raises InputError for a run that trains nothing.
+
+    `pretrained` is there only where `model` is that of another run, which does not have the pretrained model's licence.
+    """
     if name not in resolved.runs:
         raise InputError(f"no run `{name}` among {', '.join(resolved.runs)}")
     run = resolved.runs[name]
     if not run.train_on:
         raise InputError(f"run `{name}` trains nothing (train_on: null)")
     needed: Files = {
-        "model": f"resources/models/{run.model}",
+        "model": lineage.first_model(run, variant),
         "windows": [stages.windows_folder(run, split) for split in lineage.training_splits(run)],
     }
+    if lineage.earlier(run, variant):
+        needed["pretrained"] = f"resources/models/{run.pretrained}"
     held_out = lineage.calibration_splits(run)
     if held_out:  # epochs are scored on these, and windows have no gold answers
         needed["held_out_records"] = [questions(split) for split in held_out]

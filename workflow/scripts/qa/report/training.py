@@ -77,7 +77,7 @@ def row(results: Results, model: Model) -> dict[str, Any]:
     losses, machine = history["loss"].dropna(), manifest["machine"]
     return {
         "name": model.name,
-        "model": manifest["run_settings"]["model"],
+        "model": _model_in_words(manifest["run_settings"]["model"]),
         "trained_on": ", ".join(manifest["run_settings"]["train_on"]),
         "started": manifest["started"].replace("T", " ")[:16],
         "steps": manifest["steps"],
@@ -91,6 +91,11 @@ def row(results: Results, model: Model) -> dict[str, Any]:
         "interruptions": interruptions(manifest["attempts"]),
         "device": f"{manifest['gpus']} × {gpu}" if (gpu := machine["gpu"]) else f"{machine['cpu_threads']} CPU threads",
     }
+
+
+def _model_in_words(model: str | dict[str, Any]) -> str:
+    """The `model` of a run's settings: its name, or the run that it comes from."""
+    return model if isinstance(model, str) else f"model of run {model['run']}"
 
 
 def interruptions(attempts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
