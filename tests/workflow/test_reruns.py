@@ -101,6 +101,10 @@ OF_QUALITY: dict[str, tuple[dict[str, Any], set[str]]] = {
     "defaults.distillation.weight": ({"defaults.distillation.weight": 0.9}, TRAIN),
     "defaults.distillation.temperature": ({"defaults.distillation.temperature": 4.0}, TEACH),
     "defaults.training.keep_epoch": ({"runs.pupil.training": {"keep_epoch": "best"}}, TRAIN),
+    "defaults.training.early_stopping": (
+        {"runs.pupil.training": {"keep_epoch": "best", "early_stopping": 1}},
+        TRAIN,
+    ),
     "runs.*.ensemble": ({"runs.seeds.ensemble": ["seeded", "bytes"]}, POSTPROCESS - {"package"}),
     "runs.*.calibrate_on": (  # without the pupil's soft_targets_keys, since its teachers would have trained on more
         {f"runs.{run}.calibrate_on": ["mills/extra"] for run in ("seeded", "team")} | {"runs.pupil.teacher": None},

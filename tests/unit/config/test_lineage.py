@@ -308,6 +308,10 @@ WRONG = {
         },
         "config: runs.pupil.model: run `both` trains on mills/more, which this run is judged or calibrated on",
     ),
+    "an early end without the best epoch": (
+        {"small": {"training": {"early_stopping": 2}}},
+        "config: runs.small.training.early_stopping: the last epoch is then not the best one; set keep_epoch: best",
+    ),
     "a share held out of nothing": (
         {"ready": {"hold_out": 0.1}},
         "config: runs.ready.hold_out: this run trains nothing",

@@ -57,6 +57,7 @@ def test_the_baseline_is_the_walkthroughs():
     expected |= {
         "attention_dropout": None,
         "keep_epoch": "last",
+        "early_stopping": None,
         "compile": "graphs",
         "gpus": 1,
         "nodes": 1,

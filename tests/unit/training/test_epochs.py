@@ -15,6 +15,7 @@ from qa.decoding import calibrate
 from qa.decoding.postprocess import candidates_of
 from qa.model import predict
 from qa.training import epochs
+from qa.training import train as training
 from qa.training.trainer import WindowTrainer
 from qa.windows.tokenize_and_label import tokenize
 from qa.windows.tokenizer import load_tokenizer
@@ -47,6 +48,24 @@ def inputs(tmp_path_factory):
 
 def train(inputs, folder, **changes):
     return trainings.train(inputs, folder, SETTINGS | changes, OPTIONS)
+
+
+def train_until_killed(monkeypatch, step, inputs, folder, **changes):
+    """Train up to a step. Other callbacks have been called for this step already."""
+    add_callback = WindowTrainer.add_callback
+
+    class Kill(transformers.TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == step:
+                raise Killed
+
+    def and_kill(self, callback):
+        add_callback(self, callback)
+        add_callback(self, Kill())
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(WindowTrainer, "add_callback", and_kill)
+        train(inputs, folder, **changes)
 
 
 def rows(folder):
@@ -110,25 +129,41 @@ def test_a_training_killed_after_its_best_epoch_keeps_the_same_one(inputs, tmp_p
     once = train(inputs, tmp_path / "once", keep_epoch="best")
     steps = json.loads((once / "manifest").read_text())["steps"]
 
-    class Kill(transformers.TrainerCallback):
-        def on_step_end(self, args, state, control, **kwargs):
-            if state.global_step == Kill.step:
-                raise Killed
-
-    add_callback = WindowTrainer.add_callback
-
-    def and_kill(self, callback):
-        add_callback(self, callback)
-        add_callback(self, Kill())
-
-    for Kill.step in (steps // 3 + 1, 2 * steps // 3 + 1, steps):
-        with monkeypatch.context() as patch:
-            patch.setattr(WindowTrainer, "add_callback", and_kill)
-            with pytest.raises(Killed):
-                train(inputs, tmp_path / "often", keep_epoch="best")
+    for step in (steps // 3 + 1, 2 * steps // 3 + 1, steps):
+        train_until_killed(monkeypatch, step, inputs, tmp_path / "often", keep_epoch="best")
     often = train(inputs, tmp_path / "often", keep_epoch="best")
     assert weights(often) == weights(once) and rows(often) == rows(once)
     assert len(json.loads((often / "manifest").read_text())["attempts"]) == 4
+
+
+def test_training_ends_after_the_patience_and_at_the_same_step_if_it_was_killed(inputs, tmp_path, monkeypatch):
+    scores = {}
+
+    class Scored(CHECK):
+        def __call__(self, model):  # by the weights: the resumed training finds them again
+            key = float(next(iter(model.parameters())).sum())
+            return {epochs.EXACT: 0.0, epochs.F1: scores.setdefault(key, [50.0, 70.0, 60.0, 70.0, 99.0][len(scores)])}
+
+    monkeypatch.setattr(epochs, "Check", Scored)
+    settings = {"keep_epoch": "best", "early_stopping": 2, "epochs": 6}
+    once = train(inputs, tmp_path / "once", **settings)
+    assert [row["epoch"] for row in rows(once)] == ["1.0", "2.0", "3.0", "4.0"]
+    assert weights(once) == weights(train(inputs, tmp_path / "two", epochs=2))
+    steps = int(rows(once)[0]["step"])
+    for step in (2 * steps + 1, 3 * steps + 2):
+        train_until_killed(monkeypatch, step, inputs, tmp_path / "often", **settings)
+    with monkeypatch.context() as patch, pytest.raises(Killed):  # at its end, the files not yet written
+        patch.setattr(training, "_write_history", lambda *arguments: (_ for _ in ()).throw(Killed))
+        train(inputs, tmp_path / "often", **settings)
+    often = train(inputs, tmp_path / "often", **settings)
+    assert weights(often) == weights(once) and rows(often) == rows(once)
+    assert json.loads((often / "manifest").read_text())["attempts"][-1]["resumed_at_step"] == 4 * steps
+
+
+def test_two_processes_end_after_the_patience(inputs, tmp_path):
+    settings = SETTINGS | {"keep_epoch": "best", "early_stopping": 1, "learning_rate": 1e-12}  # no epoch is better
+    folder = trainings.train(inputs, tmp_path, settings, OPTIONS | {"gpus": 2})
+    assert [row["epoch"] for row in rows(folder)] == ["1.0", "2.0"]
 
 
 def test_the_best_step_is_read_off_the_trainers_log():

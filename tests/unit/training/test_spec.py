@@ -17,6 +17,7 @@ OPTIONAL = {
     "epochs": 2.5,
     "max_length": 64,
     "deterministic": True,
+    "early_stopping": 2,
     "distillation": {"weight": 0.5, "temperature": 2.0},
 }
 

@@ -212,8 +212,13 @@ def _calibrate_on(config: Configuration, name: str, run: AnyRun) -> Lines:
 
 
 def kept_epochs(config: Configuration) -> Lines:
-    """Runs that keep the best epoch without questions that tell which epoch is best."""
+    """Runs that keep the best epoch without questions that tell which one it is, or end early and keep another."""
     for name, run in config.runs.items():
+        if run.is_trained and run.training.early_stopping is not None and run.training.keep_epoch == "last":
+            yield (
+                f"runs.{name}.training.early_stopping: the last epoch is then not the best one; set keep_epoch: best, "
+                "or leave early_stopping out"
+            )
         if run.is_trained and run.training.keep_epoch == "best" and not lineage.calibration_splits(run):
             yield (
                 f"runs.{name}.training.keep_epoch: the best epoch shows on held-out questions, and there are none; set "

@@ -232,6 +232,14 @@ class Training(Section):
         "(`hold_out`, `calibrate_on`).",
         "last",
     )
+    early_stopping: Whole | None = setting(
+        "train",
+        "Training ends after so many epochs in a row without a better F1 on held-out questions. Needs `keep_epoch: "
+        "best`. The learning rate still falls as planned for all `epochs`. `null` trains them all.",
+        None,
+        unit="epochs",
+        ge=1,
+    )
     gpus: Whole = setting(
         "nothing",
         "GPUs of one node that share each batch (processes, if there is no GPU). Results differ by rounding only, so a "

@@ -1,10 +1,12 @@
-"""Epochs: the scores on held-out questions after each epoch, and the choice of the best epoch."""
+"""Epochs: the scores on held-out questions after each epoch, the choice of the best epoch, and an early end."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed
 from transformers import TrainerCallback
 
 from qa.common import checksums
@@ -22,6 +24,8 @@ CANDIDATES, LONGEST_ANSWER = 20, 30  # of the n-best decoding here
 EXACT, F1 = "eval_calibration_exact", "eval_calibration_f1"  # under names that the Trainer gives to metrics
 BATCH = 64  # windows
 DIVERGED = "the model after this epoch (did training diverge? see learning_rate and precision)"
+
+log = logging.getLogger(__name__)
 
 
 class Check:
@@ -61,8 +65,12 @@ class KeepBest(TrainerCallback):
     """Saves the weights after each epoch that is better than all before it, as `best-{step}` beside the checkpoints.
 
     All of them stay until the end. A training that is killed and resumed repeats some steps, and may then find another
-    epoch to be the best.
+    epoch to be the best. With a `patience`, training ends after so many epochs in a row that are no better: what the
+    history says decides, so that a resumed training ends where an undisturbed one does.
     """
+
+    def __init__(self, patience: int | None = None):
+        self.patience = patience
 
     def on_evaluate(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         """Called by the Trainer after a validation."""
@@ -70,6 +78,21 @@ class KeepBest(TrainerCallback):
             with written_aside(Path(args.output_dir, f"best-{state.global_step}"), directory=True) as partial:
                 model.save_pretrained(partial)
                 checksums.seal([partial])
+        if self._is_over(args, state):
+            log.info(f"no epoch was better than the best one for {self.patience} in a row: training ends")
+            control.should_training_stop = control.should_save = True
+
+    def _is_over(self, args: Any, state: Any) -> bool:
+        """Whether to end training here. Several processes do as the first one does, whose history is saved."""
+        over = torch.tensor(int(is_over(state.log_history, self.patience)), device=args.device)
+        if args.world_size > 1:
+            torch.distributed.broadcast(over, src=0)
+        return bool(over.item())
+
+
+def is_over(history: list[dict[str, Any]], patience: int | None) -> bool:
+    """Whether the last `patience` epochs in a Trainer's log are no better than the best one before; None: never."""
+    return patience is not None and sum(F1 in row and row["step"] > best_step(history) for row in history) >= patience
 
 
 def best_step(history: list[dict[str, Any]]) -> int:

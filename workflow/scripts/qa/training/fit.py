@@ -220,7 +220,7 @@ def _add_callbacks(trainer: WindowTrainer, attempt: Attempt) -> None:
     trainer.add_callback(SetEpochCallback(trainer.batches))
     trainer.add_callback(ProgressCallback(len(trainer.train_dataset)))
     if attempt.spec.settings.keep_epoch == "best":
-        trainer.add_callback(epochs_module().KeepBest())
+        trainer.add_callback(epochs_module().KeepBest(attempt.spec.settings.early_stopping))
     walltime = Walltime(options.walltime_minutes)
     trainer.add_callback(CheckpointCallback(trainer, attempt.memory, options.keep, attempt.requests, walltime))
     trainer.remove_callback(PrinterCallback)  # ProgressCallback prints

@@ -66,6 +66,7 @@ class TrainingSettings:
     epochs: float | None = None  # with `max_steps`: without effect, and left out
     max_length: int | None = None  # tokens; only with padding: max_length
     deterministic: bool = False
+    early_stopping: int | None = None  # epochs
     distillation: Distillation | None = None  # only with a teacher
 
     @classmethod

@@ -127,26 +127,28 @@ def _attempted(attempt: Attempt) -> Trained:
 
 def _trained(attempt: Attempt) -> Trained:
     """The training after its last step, which an earlier attempt, this process or several processes have taken."""
-    if finished := _finished(attempt.resume):
+    if finished := _finished(attempt.resume, attempt):
         return finished
     if attempt.spec.options.processes == 1:
         trainer = fit(attempt)
         return Trained(trainer.model, trainer.state, manifest.peak_memory())
     peak_memory = distributed.launch(attempt)
-    finished = _finished(attempt.memory.newest_whole())
+    finished = _finished(attempt.memory.newest_whole(), attempt)
     if finished is None:
         raise RuntimeError(f"{attempt.memory.checkpoints}: all processes succeeded, but the last checkpoint is missing")
     return replace(finished, peak_memory=peak_memory)
 
 
-def _finished(checkpoint: Path | None) -> Trained | None:
+def _finished(checkpoint: Path | None, attempt: Attempt) -> Trained | None:
     """The training, if the checkpoint was saved after its last step. Resumed there, the Trainer would take one more."""
+    patience = attempt.spec.settings.early_stopping
     if checkpoint is None:
         return None
     state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-    if state.global_step < state.max_steps:
+    ended = patience is not None and epochs_module().is_over(state.log_history, patience)
+    if state.global_step < state.max_steps and not ended:
         return None
-    log.info(f"all {state.max_steps:,} steps were done by an earlier attempt; taking its last checkpoint")
+    log.info(f"all {state.global_step:,} steps were done by an earlier attempt; taking its last checkpoint")
     return Trained(load_model(checkpoint), state, manifest.peak_memory())
 
 
