@@ -193,6 +193,7 @@ def own_training(model_folder: str, windows_folder: str, own: Own, steps: int, e
         gpus=1,
         nodes=1,
         compile=own.compile,
+        gradient_checkpointing=False,
         walltime_minutes=None,
     )
     with tempfile.TemporaryDirectory() as folder:

@@ -46,6 +46,7 @@ RUNTIME_OPTIONS = {
     "gpus": 1,
     "nodes": 1,
     "compile": "none",
+    "gradient_checkpointing": False,
     "report_to": [],
     "walltime_minutes": None,
 }

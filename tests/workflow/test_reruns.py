@@ -65,6 +65,7 @@ TABLE: dict[str, tuple[str, Any, set[str]]] = {
     "defaults.training.accumulation_steps": ("defaults.training.accumulation_steps", 2, TRAIN),
     "defaults.training.attention_dropout": ("defaults.training.attention_dropout", 0.05, TRAIN),
     "defaults.training.compile": ("defaults.training.compile", "none", NOTHING),
+    "defaults.training.gradient_checkpointing": ("defaults.training.gradient_checkpointing", True, NOTHING),
     "defaults.training.gpus": ("defaults.training.gpus", 2, NOTHING),
     "defaults.training.nodes": ("defaults.training.nodes", 2, NOTHING),
     "defaults.training.learning_rate": ("defaults.training.learning_rate", 1e-5, TRAIN),

@@ -59,6 +59,7 @@ def test_the_baseline_is_the_walkthroughs():
         "keep_epoch": "last",
         "early_stopping": None,
         "compile": "graphs",
+        "gradient_checkpointing": False,
         "gpus": 1,
         "nodes": 1,
     }

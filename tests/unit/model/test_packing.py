@@ -329,8 +329,8 @@ def inputs(tmp_path_factory):
     return {"model": str(folder / "model"), "windows": windows, "validation": windows}
 
 
-def trained(inputs, folder, **changes):
-    trainings.train(inputs, folder, {**SETTINGS, **changes}, OPTIONS)
+def trained(inputs, folder, checkpointing=False, **changes):
+    trainings.train(inputs, folder, {**SETTINGS, **changes}, OPTIONS | {"gradient_checkpointing": checkpointing})
     with open(folder / "history", newline="") as stream:
         return list(csv.DictReader(stream)), json.loads((folder / "manifest").read_text())
 
@@ -345,9 +345,36 @@ def test_a_training_with_packed_rows_takes_the_course_of_one_with_padded_rows(in
                 assert float(packed[name]) == pytest.approx(float(padded[name]), rel=1e-4)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("padding", ["packed", "longest"])
+def test_gradient_checkpointing_computes_layers_twice_and_changes_nothing(padding, inputs, tmp_path, monkeypatch):
+    layer, calls = transformers.models.bert.modeling_bert.BertSelfAttention, []
+    forward = layer.forward
+    monkeypatch.setattr(layer, "forward", lambda *given, **named: (calls.append(1), forward(*given, **named))[1])
+    changes = {"padding": padding, "overrides": {"hidden_dropout_prob": 0.2}}
+    courses, counts = [], []
+    for checkpointing in (False, True):
+        calls.clear()
+        course = trained(inputs, tmp_path / f"{checkpointing}", checkpointing=checkpointing, **changes)[0]
+        courses.append([(row["loss"], row["gradient_norm"], row["validation_loss"]) for row in course])
+        counts.append(len(calls))
+    assert courses[0] == courses[1]
+    assert (
+        counts[1] - counts[0]
+        == SETTINGS["max_steps"] * transformers.AutoConfig.from_pretrained(inputs["model"]).num_hidden_layers
+    )
+    configs = [(tmp_path / f"{way}" / "model" / "config.json").read_bytes() for way in (False, True)]
+    assert configs[0] == configs[1]
+
+
+def test_a_model_that_cannot_checkpoint_gradients_is_refused(inputs, tmp_path, monkeypatch):
+    monkeypatch.setattr(transformers.BertForQuestionAnswering, "supports_gradient_checkpointing", False)
+    with pytest.raises(InputError, match=r"training\.gradient_checkpointing: BertForQuestionAnswering cannot do this"):
+        trained(inputs, tmp_path, checkpointing=True)
+
+
+@pytest.mark.parametrize(("precision", "checkpointing"), [("fp32", False), ("fp32", True), ("bf16", False)])
 def test_rows_in_fixed_shapes_take_the_same_course_and_are_compiled_once_a_size(
-    precision, inputs, tmp_path, monkeypatch
+    precision, checkpointing, inputs, tmp_path, monkeypatch
 ):
     """As on a GPU, through the Trainer and its mixed precision, but for what the compiler makes of the graph."""
     plain = trained(inputs, tmp_path / "plain", padding="packed", precision=precision, max_steps=12)[0]
@@ -366,7 +393,8 @@ def test_rows_in_fixed_shapes_take_the_same_course_and_are_compiled_once_a_size(
 
     monkeypatch.setattr(packing, "collator", in_fixed_shapes)
     monkeypatch.setattr(attention, "kernel", lambda *_: "padded")
-    fixed = trained(inputs, tmp_path / "fixed", padding="packed", precision=precision, max_steps=12)[0]
+    changes = {"padding": "packed", "precision": precision, "max_steps": 12}
+    fixed = trained(inputs, tmp_path / "fixed", checkpointing, **changes)[0]
     assert 2 <= counter.frame_count <= 2 * len(sizes)  # once a size, for training and for validation
     close = {"fp32": 1e-4, "bf16": 0.05}[precision]
     for name in ("loss", "gradient_norm", "validation_loss"):

@@ -65,6 +65,7 @@ def test_inputs_that_a_training_has_no_use_for_are_no_part_of_its_fingerprint(tm
     found = fingerprint_inputs(trainings.spec_of(inputs), "code")
     assert found["inputs"].keys() == inputs.keys() and found["settings"] == tiny.TRAINING
     options = tiny.RUNTIME_OPTIONS | {"every_steps": 7, "log_every_steps": 3, "compile": "graphs", "threads": 3}
+    options["gradient_checkpointing"] = True
     assert fingerprint_inputs(trainings.spec_of(inputs, options=options), "code") == found
 
 

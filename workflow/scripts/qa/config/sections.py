@@ -226,6 +226,13 @@ class Training(Section):
         "DeBERTa's, which get six widths at most.",
         "graphs",
     )
+    gradient_checkpointing: Flag = setting(
+        "nothing",
+        "Whether layers compute their activations again in the backward pass instead of keeping them. This saves most "
+        "of a GPU's memory, for large models on small slices of GPUs, and makes training slower. Losses are the same "
+        "within rounding, so a change reruns nothing. Not with `compile: graphs`: `kernels` are then used.",
+        False,
+    )
     keep_epoch: Literal["last", "best"] = setting(
         "train",
         "Keep the model after the `last` epoch, or after the epoch with the `best` F1 on held-out questions "

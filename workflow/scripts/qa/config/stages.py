@@ -9,7 +9,8 @@ from qa.common.files import digest_of_json
 from qa.config.schema import Run
 from qa.config.sections import Dataset, Decoding, PretrainedModel
 
-SPEED_ONLY = ("gpus", "nodes", "compile")  # settings of training that change results by rounding and dropout masks only
+# settings of training that change results by rounding and dropout masks only
+SPEED_ONLY = ("gpus", "nodes", "compile", "gradient_checkpointing")
 
 
 def source(part: PretrainedModel | Dataset) -> dict[str, Any]:
@@ -48,7 +49,7 @@ def training(run: Run, models: dict[str, PretrainedModel]) -> dict[str, Any]:
 
 
 def runtime_options(run: Run) -> dict[str, Any]:
-    """What `train` reads and what changes no result: checkpoints, logging, reports, GPUs, nodes and compilation."""
+    """What `train` reads and what changes no result: checkpoints, logging, reports, GPUs, memory and compilation."""
     speed = run.training.model_dump(include=set(SPEED_ONLY))
     return {**run.checkpoints.model_dump(), **speed, "report_to": run.report_to}
 

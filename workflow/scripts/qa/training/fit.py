@@ -12,6 +12,7 @@ import torch
 import transformers
 from transformers import PrinterCallback, TrainingArguments
 
+from qa.common.errors import InputError
 from qa.jobs.interruption import Walltime
 from qa.model import devices, packing
 from qa.model.collators import PackingCollator, PaddingCollator
@@ -66,6 +67,8 @@ def build_trainer(attempt: Attempt) -> WindowTrainer:
         spec.inputs.model,
         with_attention_dropout(spec.inputs.model, settings.overrides, settings.attention_dropout),
     )
+    if spec.options.gradient_checkpointing:
+        _checkpoint_gradients(model)
     arguments = training_arguments(spec, attempt.memory.checkpoints)
     data = _data(spec, model, arguments)
     collator, rows = packing.collator(model, load_tokenizer(spec.inputs.model), settings.padding, settings.max_length)
@@ -96,6 +99,15 @@ def build_trainer(attempt: Attempt) -> WindowTrainer:
     if arguments.process_index == 0:
         attempt.memory.note(step_of(attempt.resume) if attempt.resume else 0, computed=computed)
     return trainer
+
+
+def _checkpoint_gradients(model: Any) -> None:
+    """Let a model compute its activations again in the backward pass. Raises InputError for one that cannot."""
+    if not model.supports_gradient_checkpointing:
+        raise InputError(f"training.gradient_checkpointing: {type(model).__name__} cannot do this; set it to false")
+    # transformers 5.23 has the first, 5.5 only the second
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
 
 
 def training_arguments(spec: TrainingSpec, folder: Path) -> TrainingArguments:
@@ -209,6 +221,7 @@ def _compile(model: Any, mode: str, collator: Collator, arguments: TrainingArgum
         return "not compiled"
     # graphs would overwrite gradients that live on, or that processes share
     graphs = mode == "graphs" and arguments.gradient_accumulation_steps == arguments.world_size == 1
+    graphs &= not model.is_gradient_checkpointing
     torch._dynamo.config.recompile_limit = 32  # widths, each with a last batch, in training and validation
     model.compile(dynamic=False, mode="reduce-overhead" if graphs else None)
     return "compiled, in CUDA graphs" if graphs else "compiled"

@@ -84,7 +84,7 @@ class TrainingSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class RuntimeOptions:
-    """The options that change no result: checkpoints, logging, processes and compilation."""
+    """The options that change no result: checkpoints, logging, processes, memory and compilation."""
 
     every_steps: int  # optimizer steps between two checkpoints
     keep: int  # checkpoints that stay while training goes on
@@ -95,6 +95,7 @@ class RuntimeOptions:
     gpus: int  # processes of a node
     nodes: int
     compile: str  # none, kernels or graphs
+    gradient_checkpointing: bool  # compute activations again in the backward pass
     walltime_minutes: float | None  # as the job asked for; None: without a limit
 
     @property
