@@ -146,6 +146,10 @@ def plain_rows(tokenizer: Any, settings: dict[str, Any], records: list[dict[str,
                     "end_positions": 0 if last == NONE else len(head) + last,
                 }
             )
+            if settings.get("answers") == "all":
+                places = [plain_label(context, begin, end, [gold], "exact") for gold in golds]
+                held = [(len(head) + first, len(head) + last) for first, last in places if first != NONE]
+                rows[-1]["golds"] = [place for pair in held or [(0, 0)] for place in pair]
             if with_types:
                 rows[-1]["token_type_ids"] = [0] * len(head) + [1] * (len(tokens) - len(head))
             if end == len(context) or settings["long_contexts"] == "truncate":

@@ -56,6 +56,7 @@ TABLE: dict[str, tuple[str, Any, set[str]]] = {
     "defaults.windows.max_question_length": ("defaults.windows.max_question_length", None, TOKENIZE),
     "defaults.windows.long_contexts": ("defaults.windows.long_contexts", "truncate", TOKENIZE),
     "defaults.windows.labels": ("defaults.windows.labels", "walkthrough", TOKENIZE),
+    "defaults.windows.answers": ("defaults.windows.answers", "all", TOKENIZE),
     "defaults.precision": ("defaults.precision", "bf16", TRAIN),
     "defaults.padding": ("defaults.padding", "max_length", TRAIN),
     "defaults.deterministic": ("defaults.deterministic", True, TRAIN),

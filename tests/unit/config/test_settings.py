@@ -51,6 +51,7 @@ def test_the_baseline_is_the_walkthroughs():
         "max_question_length": None,
         "long_contexts": "truncate",
         "labels": "walkthrough",
+        "answers": "first",
     }
     expected = {"epochs": 3, "max_steps": None, "batch_size": 16, "accumulation_steps": 1, "learning_rate": 2e-5}
     expected |= {"schedule": "linear", "warmup": 0, "weight_decay": 0.01, "max_gradient_norm": 1.0}
@@ -90,6 +91,11 @@ WRONG = {
         "runs.baseline.train_on",
         "squad_v2/test",
         r"baseline\.train_on: no `test` among train, validation",
+    ),
+    "all answers with the walkthrough's labels": (
+        "runs.baseline.windows.answers",
+        "all",
+        r"runs\.baseline\.windows: `answers: all` needs labels: exact, not walkthrough",
     ),
     "no such dataset": ("runs.baseline.evaluate_on", ["x/y"], r"baseline\.evaluate_on: no `x` among squad_v2"),
     "no split": (

@@ -18,10 +18,11 @@ from qa.model.collators import PaddingCollator
 from qa.model.loading import load_model
 from qa.model.predict import Place, best_spans, predict
 from qa.model.spans import Spans
-from qa.model.window_dataset import TokenRows
+from qa.model.window_dataset import POSITIONS, TokenRows, WindowDataset
 from qa.training import callbacks
 from qa.training import train as training
 from qa.training.checkpoints import COMPLETE, TrainingMemory, mark_complete
+from qa.windows.read_windows import arrow_table
 from qa.windows.tokenize_and_label import tokenize
 from qa.windows.tokenizer import load_tokenizer
 
@@ -96,6 +97,38 @@ def test_a_killed_and_resumed_training_ends_with_the_same_bytes(inputs, undistur
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert [attempt["resumed_at_step"] for attempt in manifest["attempts"]] == [0, 0, 3, 3, 6]
     assert manifest["started"] == "2026-01-01T00:00:00+00:00"
+
+
+def test_gold_answers_take_turns_and_a_resumed_training_takes_the_same_ones(inputs, tmp_path, monkeypatch):
+    data = tiny.squad(12)
+    for paragraph in data["data"][0]["paragraphs"]:
+        context, answers = paragraph["context"], paragraph["qas"][0]["answers"]
+        others = ["Ada Venn", "mill", "villages"][: 3 * bool(answers)]
+        answers += [{"text": text, "answer_start": context.index(text)} for text in others]
+    (tmp_path / "q.json").write_text(json.dumps(data))
+    convert([tmp_path / "q.json"], tmp_path / "r.parquet")
+    made, settings = {}, {**SETTINGS, "max_steps": None, "epochs": 3}
+    for answers in ("first", "all"):
+        chosen, folder = {**tiny.WINDOWS, "answers": answers}, tmp_path / answers
+        tokenize(tmp_path / "r.parquet", load_tokenizer(inputs["model"]), chosen, folder / "windows")
+        several = {"model": inputs["model"], "windows": [str(folder / "windows")]}
+        made[answers] = sha256_of_folder(train(several, folder / "once", settings=settings) / "model")
+    step = int(1.5 * steps_of_an_epoch(several))
+    train(several, tmp_path / "often", killed_at=step, monkeypatch=monkeypatch, settings=settings)
+    train(several, tmp_path / "often", settings=settings)
+    assert sha256_of_folder(tmp_path / "often" / "model") == made["all"] != made["first"]
+
+    seen = []
+    for seed in (1, 1, 2):
+        windows = WindowDataset(arrow_table(several["windows"][0]), list(POSITIONS), seed=seed)
+        labels = [
+            [*windows.rows(range(len(windows))).numbers.values()] for _ in (windows.set_epoch(e) for e in range(4))
+        ]
+        seen.append(np.array(labels).transpose(2, 0, 1).tolist())
+    golds = arrow_table(several["windows"][0]).column("golds").to_pylist()
+    for window, pairs in zip(seen[0], golds, strict=True):
+        assert {*map(tuple, window)} == {*zip(pairs[::2], pairs[1::2], strict=True)}
+    assert seen[0] == seen[1] != seen[2]
 
 
 def steps_of_an_epoch(inputs):

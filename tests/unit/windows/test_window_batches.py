@@ -26,7 +26,7 @@ def record_lists(draw: Any) -> list[dict[str, Any]]:
     records = []
     for number in range(draw(st.integers(1, 9))):
         context, spans = draw(st.sampled_from(contexts)), []
-        for _ in range(draw(st.integers(0, 2)) if context else 0):
+        for _ in range(draw(st.integers(0, 3)) if context else 0):
             start = draw(st.integers(0, len(context) - 1))
             spans.append((start, draw(st.integers(start + 1, min(len(context), start + 40)))))
         answers = {"text": [context[a:b] for a, b in spans], "answer_start": [a for a, _ in spans]}
@@ -43,7 +43,7 @@ def record_lists(draw: Any) -> list[dict[str, Any]]:
     overlap=st.integers(0, 7),
     longest=st.integers(1, 12),
     long_contexts=st.sampled_from(["windows", "truncate"]),
-    labels=st.sampled_from(["exact", "walkthrough"]),
+    labels=st.sampled_from([{"labels": "exact"}, {"labels": "exact", "answers": "all"}, {"labels": "walkthrough"}]),
     at_once=st.integers(1, 9),
     cached=st.sampled_from([0, 100, 10_000]),
     tokens=st.sampled_from([1, 100, 10_000]),
@@ -52,7 +52,7 @@ def test_rows_made_at_once_are_those_made_one_by_one(
     family, records, width, overlap, longest, long_contexts, labels, at_once, cached, tokens
 ):
     chosen = {"max_length": width, "overlap": overlap, "max_question_length": longest}
-    chosen |= {"long_contexts": long_contexts, "labels": labels}
+    chosen |= {"long_contexts": long_contexts, **labels}
     builder = WindowBuilder(TOKENIZERS[family], chosen)
     builder.encoder = encoder.Encoder(TOKENIZERS[family], builder.encoder.trim, cached)
     with pytest.MonkeyPatch.context() as patch:

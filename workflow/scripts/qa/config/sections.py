@@ -193,6 +193,20 @@ class Windows(Section):
         "answer without one. `walkthrough` is the rule of the published walkthrough, with its flaws.",
         "exact",
     )
+    answers: Literal["first", "all"] = setting(
+        "tokenize_and_label",
+        "Which gold answer labels a window that holds several. `first` is always the first one. With `all` they take "
+        "turns, another one each epoch (only with `labels: exact`).",
+        "first",
+    )
+
+    @model_validator(mode="after")
+    def _answers_are_used(self) -> "Windows":
+        if self.answers == "all" and self.labels != "exact":
+            raise PydanticCustomError(
+                "idle", "`answers: all` needs labels: exact, not {labels}", {"labels": self.labels}
+            )
+        return self
 
 
 class Training(Section):

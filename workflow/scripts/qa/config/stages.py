@@ -21,6 +21,7 @@ def source(part: PretrainedModel | Dataset) -> dict[str, Any]:
 def tokenization(run: Run) -> dict[str, Any]:
     """What `tokenize_and_label` reads. A setting without effect is left out, so that it separates no runs."""
     unused = {"overlap"} if run.windows.long_contexts == "truncate" else set()
+    unused |= {"answers"} if run.windows.answers == "first" else set()
     return {"model": run.pretrained, **run.windows.model_dump(exclude=unused)}
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from qa.common.errors import InputError, broken
 
 POSITIONS = ("start_positions", "end_positions")  # a window's labels
+GOLDS = "golds"  # the labels of all gold answers that a window holds
 PLACES = ("start_places", "end_places")  # tokens of a window's soft targets
 SOFT_TARGETS = (*PLACES, "start_weights", "end_weights")
 
@@ -28,10 +29,17 @@ class WindowDataset:
     """The windows of a folder as a data set: memory-mapped, without a Python object for each window.
 
     `table` is their Arrow table, `columns` are the names of the columns to read, and `soft_targets` are arrays with a
-    row for each window. A DataLoader gets a batch of windows as TokenRows.
+    row for each window. A DataLoader gets a batch of windows as TokenRows. With a `seed`, the gold answers of a window
+    that names all of them (`golds`) take turns as its label.
     """
 
-    def __init__(self, table: Any, columns: list[str], soft_targets: dict[str, np.ndarray] | None = None):
+    def __init__(
+        self,
+        table: Any,
+        columns: list[str],
+        soft_targets: dict[str, np.ndarray] | None = None,
+        seed: int | None = None,
+    ):
         lists = [name for name in columns if hasattr(table.schema.field(name).type, "value_type")]
         chunks = table.column("input_ids").chunks
         starts = [chunk.offsets.to_numpy() for chunk in chunks] or [np.zeros(1, np.int32)]
@@ -41,9 +49,23 @@ class WindowDataset:
         self.lengths = np.concatenate([np.diff(start) for start in starts]).astype(np.int64)
         self._numbers = {name: table.column(name).to_numpy() for name in columns if name not in lists}
         self._numbers |= soft_targets or {}
+        self._golds, self._seed = None, seed
+        if seed is not None and GOLDS in table.column_names:
+            golds = table.column(GOLDS).chunks
+            counts = np.concatenate([np.diff(chunk.offsets.to_numpy()) // 2 for chunk in golds])
+            self._golds = counts, np.concatenate([chunk.flatten().to_numpy() for chunk in golds]).reshape(-1, 2)
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Label the windows for an epoch, counted from 0: each window's golds take turns, the first one at random."""
+        if self._golds is None:
+            return
+        counts, golds = self._golds
+        turn = np.random.default_rng(self._seed).integers(0, counts) + epoch
+        chosen = golds[np.cumsum(counts) - counts + turn % counts]
+        self._numbers |= dict(zip(POSITIONS, chosen.T, strict=True))
 
     def __getitem__(self, number: int) -> TokenRows:
         return self.rows([number])

@@ -12,6 +12,7 @@ from transformers import TrainerCallback
 from qa.common.errors import Interrupted
 from qa.common.progress import Progress
 from qa.jobs.interruption import Pace, Requests, Walltime
+from qa.model.window_dataset import WindowDataset
 from qa.training.batch_sampler import EpochBatchSampler
 from qa.training.checkpoints import TrainingMemory, mark_complete
 from qa.training.trainer import WindowTrainer
@@ -39,14 +40,16 @@ class StopReason(IntEnum):
 
 
 class SetEpochCallback(TrainerCallback):
-    """Sets the epoch of the batch sampler."""
+    """Sets the epoch of the batch sampler and of the windows."""
 
-    def __init__(self, batches: EpochBatchSampler):
-        self.batches = batches
+    def __init__(self, batches: EpochBatchSampler, windows: WindowDataset):
+        self.batches, self.windows = batches, windows
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Called by the Trainer before it asks for an epoch's batches."""
-        self.batches.set_epoch(int(state.epoch or 0))
+        epoch = int(state.epoch or 0)
+        self.batches.set_epoch(epoch)
+        self.windows.set_epoch(epoch)
 
 
 class ProgressCallback(TrainerCallback):

@@ -147,7 +147,7 @@ def training_arguments(spec: TrainingSpec, folder: Path) -> TrainingArguments:
 
 
 def _data(spec: TrainingSpec, model: Any, arguments: TrainingArguments) -> Data:
-    windows = _windows(spec.inputs.windows, model, spec.inputs.targets)
+    windows = _windows(spec.inputs.windows, model, spec.inputs.targets, spec.seed)
     batches = EpochBatchSampler(
         windows.lengths,
         spec.settings.batch_size,
@@ -160,11 +160,16 @@ def _data(spec: TrainingSpec, model: Any, arguments: TrainingArguments) -> Data:
     return Data(windows, batches, _windows(spec.inputs.validation, model) if spec.inputs.validation else None)
 
 
-def _windows(folders: list[str], model: Any, targets: list[str] | None = None) -> WindowDataset:
-    """The windows of some folders, one folder after the other, with their soft targets if there are any."""
+def _windows(
+    folders: list[str], model: Any, targets: list[str] | None = None, seed: int | None = None
+) -> WindowDataset:
+    """The windows of some folders, one folder after the other, with their soft targets if there are any.
+
+    `seed` is for training, where labels may take turns.
+    """
     table = pa.concat_tables([arrow_table(folder) for folder in folders])
     columns = [name for name in inputs_of(model, MODEL_COLUMNS) if name in table.column_names]
-    return WindowDataset(table, columns, read_targets(targets, table.num_rows) if targets else None)
+    return WindowDataset(table, columns, read_targets(targets, table.num_rows) if targets else None, seed)
 
 
 def epochs_module() -> Any:
@@ -230,7 +235,7 @@ def _compile(model: Any, mode: str, collator: Collator, arguments: TrainingArgum
 def _add_callbacks(trainer: WindowTrainer, attempt: Attempt) -> None:
     """Add the callbacks in the order of their calls: the one that saves and stops comes last."""
     options = attempt.spec.options
-    trainer.add_callback(SetEpochCallback(trainer.batches))
+    trainer.add_callback(SetEpochCallback(trainer.batches, trainer.train_dataset))
     trainer.add_callback(ProgressCallback(len(trainer.train_dataset)))
     if attempt.spec.settings.keep_epoch == "best":
         trainer.add_callback(epochs_module().KeepBest(attempt.spec.settings.early_stopping))

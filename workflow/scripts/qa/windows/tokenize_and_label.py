@@ -95,7 +95,8 @@ class WindowBuilder:
         """Raises InputError where rows would be longer than the model takes."""
         self.settings = settings
         self.template = row_template(tokenizer)
-        self.schema = _schema("token_type_ids" in tokenizer.model_input_names)
+        self.all_golds = settings.get("answers") == "all"
+        self.schema = _schema("token_type_ids" in tokenizer.model_input_names, self.all_golds)
         # the walkthrough uses the tokenizer's offsets as they are
         self.encoder = Encoder(tokenizer, trim=settings["labels"] == "exact")
         self.counts = WindowCounts()
@@ -109,7 +110,9 @@ class WindowBuilder:
         the question or in the context, 0 for special tokens; `context_token`, the number of the window's first token
         in the whole context; `context_start` and `context_stop`, the window's places in the row; `null_position`;
         `start_positions` and `end_positions`, the label, which is the null position in rows without an answer.
-        Raises InputError for a question that leaves no room for its context.
+        With `answers: all` there is also `golds`, the labels of all gold answers that the window holds: start and end
+        of the first one, of the second one, and so on. Raises InputError for a question that leaves no room for its
+        context.
         """
         windows = self._windows(questions)
         labels = self._labels(questions, windows)
@@ -216,6 +219,8 @@ class WindowBuilder:
             "end_positions": label[:, 1],
         }
         columns = {name: pa.array(values.astype(np.int32)) for name, values in numbers.items()}
+        if self.all_golds:
+            columns["golds"] = _golds_column(questions, windows, label, context_start)
         columns["id"] = questions.ids.take(pa.array(windows.question))
         row_bounds = bounds_of(row_tokens).astype(np.int32)
         tokens = concatenated_ranges(begins.ravel(), sizes.ravel())
@@ -224,21 +229,28 @@ class WindowBuilder:
         return pa.RecordBatch.from_arrays([columns[name] for name in self.schema.names], schema=self.schema)
 
 
-def _exact_labels(questions: EncodedQuestions, windows: Windows) -> tuple[np.ndarray, np.ndarray]:
-    """The tokens of the first gold answer that each window wholly holds, and the number of that gold answer."""
+def _held_golds(questions: EncodedQuestions, windows: Windows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Each gold answer that a window wholly holds, window by window: the window, the gold answer, and its tokens.
+
+    Numbers of windows and gold answers are int64 of shape (held,), first and last token within the window (held, 2).
+    """
     context = np.repeat(questions.context, np.diff(questions.golds))
     spans = exact_labels(questions.contexts, context, questions.start, questions.stop)
-    gold, last_gold = questions.golds[windows.question], questions.golds[windows.question + 1]
-    labels = np.full((len(windows), 2), NONE)
-    waiting = np.flatnonzero(gold < last_gold)
-    while len(waiting):
-        first, last = spans[gold[waiting]].T
-        inside = (first >= windows.begin[waiting]) & (last < windows.end[waiting])
-        held, waiting = waiting[inside], waiting[~inside]
-        labels[held] = spans[gold[held]] - windows.begin[held, None]
-        gold[waiting] += 1
-        waiting = waiting[gold[waiting] < last_gold[waiting]]
-    return labels, gold
+    counts = np.diff(questions.golds)[windows.question]
+    window = np.repeat(np.arange(len(windows)), counts)
+    gold = concatenated_ranges(questions.golds[windows.question], counts)
+    inside = (spans[gold, 0] >= windows.begin[window]) & (spans[gold, 1] < windows.end[window])
+    window, gold = window[inside], gold[inside]
+    return window, gold, spans[gold] - windows.begin[window, None]
+
+
+def _exact_labels(questions: EncodedQuestions, windows: Windows) -> tuple[np.ndarray, np.ndarray]:
+    """The tokens of the first gold answer that each window wholly holds, and the number of that gold answer."""
+    window, gold, tokens = _held_golds(questions, windows)
+    labels, number = np.full((len(windows), 2), NONE), np.zeros(len(windows), np.int64)
+    labelled, first = np.unique(window, return_index=True)
+    labels[labelled], number[labelled] = tokens[first], gold[first]
+    return labels, number
 
 
 def _inexact(questions: EncodedQuestions, windows: Windows, labels: np.ndarray, gold: np.ndarray) -> int:
@@ -255,6 +267,18 @@ def _inexact(questions: EncodedQuestions, windows: Windows, labels: np.ndarray, 
         context = contexts[int(question[label])].as_py()
         count += normalized(context[slice(*golds[:, label])]) != normalized(context[slice(*spans[:, label])])
     return count
+
+
+def _golds_column(questions: EncodedQuestions, windows: Windows, label: np.ndarray, context_start: np.ndarray) -> Any:
+    """The column `golds` of WindowBuilder.rows. `label` is that of the first one, or the null position."""
+    import pyarrow as pa
+
+    window, _, tokens = _held_golds(questions, windows)
+    held = np.bincount(window, minlength=len(windows))
+    counts = np.maximum(held, 1)
+    pairs = np.repeat(label, counts, axis=0)
+    pairs[np.repeat(held > 0, counts)] = tokens + context_start[window, None]
+    return pa.ListArray.from_arrays((2 * bounds_of(counts)).astype(np.int32), pairs.ravel().astype(np.int32))
 
 
 def _walkthrough_labels(questions: EncodedQuestions, windows: Windows) -> np.ndarray:
@@ -301,7 +325,7 @@ def tokenize(records: str | Path, tokenizer: Any, settings: dict[str, Any], targ
     return counts
 
 
-def _schema(with_types: bool) -> Any:
+def _schema(with_types: bool, with_golds: bool) -> Any:
     import pyarrow as pa
 
     lists = [name for name in LIST_COLUMNS if with_types or name != "token_type_ids"]
@@ -310,6 +334,7 @@ def _schema(with_types: bool) -> Any:
         [("id", pa.string()), ("record", pa.int32()), ("window", pa.int32())]
         + [(name, pa.list_(pa.int32())) for name in lists]
         + [(name, pa.int32()) for name in numbers]
+        + [("golds", pa.list_(pa.int32()))] * with_golds
     )
 
 
