@@ -1,4 +1,4 @@
-"""For all tests: workers share the cores, no test depends on the machine's speed, `--without-torch` skips torch."""
+"""For all tests: workers share the cores, no test depends on speed or luck, `--without-torch` skips torch."""
 
 import importlib.machinery
 import os
@@ -7,8 +7,9 @@ import sys
 import pytest
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("any speed")
+# the same examples each time; `make test-fuzz` draws new ones
+settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("same")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by torch when it is imported, in the tests' processes too
 
 
