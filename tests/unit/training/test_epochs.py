@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import pytest
 import transformers
@@ -94,6 +95,15 @@ def test_each_epoch_has_the_scores_that_its_model_would_get_on_the_held_out_ques
     last = found[-1]
     assert float(last["calibration_exact"]) == pytest.approx(scores["exact"])
     assert float(last["calibration_f1"]) == pytest.approx(scores["f1"])
+
+
+def test_loss_and_scores_of_held_out_windows_come_from_one_pass(inputs, tmp_path, monkeypatch):
+    other = inputs | {"validation": [shutil.copytree(inputs["validation"][0], tmp_path / "same")]}
+    (twice,) = rows(train(other, tmp_path / "twice", epochs=1))  # first the Trainer's pass, then that of the check
+    monkeypatch.delattr(transformers.Trainer, "evaluation_loop")
+    (once,) = rows(train(inputs, tmp_path / "once", epochs=1))
+    loss = "validation_loss"
+    assert float(once.pop(loss)) == pytest.approx(float(twice.pop(loss)), rel=1e-6) and once == twice
 
 
 def check_of(scores):

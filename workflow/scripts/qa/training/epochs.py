@@ -14,14 +14,16 @@ from qa.common.files import written_aside
 from qa.data.read_records import column, titles_and_golds
 from qa.decoding import calibrate
 from qa.decoding.postprocess import n_best
-from qa.model import predict
+from qa.model import packing, predict
 from qa.model.collators import PackingCollator, PaddingCollator
 from qa.model.loading import inputs_of
-from qa.model.window_dataset import WindowDataset
+from qa.model.window_dataset import POSITIONS, WindowDataset
+from qa.training.trainer import window_loss
 from qa.windows.read_windows import arrow_table
 
 CANDIDATES, LONGEST_ANSWER = 20, 30  # of the n-best decoding here
-EXACT, F1 = "eval_calibration_exact", "eval_calibration_f1"  # under names that the Trainer gives to metrics
+# under names that the Trainer gives to metrics
+LOSS, EXACT, F1 = "eval_loss", "eval_calibration_exact", "eval_calibration_f1"
 BATCH = 64  # windows
 DIVERGED = "the model after this epoch (did training diverge? see learning_rate and precision)"
 
@@ -32,29 +34,46 @@ class Check:
     """EM and F1 of a model on held-out questions, at the null threshold that is best for F1 on the same questions.
 
     `windows` are folders, and `records` the files with their questions, one for each folder. The model is on `device`.
+    `with_loss`: measure the loss of these windows in the same pass, so that the Trainer need not.
     """
 
     def __init__(
-        self, windows: list[str], records: list[str], collator: PackingCollator | PaddingCollator, device: torch.device
+        self,
+        windows: list[str],
+        records: list[str],
+        collator: PackingCollator | PaddingCollator,
+        device: torch.device,
+        with_loss: bool,
     ):
         self.windows, self.records, self.collator, self.device = windows, records, collator, device
+        self.with_loss = with_loss
+        self.losses: list[torch.Tensor] = []  # of each window so far
 
     def __call__(self, model: Any) -> dict[str, float]:
-        """The scores in percent, by their names in the Trainer's log."""
+        """The scores in percent, and the mean loss over windows if asked for, by their names in the Trainer's log."""
         model.eval()
+        self.losses = []
         found = [self._questions(model, *pair) for pair in zip(self.windows, self.records, strict=True)]
         questions = calibrate.together(found)
         weights = np.ones(len(questions.difference))
         threshold = calibrate.best_threshold(questions, "f1", weights)
         scores = calibrate.scores_at(questions, threshold, weights)
-        return {EXACT: scores["exact"], F1: scores["f1"]}
+        loss = {LOSS: torch.cat(self.losses).mean().item()} if self.with_loss else {}
+        return loss | {EXACT: scores["exact"], F1: scores["f1"]}
 
     def _questions(self, model: Any, windows: str, records: str) -> calibrate.CalibrationQuestions:
         table = arrow_table(windows)
-        columns = [*inputs_of(model, ["input_ids", "token_type_ids"]), *predict.PLACES]
+        columns = [*inputs_of(model, ["input_ids", "token_type_ids"]), *POSITIONS, *predict.PLACES]
         store = WindowDataset(table, [name for name in columns if name in table.column_names])
-        # model.forward, which is not compiled: shapes differ from training's
-        spans = predict.spans_of(model.forward, store, self.collator, BATCH, CANDIDATES, self.device, DIVERGED)
+
+        def forward(**batch: Any) -> Any:
+            output = model.forward(**packing.model_inputs(batch))  # not compiled: shapes differ from training's
+            if self.with_loss:
+                loss = window_loss(*packing.window_logits(output, batch), batch)
+                self.losses.append(loss.expand(len(batch[POSITIONS[0]])))
+            return output
+
+        spans = predict.spans_of(forward, store, self.collator, BATCH, CANDIDATES, self.device, DIVERGED)
         golds = list(titles_and_golds(records)[1].values())
         candidates = n_best(spans.locate(table), CANDIDATES, LONGEST_ANSWER)
         contexts = column(records, "context")

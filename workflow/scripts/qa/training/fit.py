@@ -76,7 +76,8 @@ def build_trainer(attempt: Attempt) -> WindowTrainer:
     check = None
     if spec.inputs.held_out_windows:  # its collator has no fixed shapes: they are made for training's batches
         held_out = spec.inputs.held_out_windows, spec.inputs.held_out_records
-        check = epochs_module().Check(*held_out, collator, arguments.device)
+        once = spec.inputs.validation == spec.inputs.held_out_windows and settings.padding != "max_length"
+        check = epochs_module().Check(*held_out, collator, arguments.device, with_loss=once)
     if arguments.device.type == "cuda":
         collator, compilation = _for_gpu(spec, model, collator, data, arguments)
         computed += f", {compilation}"

@@ -2,7 +2,6 @@
 
 import json
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 import torch.distributed
 from torch.utils.data import DataLoader
 from transformers import Trainer
+from transformers.trainer_utils import EvalLoopOutput
 
 from qa.common.errors import InputError, shortage
 from qa.model import packing
@@ -32,7 +32,7 @@ class WindowTrainer(Trainer):
     checkpoint holds it. With `padding_counts` the loss is the model's own: its softmax runs over the whole row, padding
     included, as in the walkthrough. Without it, padding is left out, so a window's loss does not depend on the other
     windows of its batch. `distillation` weighs the loss on soft targets, where windows have some. Each validation adds
-    the scores that `check` returns for the model.
+    the scores that `check`, an `epochs.Check`, returns for the model.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class WindowTrainer(Trainer):
         batches: EpochBatchSampler,
         padding_counts: bool,
         distillation: Distillation | None = None,
-        check: Callable[[Any], dict[str, float]] | None = None,
+        check: Any = None,
         **options: Any,
     ):
         super().__init__(*arguments, **options)
@@ -122,7 +122,9 @@ class WindowTrainer(Trainer):
         )
 
     def evaluation_loop(self, *arguments: Any, **options: Any) -> Any:
-        """The Trainer's validation, and the scores of `check`."""
+        """The Trainer's validation, and the scores of `check`, which may measure the loss too."""
+        if self.check and self.check.with_loss:
+            return EvalLoopOutput(None, None, self.check(self.model), num_samples=len(self.eval_dataset))
         output = super().evaluation_loop(*arguments, **options)
         if self.check:
             output.metrics.update(self.check(self.model))
