@@ -183,25 +183,24 @@ def test_either_snakefile_of_a_clone_asks_for_all(entry, sources):
     assert done.returncode == 0 and planned(done.stdout)["report"] == 1, done.stdout
 
 
-@pytest.mark.parametrize("prefix", [None, "answers"])
-def test_a_module_from_github_runs_with_the_installed_library(prefix, sources, user):
-    use(user, FROM_GITHUB, prefix)
+def test_a_module_from_github_runs_with_the_installed_library_below_its_prefix(sources, user):
+    use(user, FROM_GITHUB, "answers")
     options = {"installed": sources.site, **sources.variables}
     done = snakemake(user, "--until", FIRST_STAGES[-1], **options)
     assert done.returncode == 0, done.stdout
-    root = user / (prefix or "")
+    root = user / "answers"
     assert len(list(root.glob("results/windows/mills/*/*"))) == 2
     assert (root / "results/questions/mills/train.parquet").exists() and (root / "logs/prepare_questions").is_dir()
-    assert not prefix or not {"results", "resources", "checkpoints"} & {path.name for path in user.iterdir()}
+    assert not {"results", "resources", "checkpoints"} & {path.name for path in user.iterdir()}
     again = planned(snakemake(user, "-n", **options).stdout)
     assert not again.keys() & set(FIRST_STAGES) and again["qa_train"] == 1
 
 
 def test_a_module_from_gitfile_runs_with_the_installed_library(sources, user):
-    use(user, f'gitfile("{sources.clone}", path="workflow/Snakefile", tag="v1")', "answers")
+    use(user, f'gitfile("{sources.clone}", path="workflow/Snakefile", tag="v1")')
     done = snakemake(user, "--until", FIRST_STAGES[1], *NO_CODE, installed=sources.site)
     assert done.returncode == 0, done.stdout
-    assert (user / "answers/results/questions/mills/train.parquet").exists()
+    assert (user / "results/questions/mills/train.parquet").exists()
 
 
 def test_code_from_git_has_the_digest_of_the_same_code_in_a_clone(sources):
