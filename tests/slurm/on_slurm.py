@@ -18,8 +18,9 @@ from chain import Project
 from cluster import PATIENCE, Cluster, state_of, wait_for
 from qa.common.files import sha256_of_folder
 
-QUICK = ("--slurm-init-seconds-before-status-checks", "5", "--latency-wait", "10")
+SNAKEMAKE = Path(__file__).parent / "frequent_checks.py"
 HALTING = Path(__file__).parent / "halting"  # a sitecustomize.py, that every Python started with it runs first
+PAUSES = {"slurm_executor": ("= 10.0, 180.0", "= 2.0, 8.0"), "leftover_jobs": ("PAUSE = 30.0", "PAUSE = 3.0")}
 BEGUN, SAVED = "attempts.json", "checkpoint-1/complete.json"  # of a training: its first attempt, its first checkpoint
 NAMING = ("README.md", "qa_settings.json")  # of a model, its card and its settings
 
@@ -54,7 +55,7 @@ class ClusterProject(Project):
 
         Each training halts where `halt_at` has `RUN/seed-N/BEGUN` or `RUN/seed-N/SAVED`, until `go_on`.
         """
-        command = [sys.executable, "-m", "snakemake", "--profile", self.profile, *arguments, *QUICK]
+        command = [sys.executable, str(SNAKEMAKE), "--profile", self.profile, *arguments, "--latency-wait", "10"]
         folder = self.path("checkpoints")
         patterns = [f"{folder}/{run}/{seed}/*/{file}" for run, seed, file in (at.split("/", 2) for at in halt_at)]
         halting = {"PYTHONPATH": str(HALTING), "QA_HALT_AT": " ".join(patterns)} if patterns else {}
@@ -120,8 +121,13 @@ def model_of(project: Project, run: str, variant: str) -> dict[str, str]:
 
 
 def on_cluster(folder: Path, cluster: Cluster) -> ClusterProject:
-    """A folder with the workflow as a project on the cluster, without a user's own profile."""
+    """A folder with the workflow as a project on the cluster, without a user's own profile, and soon asking again."""
     shutil.rmtree(folder / "profiles/default", ignore_errors=True)
+    for hook, (long, short) in PAUSES.items():
+        path = folder / "workflow/scripts/hooks" / f"{hook}.py"
+        text = path.read_text()
+        assert long in text or short in text, path
+        path.write_text(text.replace(long, short))
     return ClusterProject(folder, cluster=cluster)
 
 
