@@ -11,6 +11,7 @@ import numpy as np
 from qa.common.files import write_json
 from qa.config import comparisons, lineage, schema, settings
 from qa.data.prepare_questions import convert
+from qa.decoding import given_answers
 from qa.decoding.answers import Candidates, decide
 from qa.decoding.postprocess import write_answers
 from qa.evaluation import analyze_errors, compare, risk_coverage, score, slices, summarize
@@ -48,17 +49,19 @@ def make_results(
     decodings: tuple[str, ...] = ("n_best", "threshold_0"),
     splits: tuple[str, ...] = ("made/validation",),
     words: int = 0,
+    external: tuple[str, ...] = (),
 ) -> schema.Configuration:
     """Write a whole `results/` into a folder and return the resolved configuration that it belongs to.
 
     `runs` are seeds by name, each later run a little better. Questions are made up, every third unanswerable, and the
     first has emoji; with `hostile` ids, titles, questions, contexts and answers are what no page should trust. `source`
     is a file of questions to take the first of instead. All `splits` have the same questions. Contexts have some 100
-    words, or `words` before the gold answer.
+    words, or `words` before the gold answer. `external` runs have answers from a file: gold answers, those of every
+    second question paraphrased, the first run's with probabilities.
     """
     folder = Path(folder)
     runs = runs or {"base": [1, 2], "large": [1]}
-    config = settings.resolve(_config(runs, decodings, splits))
+    config = settings.resolve(_config(runs, decodings, splits, external))
     folder.mkdir(parents=True, exist_ok=True)
     with chdir(folder):
         rows = _rows_of(source, questions) if source else _made_up(questions, hostile, words)
@@ -72,6 +75,9 @@ def make_results(
                 found = _candidates(rows, rng, skill=1.0 + 0.6 * list(runs).index(name))
                 for decoding in decodings:
                     _answered(found, file, Path("results", name, variant, split, decoding), config)
+        for name in external:
+            for split, file in records.items():
+                _taken(rows, name == external[0], file, Path("results", name, "external", split, schema.AS_GIVEN))
         scored = list(lineage.scored(config))
         metrics = [f"results/{'/'.join(answers)}/metrics.json" for answers in scored]
         summarize.summarize(scored, metrics, "results/summary.csv")
@@ -82,14 +88,17 @@ def make_results(
     return config
 
 
-def _config(runs: dict[str, list[int]], decodings: tuple[str, ...], splits: tuple[str, ...]) -> dict[str, Any]:
+def _config(
+    runs: dict[str, list[int]], decodings: tuple[str, ...], splits: tuple[str, ...], external: tuple[str, ...]
+) -> dict[str, Any]:
     known = {"n_best": {"method": "n_best"}, "threshold_0": {"method": "n_best", "null_threshold": 0.0}}
     run = {"model": "tiny", "train_on": "made/train", "evaluate_on": list(splits), "decodings": list(decodings)}
     return {
         "models": {"tiny": {"repo": "someone/tiny", "revision": "0" * 40}},
         "datasets": {"made": {"splits": {name.split("/")[1]: f"{name}.json" for name in ("made/train", *splits)}}},
         "decodings": {name: known[name] for name in decodings},
-        "runs": {name: {**run, "seeds": seeds} for name, seeds in runs.items()},
+        "runs": {name: {**run, "seeds": seeds} for name, seeds in runs.items()}
+        | {name: {"answers": dict.fromkeys(splits, f"{name}.json")} for name in external},
     }
 
 
@@ -171,10 +180,29 @@ def _answered(found: Candidates, records: Path, folder: Path, config: schema.Con
         learnt |= {"articles": 20, "unanswerable": 33.0, "unanswerable_prior": None, **half}
         learnt |= {"at_threshold_0": half, "temperature_fit": fit}
         write_json(folder.parents[2] / "calibration" / f"{folder.name}.json", learnt)
+    write_answers(found, decide(found, threshold, temperature), records, _files(folder))
+    _scored(folder)
+
+
+def _taken(rows: list[dict[str, Any]], sure: bool, records: Path, folder: Path) -> None:
+    """All files of one set of answers of another system."""
+    texts = [row["answers"][0]["text"] if row["answers"] else "" for row in rows]
+    texts = [f"It is {text}!" if text and number % 2 else text for number, text in enumerate(texts)]
+    probability = {"probability": 0.75, "null_probability": 0.125} if sure else {}
+    given = [{"id": row["id"], "answer": text, **probability} for row, text in zip(rows, texts, strict=True)]
+    write_json("given.json", given)
+    given_answers.take("given.json", records, _files(folder))
+    _scored(folder)
+
+
+def _files(folder: Path) -> dict[str, str]:
+    folder.mkdir(parents=True, exist_ok=True)
     files = {"answers": "answers.json", "null_scores": "null_scores.json", "nbest": "nbest.parquet"}
-    files = {name: str(folder / file) for name, file in files.items()}
-    folder.mkdir(parents=True)
-    write_answers(found, decide(found, threshold, temperature), records, files)
+    return {name: str(folder / file) for name, file in files.items()}
+
+
+def _scored(folder: Path) -> None:
+    files = _files(folder)
     scores = folder / "question_scores.parquet"
     score.score(files["answers"], files["null_scores"], files["nbest"], folder / "metrics.json", scores)
     slices.write_slices(scores, folder / "slices.csv")

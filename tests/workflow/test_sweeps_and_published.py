@@ -1,4 +1,4 @@
-"""Sweeps and published models through the workflow: what a dry run says, what trains, and what does not."""
+"""Sweeps, published models and answers from files through the workflow: what a dry run says, and what trains."""
 
 import copy
 import csv
@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from chain import CONFIG
+from chain import CONFIG, copy_of
 
 READY = {"model": "one", "train_on": None, "evaluate_on": ["mills/validation"], "decodings": ["n_best"]}
 ANSWERED = {"predict", "postprocess", "score", "analyze_errors", "summarize", "compare", "resource_usage", "report"}
@@ -77,6 +77,37 @@ def test_a_published_model_is_scored_without_training(twin, with_ready):
     with_ready["defaults"] = copy.deepcopy(CONFIG["defaults"])
     with_ready["models"]["one"]["overrides"] = {"hidden_dropout_prob": 0.2}
     assert "with ready" in twin.snakemake("-n", config=twin.configure(with_ready, "changed.yaml")).stdout
+
+
+def test_answers_of_another_system_are_scored_and_taken_anew_when_their_file_changes(tmp_path):
+    project = copy_of(tmp_path)
+    config = {
+        "datasets": CONFIG["datasets"],
+        "runs": {"theirs": {"answers": {"mills/validation": "given/answers.json"}}},
+    }
+    config["runs"]["others"] = {"answers": {"mills/validation": "given/others.jsonl"}}
+    project.configure(config)
+    given = json.loads(project.path("given/answers.json").read_text())
+    first = next(iter(given))
+    lines = [json.dumps({"id": key, "answer": "", "probability": 0.5}) for key in given]
+    others = project.path("given/others.jsonl")
+
+    def finished_with(*kept):
+        others.write_text("\n".join(kept))
+        return project.snakemake("results/comparison.csv")
+
+    assert "others.jsonl: line 2 is not JSON" in finished_with(lines[0], "{").stdout  # before anything is queued
+    refused = finished_with(*lines[1:])
+    assert refused.returncode != 0 and f"given/others.jsonl: nothing for 1 of 10 questions ({first})" in refused.stdout
+    done = finished_with(*lines)
+    assert done.returncode == 0, done.stdout
+    answers = project.path("results/theirs/external/mills/validation/as_given/answers.json")
+    assert json.loads(answers.read_text()) == given
+    (row,) = csv.DictReader(project.path("results/comparison.csv").read_text().splitlines())
+    assert (row["run"], row["reference_run"], row["questions"]) == ("theirs", "others", "10")
+    assert project.would_run(None, "results/comparison.csv") == set()
+    others.write_text("\n".join(lines).replace("0.5", "0.75"))
+    assert project.would_run(None, "results/comparison.csv") == {"postprocess", "score", "compare"}
 
 
 def test_the_target_models_has_only_what_is_trained(finished, with_ready):

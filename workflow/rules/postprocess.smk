@@ -1,7 +1,7 @@
 """Needs: spans, questions. Makes: answers, null scores and n-best lists by one decoding. Runs on the login node.
 
-An ensemble's spans are those of its models. The questions come along for their contexts, which answers are cut from;
-n-best lists carry the questions on to the later stages.
+An ensemble's spans are those of its models. Answers of another system come from the user's file instead. The questions
+come along for their contexts, which answers are cut from; n-best lists carry the questions on to the later stages.
 """
 
 
@@ -17,6 +17,7 @@ rule postprocess:
                 wildcards.decoding,
             )
         ),
+        given=given_answers,
     output:
         answers=report(
             "results/{run}/{variant}/{dataset}/{split}/{decoding}/answers.json",
@@ -42,6 +43,7 @@ rule postprocess:
         "../../envs/qa.yaml"
     params:
         decoding=lambda wildcards: stages.answering(decoding_of(wildcards)),
+        given=lambda wildcards: [timestamps.state_of(file) for file in given_answers(wildcards)],
         code=code("postprocess"),
     message:
         "Answering {wildcards.dataset}/{wildcards.split} for {wildcards.run}, {wildcards.variant}, by {wildcards.decoding}"

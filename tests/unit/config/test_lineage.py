@@ -32,6 +32,7 @@ CONFIG = {
 }
 for run in CONFIG["runs"].values():
     run["evaluate_on"] = ["mills/validation"]
+CONFIG["runs"]["theirs"] = {"answers": {"mills/validation": "theirs.json"}}
 
 
 def changed(**runs):
@@ -50,17 +51,42 @@ def resolved(**runs):
 TEAM = [("small", "seed-1"), ("small", "seed-2"), ("other", "seed-3")]
 
 
-def test_variants_are_seeds_the_published_model_or_the_ensemble():
-    plain = resolved()
-    everyone = {**plain.runs, **plain.ensembles}
-    assert {name: lineage.variants(run) for name, run in everyone.items()} == {
+def test_variants_are_seeds_the_published_model_the_ensemble_or_answers_from_elsewhere():
+    assert {name: lineage.variants(run) for name, run in resolved().all_runs.items()} == {
         "small": ["seed-1", "seed-2"],
         "other": ["seed-3"],
         "both": ["seed-42"],
         "ready": ["published"],
         "pupil": ["seed-42"],
         "team": ["ensemble"],
+        "theirs": ["external"],
     }
+
+
+def test_answers_from_elsewhere_need_a_file_and_the_questions_and_no_model():
+    plain = resolved()
+    assert [key[0:4] for key in lineage.scored(plain) if key[0] == "theirs"] == [
+        ("theirs", "external", "mills/validation", "as_given")
+    ]
+    needed = rule_inputs.answering(plain, "theirs", "external", "mills/validation", "as_given")
+    assert needed == {"spans": [], "questions": "results/questions/mills/validation.parquet"}
+    assert rule_inputs.trained_on(plain, "theirs", "external") == []
+    for asked in (("seed-1", "mills/validation"), ("external", "mills/dev")):
+        with pytest.raises(InputError, match="theirs"):
+            rule_inputs.answering(plain, "theirs", *asked, "as_given")
+    with pytest.raises(InputError, match="run `small` has no variant `external`"):
+        rule_inputs.answering(plain, "small", "external", "mills/validation", "at_0")
+
+
+def test_the_users_file_of_answers_must_be_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = resolved().external["theirs"]
+    with pytest.raises(
+        InputError, match=r"config: runs\.theirs\.answers\.mills/validation: no such file: theirs\.json"
+    ):
+        settings.answers_files(run, "runs.theirs")
+    (tmp_path / "theirs.json").touch()
+    assert settings.answers_files(run, "runs.theirs") == {"mills/validation": "theirs.json"}
 
 
 @pytest.mark.parametrize(
@@ -161,6 +187,24 @@ WRONG = {
         {"team": {"ensemble": ["small", "small"]}},
         "config: runs.team.ensemble: small is listed twice",
     ),
+    "answers of others in an ensemble": (
+        {"team": {"ensemble": ["small", "theirs"]}},
+        "config: runs.team.ensemble.1: `theirs` has answers from a file",
+    ),
+    "answers of others as teacher": (
+        {"pupil": {"teacher": "theirs"}},
+        "config: runs.pupil.teacher: `theirs` has answers from a file",
+    ),
+    "answers to an unknown split": (
+        {"theirs": {"answers": {"mills/nowhere": "a.json"}}},
+        "config: runs.theirs.answers: no `nowhere` among train, more",
+    ),
+    "a model with the decoding of answers from a file": (
+        {"other": {"decodings": ["as_given"]}},
+        "config: runs.other.decodings: no `as_given` among calibrated",
+    ),
+    "answers to no split": ({"theirs": {"answers": {}}}, "config: runs.theirs.answers: {} is empty"),
+    "answers with a model": ({"theirs": {"model": "one"}}, "config: runs.theirs: unknown key `model`"),
     "calibrated on what is judged": (
         {"small": {"calibrate_on": ["mills/dev", "mills/validation"]}},
         "config: runs.small.calibrate_on: mills/validation is evaluated on too",
@@ -446,6 +490,7 @@ def test_every_kind_of_job_is_expected():
         {"run": "other", "variant": "seed-3", "dataset": "mills", "split": "train@held-out-0.1"},
         {"run": "team", "variant": "ensemble", "decoding": "calibrated"},  # its calibration
         {"run": "team", "variant": "ensemble", "dataset": "mills", "split": "validation", "decoding": "calibrated"},
+        {"run": "theirs", "variant": "external", "dataset": "mills", "split": "validation", "decoding": "as_given"},
     ]
     assert [job for job in wanted if not covered(job, found)] == []
 
@@ -456,6 +501,7 @@ def test_no_job_is_expected_that_nobody_asked_for():
         {"dataset": "mills", "split": "dev"},
         {"dataset": "mills", "split": "validation", "share": "0.1"},
         {"run": "team", "variant": "seed-1"},
+        {"run": "theirs", "variant": "seed-42"},
         {"run": "ready", "variant": "published", "split": "train@held-out-0.1"},
         {"run": "pupil", "variant": "seed-42", "split": "train@held-out-0.1"},
         {"split": "more@kept-0.1", "soft_targets_key": "team-2"},

@@ -247,7 +247,7 @@ def test_all_mistakes_between_parts_are_told_at_once():
     assert str(error.value).count("config: runs.") == 3
 
 
-@pytest.mark.parametrize("config", [{}, {**CONFIG, "models": {}}, {**CONFIG, "runs": None}])
+@pytest.mark.parametrize("config", [{}, {**CONFIG, "datasets": {}}, {**CONFIG, "runs": None}])
 def test_a_part_that_is_missing_or_empty_says_what_a_minimal_configuration_looks_like(config):
     with pytest.raises(InputError) as error:
         settings.resolve(config)

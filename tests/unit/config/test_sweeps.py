@@ -262,7 +262,7 @@ TOLD = {
         {"s": {"s.1": {}}, "t": {"t.1": {}}, "published": {"p.1": {}}},
         {"s.1": [1], "t.1": [1]},
     ),
-    "No trainings: every run takes a published model": ({}, {}),
+    "No trainings: no run trains a model": ({}, {}),
 }
 
 

@@ -236,7 +236,7 @@ KEYS = {key.path for key in reference.every_key()}
 PARTS_OF_RUNS = ("windows", "training", "prediction", "checkpoints", "distillation", "publish")
 GROUPS = ("models", "datasets", "decodings", "defaults", "runs", *PARTS_OF_RUNS)
 OWN_NAMES = ("models", "datasets", "decodings", "runs")  # below these the user's names stand
-FREE = ("overrides", "splits")  # below these all is the user's
+FREE = ("overrides", "splits", "answers")  # below these all is the user's
 
 
 def known_key(key: str) -> bool:

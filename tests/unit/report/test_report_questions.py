@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import report_fixture
 from qa.common.errors import InputError
-from qa.report import page, questions
+from qa.report import build, no_answer, page, questions
 from qa.report.results import Results
 
 SPLIT = "made/validation"
@@ -176,3 +176,30 @@ def test_files_of_other_questions_are_named(made, file):
 
 def test_without_evaluation_there_is_no_section(made):
     assert questions.section(Results(made.config.model_copy(update={"runs": {}, "ensembles": {}})), None) is None
+
+
+def test_answers_of_other_systems_are_shown_with_texts_that_no_context_has(tmp_path):
+    config = report_fixture.make_results(tmp_path, 24, {"base": [1]}, hostile=True, external=("sure", "plain"))
+    with chdir(tmp_path):
+        made = Results(config)
+        asked_columns, asked = questions.question_columns(made, SPLIT)
+        assert [answers.run for answers in made.answers] == ["base", "base", "sure", "plain"]
+        for answers in made.answers[2:]:
+            columns, texts = questions.answer_columns(answers, asked), list(answers.texts().values())
+            at = 0
+            for number, text in enumerate(texts):
+                if not text:
+                    continue
+                (cut_out,) = spans(asked_columns, number, [columns["start"][at], columns["length"][at]])
+                paraphrased = text.startswith("It is")
+                assert (cut_out, columns["texts"].get(at)) == (("", text) if paraphrased else (text, None))
+                at += 1
+            known = answers.run == "sure"
+            assert set(columns["probability"]) == ({750} if known else {None})
+            assert {score for score in columns["null"] if score is not None} == ({-1.79} if known else set())
+            assert json.loads(questions.as_block(columns))["no_answer"] == columns["no_answer"]
+        assert [row["name"].split()[0] for row in no_answer.rows(made, SPLIT)] == ["base", "base", "sure"]
+        windows = [each["names"] for each in asked_columns["slices"] if each["kind"] == "windows"]
+        assert len(windows) == 1
+        build.build(config, "report.html", "figures")
+    assert "plain / external / as_given" in (tmp_path / "report.html").read_text()

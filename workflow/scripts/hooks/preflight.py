@@ -85,6 +85,7 @@ def plan_of(workflow) -> tuple[Plan, list[Finding]]:
             if job.rule.name == "prepare_questions"
             and "repo" not in downloads.get(str(job.input[0]), ("", {"repo"}))[1]
         ),
+        answers=tuple(str(job.input.given[0]) for job in jobs if job.rule.name == "postprocess" and job.input.given),
     )
     return plan, findings
 

@@ -57,7 +57,7 @@ def config(arguments: Arguments) -> int:
     if missing := [file for file in options.files if not Path(file).is_file()]:
         raise InputError(f"{missing[0]}: no such file")
     configuration = settings.check(options.files)
-    runs = {**configuration.runs, **configuration.ensembles}
+    runs = configuration.all_runs
     if options.run is not None and options.run not in runs:
         raise InputError(f"no run `{options.run}` in the configuration; there are {', '.join(runs)}")
     print("runs:")

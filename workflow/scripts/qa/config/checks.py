@@ -10,8 +10,8 @@ from typing import Any
 from qa.common.errors import InputError
 from qa.config import comparisons, lineage, messages
 from qa.config.lineage import ENSEMBLE
-from qa.config.schema import AnyRun, Configuration, Run
-from qa.config.sections import EarlierRun
+from qa.config.schema import AS_GIVEN, AnyRun, Configuration, Run
+from qa.config.sections import Decoding, EarlierRun
 
 # names of the workflow's own files and folders: beside runs, beside datasets in a variant's, decodings in a split's
 _TABLES = ("summary.csv", "comparison.csv", "resource_usage.csv")
@@ -19,7 +19,7 @@ _OF_PUBLISHING = ("package", "publish_plan.json", "published.json")
 RESERVED = {
     "runs": (*_TABLES, "questions", "windows", "targets", "usage", "figures", "report.html"),
     "datasets": (*_OF_PUBLISHING, "model", "calibration", "training.csv", "manifest.json"),
-    "decodings": ("spans.parquet",),
+    "decodings": ("spans.parquet", AS_GIVEN),
 }
 LEAST_ROOM = 8  # tokens of a row for special tokens and a step forward, beside question and overlap
 TRAINING_ONLY = ("training", "checkpoints", "validate_on", "hold_out", "distillation", "report_to", "publish")
@@ -40,7 +40,7 @@ def without_training(written: dict[str, Any], config: Configuration) -> Lines:
 
 def reserved_names(config: Configuration) -> Lines:
     """Names that the workflow's own files and folders have."""
-    for part, names in {"runs": config.all_runs, "datasets": config.datasets, "decodings": config.decodings}.items():
+    for part, names in (("runs", config.all_runs), ("datasets", config.datasets), ("decodings", _decodings(config))):
         for name in names:
             if name in RESERVED[part]:
                 yield f"{part}.{name}: the name is taken by the workflow's own files; choose another"
@@ -51,9 +51,10 @@ def known_names(config: Configuration) -> Lines:
     for name, run in config.all_runs.items():
         if isinstance(run, Run) and isinstance(run.model, str):
             yield from _known(f"runs.{name}.model", run.model, config.models)
-        for decoding in run.decodings:
-            yield from _known(f"runs.{name}.decodings", decoding, config.decodings)
-        for key in ("train_on", "validate_on", "evaluate_on", "calibrate_on"):
+        for decoding in run.decodings if name not in config.external else ():
+            yield from _known(f"runs.{name}.decodings", decoding, _decodings(config))
+        evaluated = "answers" if name in config.external else "evaluate_on"
+        for key in ("train_on", "validate_on", evaluated, "calibrate_on"):
             splits = getattr(run, key, None) or []
             for split in [splits] if isinstance(splits, str) else splits:
                 dataset, part = split.split("/")
@@ -62,9 +63,14 @@ def known_names(config: Configuration) -> Lines:
                     yield from _known(f"runs.{name}.{key}", part, config.datasets[dataset].splits)
 
 
+def _decodings(config: Configuration) -> dict[str, Decoding]:
+    """The decodings that a configuration defines, without that of answers from a file."""
+    return {name: decoding for name, decoding in config.decodings.items() if decoding.method != AS_GIVEN}
+
+
 def _known(where: str, name: str, names: dict[str, Any]) -> Lines:
     if name not in names:
-        yield f"{where}: no `{name}` among {', '.join(names)}{messages.meant(name, names)}"
+        yield f"{where}: no `{name}` among {', '.join(names) or 'none'}{messages.meant(name, names)}"
 
 
 def room(config: Configuration) -> Lines:
@@ -93,6 +99,8 @@ def ensembles(config: Configuration) -> Lines:
             where = f"runs.{name}.ensemble.{place}"
             if member in config.ensembles:
                 faults.append(f"{where}: `{member}` is an ensemble itself; name its runs")
+            elif member in config.external:
+                faults.append(f"{where}: `{member}` has answers from a file, and no probabilities of spans to average")
             else:
                 faults += _unknown(where, config, member)
         if not faults and len(lineage.parts(config, name, ENSEMBLE)) < 2:
@@ -138,6 +146,8 @@ def teachers(config: Configuration) -> Lines:
             yield f"{where}: this run trains nothing (train_on: null), so it cannot learn from a teacher"
         elif run.padding == "max_length":
             yield f"{where}: padding is part of the loss (padding: max_length); choose packed or longest"
+        elif run.teacher in config.external:
+            yield f"{where}: `{run.teacher}` has answers from a file, and no probabilities of spans to learn from"
         elif unknown := list(_unknown(where, config, run.teacher)):
             yield from unknown
 
@@ -168,7 +178,7 @@ def _circle(config: Configuration, name: str, learners: list[str]) -> list[str]:
 
 def calibrations(config: Configuration) -> Lines:
     """Calibrated decodings without questions for it, or with questions that are evaluated on."""
-    for name, run in config.all_runs.items():
+    for name, run in {**config.runs, **config.ensembles}.items():
         yield from _calibrate_on(config, name, run)
         calibrated = [decoding for decoding in run.decodings if config.decodings[decoding].is_calibrated]
         if not calibrated:

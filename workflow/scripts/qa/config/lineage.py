@@ -3,18 +3,19 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from qa.common.errors import InputError
-from qa.config.schema import AnyRun, Configuration, Ensemble, Run
+from qa.config.schema import AnyRun, Configuration, Ensemble, External, Run
 from qa.config.sections import EarlierRun
 
 ENSEMBLE = "ensemble"  # the only variant of an ensemble
 PUBLISHED = "published"  # the only variant of a run that trains nothing
+EXTERNAL = "external"  # the only variant of a run whose answers come from files
 Part = tuple[str, str]  # run, variant
 
 
 def variants(run: AnyRun) -> list[str]:
-    """Names of a run's variants: `seed-42`, ... for its trainings, `published` without training, or `ensemble`."""
-    if isinstance(run, Ensemble):
-        return [ENSEMBLE]
+    """Names of a run's variants: `seed-42`, ... for its trainings, or `published`, `ensemble` or `external`."""
+    if not isinstance(run, Run):
+        return [ENSEMBLE if isinstance(run, Ensemble) else EXTERNAL]
     return [f"seed-{seed}" for seed in run.seeds] if run.is_trained else [PUBLISHED]
 
 
@@ -74,18 +75,18 @@ def calibrated(config: Configuration, scored: Iterable[tuple[str, str, str, str]
 
 
 def parts(config: Configuration, name: str, variant: str) -> list[Part]:
-    """The models whose spans answer for a variant: the variant itself, or the models of an ensemble.
+    """The models whose spans answer for a variant: the variant itself, the models of an ensemble, or none.
 
     Raises InputError for a run that the configuration does not have, and for a variant of the other kind of run.
     """
-    run = config.runs.get(name) or config.ensembles.get(name)
+    run = config.all_runs.get(name)
     if run is None:
         raise InputError(f"no run `{name}` in the configuration; there are {', '.join(config.all_runs)}")
-    if isinstance(run, Ensemble) != (variant == ENSEMBLE):
-        known = variants(run)
+    known = variants(run)
+    if variant not in known and (not isinstance(run, Run) or variant in (ENSEMBLE, EXTERNAL)):
         raise InputError(f"run `{name}` has no variant `{variant}`; it has {', '.join(known)}")
     if not isinstance(run, Ensemble):
-        return [(name, variant)]
+        return [] if isinstance(run, External) else [(name, variant)]
     return list(dict.fromkeys(part for member in run.ensemble for part in parts_named(config, member)))
 
 
@@ -109,7 +110,7 @@ def spans(config: Configuration, name: str, variant: str, split: str) -> list[st
 
 def held_out_share(run: AnyRun) -> float:
     """Share of each training split that is held out: 0 if other questions calibrate, or if nothing is trained."""
-    return 0.0 if isinstance(run, Ensemble) or run.calibrate_on or not run.is_trained else run.hold_out
+    return 0.0 if not isinstance(run, Run) or run.calibrate_on or not run.is_trained else run.hold_out
 
 
 def training_splits(run: Run) -> list[str]:
@@ -171,7 +172,7 @@ def with_sources(config: Configuration, names: Iterable[str]) -> list[str]:
 
 def limits(config: Configuration, name: str, evaluated: Iterable[str]) -> dict[str, int]:
     """The `limit` of each dataset that has one: of a run and all that it learns from, and of the splits `evaluated`."""
-    runs = with_sources(config, [run for run, _ in parts_named(config, name)])
+    runs = with_sources(config, [run for run, _ in parts(config, name, variants(config.all_runs[name])[0])])
     splits = [*evaluated, *(config.all_runs[name].calibrate_on or [])]
     splits += [
         split for run in runs for key in ("train_on", "calibrate_on") for split in getattr(config.runs[run], key) or []

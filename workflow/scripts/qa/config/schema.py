@@ -38,9 +38,13 @@ from qa.config.sections import (
     Windows,
 )
 
+AS_GIVEN = "as_given"  # the only decoding of answers from a file
 
-def _kind_of_run(value: Any) -> str:
-    return "(ensemble)" if isinstance(value, dict) and "ensemble" in value else "(run)"
+
+def kind_of_run(value: Any) -> str:
+    """The kind of run that a mapping describes: `(ensemble)`, `(external)` or `(run)`."""
+    known = ("ensemble", "(ensemble)"), ("answers", "(external)")
+    return next((kind for key, kind in known if isinstance(value, dict) and key in value), "(run)")
 
 
 def _kind_of_model(value: Any) -> str:
@@ -180,13 +184,39 @@ class Ensemble(Section):
     calibrate_on: CalibrateOn = None
 
 
-AnyRun = Run | Ensemble
+class External(Section):
+    """A run whose answers come from files: those of another system."""
+
+    answers: dict[Split, Text] = setting(
+        "postprocess",
+        "The file with the answers to each split, `dataset/split: file`: JSON `{id: text}`, or a list or JSON lines of "
+        "`{id, answer}`, such as `qa ask --json` prints. Nothing is trained or predicted.",
+        min_length=1,
+    )
+
+    @property
+    def evaluate_on(self) -> list[str]:
+        """The splits that have answers."""
+        return list(self.answers)
+
+    @property
+    def decodings(self) -> list[str]:
+        """The answers as they are given."""
+        return [AS_GIVEN]
+
+    @property
+    def calibrate_on(self) -> None:
+        """Nothing: there is no threshold."""
+        return None
+
+
+AnyRun = Run | Ensemble | External
 
 
 class ConfigurationFile(Section):
     """A configuration as it is written: named parts, and runs over them."""
 
-    models: dict[Name, PretrainedModel] = Field(description="Pretrained encoders by name.", min_length=1)
+    models: dict[Name, PretrainedModel] = Field({}, description="Pretrained encoders by name.")
     datasets: dict[Name, Dataset] = Field(description="Sets of questions by name.", min_length=1)
     decodings: dict[
         Name,
@@ -198,11 +228,16 @@ class ConfigurationFile(Section):
                 custom_error_message="needs `method: n_best` or `method: walkthrough`",
             ),
         ],
-    ] = Field(description="Ways to turn logits into answers, by name.", min_length=1)
+    ] = Field({}, description="Ways to turn logits into answers, by name.")
     defaults: Settings = section(Settings)
     runs: dict[
         Name,
-        Annotated[Annotated[Run, Tag("(run)")] | Annotated[Ensemble, Tag("(ensemble)")], Discriminator(_kind_of_run)],
+        Annotated[
+            Annotated[Run, Tag("(run)")]
+            | Annotated[Ensemble, Tag("(ensemble)")]
+            | Annotated[External, Tag("(external)")],
+            Discriminator(kind_of_run),
+        ],
     ] = Field(
         description="Trainings by name. Settings and `model` may list values: the run then stands for one run for each "
         "combination (a sweep).",
@@ -224,7 +259,7 @@ Side = tuple[str, str]  # run, decoding
 
 
 class Configuration(BaseModel):
-    """A checked configuration: sweeps expanded, each run merged with `defaults`, ensembles apart from runs.
+    """A checked configuration: sweeps expanded, runs merged with `defaults`, ensembles and `external` apart from them.
 
     `compare_to` and `compare` name sides, `run/decoding`; `compare_to` is None if only `compare` is given. `sweeps` has
     for each swept run the names that it expands to, with the values of each, as text by label.
@@ -235,11 +270,12 @@ class Configuration(BaseModel):
     decodings: dict[str, Decoding]
     runs: dict[str, Run]
     ensembles: dict[str, Ensemble]
+    external: dict[str, External] = {}
     compare_to: str | None
     compare: list[list[str]]
     sweeps: dict[str, dict[str, dict[str, str]]]
 
     @property
     def all_runs(self) -> dict[str, AnyRun]:
-        """Runs and ensembles by name, the runs first."""
-        return {**self.runs, **self.ensembles}
+        """Runs by name, those with a model first, then ensembles, then those with answers from files."""
+        return {**self.runs, **self.ensembles, **self.external}

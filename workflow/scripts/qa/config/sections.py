@@ -300,4 +300,15 @@ class Checkpoints(Section):
     )
 
 
-Decoding = NBest | Walkthrough
+class AsGiven(Section):
+    """The decoding of answers from a file, which nothing decodes."""
+
+    method: Literal["as_given"] = "as_given"
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Never: there is no threshold."""
+        return False
+
+
+Decoding = NBest | Walkthrough | AsGiven

@@ -13,8 +13,17 @@ from pydantic import BaseModel, ValidationError
 from qa.common.errors import InputError, first_line
 from qa.config import checks, comparisons, lineage, messages, strict_yaml, sweeps
 from qa.config.fields import LONGEST_NAME, Section, listed
-from qa.config.schema import Configuration, ConfigurationFile, Run, Settings
-from qa.config.sections import Dataset, PretrainedModel
+from qa.config.schema import (
+    AS_GIVEN,
+    Configuration,
+    ConfigurationFile,
+    Ensemble,
+    External,
+    Run,
+    Settings,
+    kind_of_run,
+)
+from qa.config.sections import AsGiven, Dataset, PretrainedModel
 
 
 def check(files: Iterable[str | Path]) -> Configuration:
@@ -54,12 +63,16 @@ def _checked(config: dict[str, Any], swept: sweeps.Sweeps) -> Configuration:
         file = ConfigurationFile.model_validate(_with_defaults(config))
     except ValidationError as error:
         raise InputError("\n".join(dict.fromkeys(messages.lines(error)))) from None
+    runs, ensembles, external = (
+        {name: run for name, run in file.runs.items() if isinstance(run, kind)} for kind in (Run, Ensemble, External)
+    )
     resolved = Configuration(
         models=file.models,
         datasets=file.datasets,
-        decodings=file.decodings,
-        runs={name: run for name, run in file.runs.items() if isinstance(run, Run)},
-        ensembles={name: run for name, run in file.runs.items() if not isinstance(run, Run)},
+        decodings=({AS_GIVEN: AsGiven()} if external else {}) | file.decodings,
+        runs=runs,
+        ensembles=ensembles,
+        external=external,
         compare_to=file.compare_to or (None if file.compare else comparisons.default_reference(file.runs)),
         compare=file.compare,
         sweeps=swept,
@@ -83,7 +96,7 @@ def _with_defaults(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _merged(run: Any, defaults: dict[str, Any]) -> Any:
-    return _updated(defaults, run) if isinstance(run, dict) and "ensemble" not in run else run
+    return _updated(defaults, run) if isinstance(run, dict) and kind_of_run(run) == "(run)" else run
 
 
 @cache
@@ -129,6 +142,15 @@ def local_files(source: PretrainedModel | Dataset, where: str) -> list[str]:
                 raise InputError(f"config: {where}.splits.{split}: no such file: {path}")
             found[str(path)] = None
     return list(found)
+
+
+def answers_files(run: External, where: str) -> dict[str, str]:
+    """The user's file with the answers to each split of a run. Raises as `local_files`."""
+    found = {split: _own(file, f"{where}.answers.{split}") for split, file in run.answers.items()}
+    for split, path in found.items():
+        if not path.is_file():
+            raise InputError(f"config: {where}.answers.{split}: no such file: {path}")
+    return {split: str(path) for split, path in found.items()}
 
 
 def _own(path: str, where: str) -> Path:

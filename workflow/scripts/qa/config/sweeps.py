@@ -161,7 +161,7 @@ def trainings_message(sweeps: Sweeps, trainings: Sequence[tuple[str, str]]) -> s
     for run, _ in trainings:
         seeds[run] = seeds.get(run, 0) + 1
     if not seeds:
-        return "No trainings: every run takes a published model"
+        return "No trainings: no run trains a model"
     least, most = min(seeds.values()), max(seeds.values())
     seeds_of_a_run = f"{least} to {most} seeds" if least < most else _counted(least, "seed")
     swept = {run: sum(name in seeds for name in names) for run, names in sweeps.items()}

@@ -2,7 +2,8 @@
 
 Columns of nbest.parquet: `id`, `title`, `question`, `context`; `gold`, a list of text and start (characters of the
 context); `windows`, how many the question has; `null_score`, `null_probability`; `candidates`, a list of text, start,
-stop, score and probability, best first.
+stop, score and probability, best first. Answers of another system have no scores and maybe no probabilities (NaN), no
+windows (-1), and no start and stop (-1) where the text does not stand in the context.
 """
 
 from collections.abc import Iterator, Sequence
@@ -48,13 +49,18 @@ def batches_of_questions(questions_file: str | Path) -> Iterator[Any]:
         yield from file.iter_batches(BATCH, columns=[*QUESTION, "answers"])
 
 
-def texts_of(candidates: Candidates, decision: Decision, part: slice, contexts: Any) -> tuple[list[str], list[int]]:
+def texts_of(
+    candidates: Candidates, decision: Decision, part: slice, contexts: Any, given: Sequence[str] | None = None
+) -> tuple[list[str], list[int]]:
     """The texts of all candidates of some questions, and the place of each question's first one among them.
 
-    `contexts`: the questions' contexts, a dictionary array.
+    `contexts`: the questions' contexts, a dictionary array; `given`: the texts of the candidates of all questions, if
+    they are not cut out of contexts.
     """
     bounds = decision.bounds[part.start : part.stop + 1]
     spans = slice(bounds[0], bounds[-1])
+    if given is not None:
+        return list(given[spans]), (bounds[:-1] - bounds[0]).tolist()
     distinct = contexts.dictionary.to_pylist()
     places = zip(candidates.start[spans].tolist(), candidates.stop[spans].tolist(), strict=True)
     sizes = zip(contexts.indices.to_pylist(), np.diff(bounds).tolist(), strict=True)

@@ -58,9 +58,16 @@ def postprocess(
 
 
 def write_answers(
-    candidates: Candidates, decision: Decision, questions_file: str | Path, outputs: dict[str, str]
+    candidates: Candidates,
+    decision: Decision,
+    questions_file: str | Path,
+    outputs: dict[str, str],
+    given: Sequence[str] | None = None,
 ) -> dict[str, str]:
-    """Write `answers`, `null_scores` and `nbest` for a file of questions; return the answers by id."""
+    """Write `answers`, `null_scores` and `nbest` for a file of questions; return the answers by id.
+
+    The text of a candidate is cut out of the context, unless the texts of all candidates are `given`.
+    """
     answers: dict[str, str] = {}
     first, progress = 0, Progress("answer", len(candidates.null_score), "questions")
     with (
@@ -71,7 +78,7 @@ def write_answers(
         writing = None
         for questions in nbest.batches_of_questions(questions_file):
             part = slice(first, first + len(questions))
-            texts, bounds = nbest.texts_of(candidates, decision, part, questions.column("context"))
+            texts, bounds = nbest.texts_of(candidates, decision, part, questions.column("context"), given)
             if writing:
                 writing.result()
             table = nbest.table(candidates, decision, part, questions, texts)

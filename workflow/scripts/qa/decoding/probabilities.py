@@ -66,14 +66,16 @@ def certainty(nbest: Any, answered: np.ndarray) -> dict[str, np.ndarray]:
     """Probability of the answer to each of n questions, or of no answer where that was decided.
 
     `nbest`: nbest.NBest; `answered`: bool (n,), which questions got a text. Returns `calibrated` and `uncalibrated`,
-    float64 (n,) each; the second is at temperature 1.
+    float64 (n,) each; the second is at temperature 1, and NaN where there are no scores.
     """
     sure = {name: np.empty(len(answered)) for name in ("calibrated", "uncalibrated")}
     for begin in range(0, len(answered), BLOCK):
         part = slice(begin, begin + BLOCK)
         bounds = nbest.bounds[begin : begin + BLOCK + 1]
         spans = slice(bounds[0], bounds[-1])
-        raw = probabilities(nbest.score[spans], bounds - bounds[0], nbest.null_score[part])
+        null = nbest.null_score[part]
+        scored = not np.isnan(null).any()
+        raw = probabilities(nbest.score[spans], bounds - bounds[0], null) if scored else (nbest.score[spans], null)
         pairs = {"calibrated": (nbest.probability[spans], nbest.null_probability[part]), "uncalibrated": raw}
         for name, (of_spans, of_null) in pairs.items():
             first = np.minimum(bounds[:-1] - bounds[0], max(len(of_spans) - 1, 0))

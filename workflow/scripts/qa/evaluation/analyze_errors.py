@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def kind_of(gold: Sequence[dict[str, Any]], answer: str, start: int) -> str:
-    """The kind of a wrong answer, which starts at character `start` of the context.
+    """The kind of a wrong answer, which starts at character `start` of the context, -1 if it does not stand there.
 
     `missed answer`: no answer, though there is one; `answered the unanswerable`: the reverse; `boundary`: the answer
     shares a character of the context with a gold answer; `wrong span`: it shares none.
@@ -30,7 +30,7 @@ def kind_of(gold: Sequence[dict[str, Any]], answer: str, start: int) -> str:
     if not answer:
         return MISSED
     stop = start + len(answer)
-    overlaps = any(start < span["start"] + len(span["text"]) and span["start"] < stop for span in gold)
+    overlaps = start >= 0 and any(start < span["start"] + len(span["text"]) and span["start"] < stop for span in gold)
     return BOUNDARY if overlaps else WRONG_SPAN
 
 

@@ -2,7 +2,7 @@
 
 Columns of question_scores.parquet: `id`, `title`, `question`, `context`; `gold`, a list of text and start (characters
 of the context); `windows`, how many the question has; `answer`, "" for no answer; `start`, `stop`, the answer's
-characters of the context, -1 for no answer; `exact`, 0 or 1; `f1`, from 0 to 1; `probability` of the answer, or of no
+characters of the context, -1 for none; `exact`, 0 or 1; `f1`, from 0 to 1; `probability` of the answer, or of no
 answer where that was decided, and `uncalibrated_probability`, the same at temperature 1; `null_score`,
 `null_probability`, as in nbest.parquet.
 """
@@ -21,7 +21,7 @@ from qa.decoding import nbest
 from qa.decoding.nbest import number_array, text_array, values_and_bounds
 
 WHAT = "scores of questions"
-NOWHERE = -1  # start and stop of no answer
+NOWHERE = -1  # start and stop of no answer, and of a text that the context does not have
 PASSED_ON = (*nbest.QUESTION, "gold", "windows", "null_score", "null_probability")
 NUMBERS = ("exact", "f1", "probability", "uncalibrated_probability")
 

@@ -3,6 +3,8 @@
 import csv
 from pathlib import Path
 
+import numpy as np
+
 from qa.common.files import written_aside
 from qa.evaluation import question_scores
 from qa.metrics import confidence
@@ -15,13 +17,16 @@ def write_risk_coverage(scores_file: str | Path, target: str | Path) -> None:
     """Write the curves of question_scores.parquet as CSV: a row a distinct probability, the most confident first.
 
     `probabilities` is a key of PROBABILITIES; `threshold` the least probability that is answered, `coverage` the share
-    of questions answered then, `risk` the share of those that are no exact match; all from 0 to 1.
+    of questions answered then, `risk` the share of those that are no exact match; all from 0 to 1. Unknown
+    probabilities have no curve.
     """
     scores = question_scores.read(scores_file, numbers=("exact", *PROBABILITIES.values()))
     with written_aside(target) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(COLUMNS)
         for name, column in PROBABILITIES.items():
+            if np.isnan(scores[column]).any():
+                continue
             curve = confidence.risk_coverage(scores[column], scores["exact"])
             points = zip(curve.threshold, curve.coverage, curve.risk, strict=True)
             writer.writerows([name, *(f"{value:.6g}" for value in point)] for point in points)

@@ -29,9 +29,10 @@ def score(
 ) -> dict[str, Any]:
     """Write metrics.json and question_scores.parquet of the answers of one decoding; return the metrics.
 
-    metrics.json has the official keys first, in the official order, with the best thresholds and average precisions
-    where the null scores rank anything. The best thresholds are searched over each question's best text. Then come
-    `answered`, the share of questions with an answer, in percent; measures of confidence; `intervals` of the means (see
+    metrics.json has the official keys first, in the official order. The best thresholds, which are searched over each
+    question's best text, average precisions and measures of confidence are left out if answers have no probabilities,
+    as those of another system may. Then come `answered`, the share of questions with an answer, in percent; measures of
+    confidence; `intervals` of the means (see
     statistics.intervals) and of the measures of confidence (see confidence.intervals); `interval`, how the intervals
     were found; `f1_by` (see squad.raw_scores), if F1 counts anything but words; `limits` of datasets (see
     lineage.limits), if there are any; and `trained_contexts`, how many questions are about a context that a question
@@ -40,13 +41,14 @@ def score(
     """
     texts, null_scores, nbest = read_json(answers_file), read_json(null_scores_file), read_nbest(nbest_file)
     exact, f1 = squad.raw_scores(nbest.golds, texts, f1_by)
+    ranked = not np.isnan(nbest.null_probability).any()
     metrics: dict[str, Any] = squad.official_metrics(
         nbest.golds,
         texts,
-        null_scores=null_scores,
+        null_scores=null_scores if ranked else None,
         null_threshold=math.inf,  # the answers are thresholded already
         best_texts=nbest.best,
-        average_precision=True,
+        average_precision=ranked,
         raw=(exact, f1),
         f1_by=f1_by,
     )
@@ -60,7 +62,8 @@ def score(
     metrics |= measures
     metrics |= statistics.intervals(statistics.mean_metrics(nbest.golds, exact, f1, texts), nbest.titles)
     metrics["intervals"] |= intervals
-    metrics["interval"] |= {"resamples_of_confidence": confidence.RESAMPLES}
+    if measures:
+        metrics["interval"] |= {"resamples_of_confidence": confidence.RESAMPLES}
     metrics |= squad.mark(f1_by)
     if limits:
         metrics["limits"] = limits
@@ -91,10 +94,13 @@ def _by_context(path: str | Path) -> Counter[str]:
 def _confidence(scores: QuestionScores, article: np.ndarray | None) -> tuple[dict[str, float], dict[str, list[float]]]:
     """How far the answers' probabilities can be believed, in percent, with calibration and without; and the intervals.
 
-    A probability, of the answer or of no answer, is compared with whether that is an exact match.
+    A probability, of the answer or of no answer, is compared with whether that is an exact match. Unknown probabilities
+    have no measures.
     """
     measures, intervals = {}, {}
     for suffix, sure in (("", scores.probability), ("_uncalibrated", scores.uncalibrated_probability)):
+        if np.isnan(sure).any():
+            continue
         values = {
             "ece": confidence.expected_calibration_error(sure, scores.exact),
             "brier": confidence.brier(sure, scores.exact),

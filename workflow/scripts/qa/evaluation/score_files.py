@@ -2,55 +2,36 @@
 
 import argparse
 import csv
-import gzip
 import json
 import sys
-import zlib
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
-from qa.common.errors import InputError, some
-from qa.common.files import read_json, written_aside
+from qa.common.errors import InputError
+from qa.common.files import written_aside
 from qa.data.prepare_questions import gold_texts
+from qa.data.read_answers import by_id, json_of, read_answers
 from qa.metrics import squad
 
 BINS = 20  # of a histogram
 
 
 def read_predictions(path: str | Path) -> dict[str, str]:
-    """Predicted texts by question id, from one JSON object (.gz too); raises InputError for anything else."""
-    return _read_by_id(path, "a text", lambda value: isinstance(value, str))
+    """Predicted texts by question id, from any file that `read_answers` reads, with its errors."""
+    return {identity: answer.text for identity, answer in read_answers(path).items()}
 
 
 def read_null_scores(path: str | Path) -> dict[str, float]:
     """Null scores by question id, in file order, from one JSON object (.gz too); InputError for anything else."""
-    return _read_by_id(
-        path, "a finite number", lambda value: type(value) in (int, float) and abs(value) <= sys.float_info.max
+    return by_id(
+        json_of(path),
+        path,
+        "a finite number",
+        lambda value: type(value) in (int, float) and abs(value) <= sys.float_info.max,
     )
-
-
-def _read_by_id(path: str | Path, kind: str, is_right: Callable[[Any], bool]) -> dict[str, Any]:
-    values = _read_json(path)
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: not a JSON object of question ids; it must map each id to {kind}")
-    if wrong := [key for key, value in values.items() if not is_right(value)]:
-        raise InputError(f"{path}: not {kind} for {len(wrong):,} ids ({some(wrong)}); it must map each id to {kind}")
-    return values
-
-
-def _read_json(path: str | Path) -> Any:
-    if Path(path).suffix != ".gz":
-        return read_json(path)
-    try:
-        return json.loads(gzip.decompress(Path(path).read_bytes()))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (gzip.BadGzipFile, EOFError, zlib.error, ValueError) as error:
-        raise InputError(f"{path}: not JSON compressed with gzip ({error})") from None
 
 
 def histogram(scores: Sequence[float], low: float, high: float) -> list[tuple[float, float, float]]:
@@ -89,7 +70,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("data_file", metavar="DATA", help="SQuAD's JSON, or any other file that the workflow reads")
-    add("pred_file", metavar="PRED.json", help="predictions: {id: text} (any input file may be .gz)")
+    add(
+        "pred_file",
+        metavar="PRED.json",
+        help="predictions: {id: text}, or rows of id and answer (any input file may be .gz)",
+    )
     add("--out-file", "-o", metavar="FILE", help="write the scores there as JSON (default: print them)")
     add("--na-prob-file", "-n", metavar="FILE", help="null scores: {id: number}; adds the best thresholds")
     threshold_help = "count a question as unanswered if its null score (0 without -n) exceeds T (default: 1.0)"

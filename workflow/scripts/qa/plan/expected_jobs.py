@@ -2,7 +2,7 @@
 
 from qa.config import lineage, stages
 from qa.config.lineage import Part
-from qa.config.schema import Configuration, Ensemble
+from qa.config.schema import Configuration, Run
 
 Wildcards = dict[str, str]
 
@@ -67,7 +67,7 @@ def predictions(resolved: Configuration) -> list[tuple[Part, str]]:
         splits = [*run.evaluate_on, *(lineage.calibration_of(resolved, name) if calibrated else [])]
         for variant in lineage.variants(run):
             found |= {(part, split): None for part in lineage.parts(resolved, name, variant) for split in splits}
-        if isinstance(run, Ensemble) or not run.teacher:
+        if not isinstance(run, Run) or not run.teacher:
             continue
         for part in lineage.parts_named(resolved, run.teacher):
             found |= {(part, split): None for split in lineage.training_splits(run)}

@@ -2,7 +2,7 @@
 
 from qa.common.errors import InputError
 from qa.config import lineage, stages
-from qa.config.schema import Configuration, Run
+from qa.config.schema import AS_GIVEN, Configuration, Run
 from qa.config.sections import Decoding
 from qa.plan.code_digest import LIBRARY, code_digest
 
@@ -82,8 +82,15 @@ def calibration(resolved: Configuration, name: str, variant: str, decoding: str)
 
 
 def answering(resolved: Configuration, name: str, variant: str, split: str, decoding: str) -> Files:
-    """What `postprocess` needs: questions, spans of each of the variant's models, and the calibration if any."""
+    """What `postprocess` needs: questions, spans of each of the variant's models, and the calibration if any.
+
+    A variant whose answers come from a file has no spans. Raises InputError where there are no such answers.
+    """
     needed: Files = {"spans": lineage.spans(resolved, name, variant, split), "questions": questions(split)}
+    if external := resolved.external.get(name):
+        if split not in external.evaluate_on or decoding not in external.decodings:
+            raise InputError(f"run `{name}` has answers to {', '.join(external.evaluate_on)} only, {AS_GIVEN}")
+        return needed
     if _decoding(resolved, decoding).is_calibrated:
         needed["calibration"] = f"results/{name}/{variant}/calibration/{decoding}.json"
     return needed

@@ -22,6 +22,7 @@ from qa.common.errors import InputError, some
 from qa.common.text import readable_bytes
 from qa.config.fields import listed
 from qa.data import prepare_questions
+from qa.data.read_answers import read_answers
 from qa.hub.download import INDEX, local_model, matching_files, model_files
 from qa.hub.repository import Repository
 from qa.plan import timestamps
@@ -53,6 +54,7 @@ def preflight(plan: Plan, verified: Path, thoroughly: bool = False) -> list[Find
         "downloads": lambda: check_downloads(plan.present, verified, thoroughly),
         "sources": lambda: check_sources(plan.downloads, stated),
         "questions": lambda: check_questions(plan.questions),
+        "answers": lambda: check_answers(plan.answers),
     }
     if plan.requests is not None:
         checks["SLURM"] = lambda: check_requests(list(plan.requests or ()), plan.commands, plan.at_once)
@@ -199,6 +201,15 @@ def check_questions(questions: tuple[tuple[tuple[str, ...], str], ...]) -> Itera
         try:
             counts = prepare_questions.check(paths, misaligned)
             yield ok(f"{some(files)}: {counts.questions:,} questions")
+        except InputError as error:
+            yield problem(str(error))
+
+
+def check_answers(files: tuple[str, ...]) -> Iterator[Finding]:
+    """Check that the user's files of answers can be read. Whether they answer all questions, `postprocess` checks."""
+    for file in files:
+        try:
+            yield ok(f"{file}: {len(read_answers(file)):,} answers")
         except InputError as error:
             yield problem(str(error))
 

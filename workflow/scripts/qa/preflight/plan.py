@@ -27,7 +27,8 @@ class Plan:
     `requests`: the requests to SLURM, None if jobs run on this machine; `commands`: further SLURM commands that the
     executor needs; `packages`: whether jobs use this Python environment; `overrides`: by model folder, the keys to
     change in the model's configuration; `questions`: the user's own files of each split to take anew, and its
-    `misaligned`; `rows`: model folder and `windows.max_length` of each tokenization.
+    `misaligned`; `rows`: model folder and `windows.max_length` of each tokenization; `answers`: the user's files of
+    answers to take.
     """
 
     downloads: dict[str, tuple[str, dict[str, Any]]]
@@ -41,3 +42,4 @@ class Plan:
     overrides: dict[str, tuple[str, ...]] = field(default_factory=dict)
     questions: tuple[tuple[tuple[str, ...], str], ...] = ()
     rows: tuple[tuple[str, int], ...] = ()
+    answers: tuple[str, ...] = ()

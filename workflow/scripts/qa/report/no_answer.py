@@ -36,10 +36,14 @@ SCORES = ("exact", "f1", "answered", "best_f1", "best_f1_thresh", "pr_f1_ap", "e
 
 
 def section(results: Results, figures: Figures) -> page.Section | None:
-    """For each split, a table of all sets of answers, and figures for one variant of the best runs."""
-    if not results.answers:
+    """For each split, a table of all sets of answers, and figures for one variant of the best runs.
+
+    Answers without probabilities, as of another system, are left out.
+    """
+    with_probabilities = dict.fromkeys(answers.split for answers in results.answers if answers.has_probabilities)
+    if not with_probabilities:
         return None
-    splits = [_split(results, split, figures) for split in results.splits]
+    splits = [_split(results, split, figures) for split in with_probabilities]
     return page.Section(
         "no-answer",
         "No answer and confidence",
@@ -51,6 +55,8 @@ def rows(results: Results, split: str) -> list[dict[str, Any]]:
     """The row of each set of answers in the table: thresholds in logits, scores in percent."""
     table = []
     for answers in results.of_split(split):
+        if not answers.has_probabilities:
+            continue
         metrics, calibration = answers.metrics(), results.calibration(answers)
         scores = {name: metrics.get(name) for name in SCORES}
         threshold = results.threshold(answers)
@@ -65,7 +71,8 @@ def rows(results: Results, split: str) -> list[dict[str, Any]]:
 def _split(results: Results, split: str, figures: Figures) -> dict[str, Any]:
     best: dict[str, float] = {}
     for answers in results.one_of_each(split):
-        best[answers.run] = max(best.get(answers.run, 0.0), answers.metrics()["f1"])
+        if answers.has_probabilities:
+            best[answers.run] = max(best.get(answers.run, 0.0), answers.metrics()["f1"])
     runs = sorted(best, key=lambda run: -best[run])
     groups = [
         {

@@ -5,6 +5,7 @@ Plane, such as an emoji, is two code units.
 """
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -164,6 +165,8 @@ def _golds(answers: list[dict[str, Any]], questions: SplitQuestions) -> list[lis
 def _slicings(results: Results, split: str) -> list[dict[str, Any]]:
     """All slicings of a split's questions. The number of windows of a question may differ between models."""
     by_windows = {results.windows_id(answers): answers for answers in results.of_split(split)}
+    if len(by_windows) > 1:
+        by_windows.pop("", None)  # answers without windows
     found: dict[str, slices.Slicing] = {}
     for windows_id, answers in by_windows.items():
         questions = slices.read_questions(answers.folder / "question_scores.parquet")
@@ -179,7 +182,8 @@ def answer_columns(answers: Answers, questions: SplitQuestions) -> dict[str, Any
     `kind`: number in KINDS; `f1`, `no_answer`: F1 and the probability of no answer, in thousandths; `null`: the null
     score in logits, None without candidates; `answered`: 1, or 0 for no answer; `count`: the number of candidates that
     the question has in the lists `start`, `length` (code units of the context) and `probability` (thousandths), best
-    first. An answered question has its answer as the first candidate.
+    first. An answered question has its answer as the first candidate. Unknown probabilities and null scores are None.
+    `texts` are answers that the context does not have, by the place of their candidate in the lists.
 
     Raises InputError if the files belong to different questions or answers.
     """
@@ -188,25 +192,35 @@ def answer_columns(answers: Answers, questions: SplitQuestions) -> dict[str, Any
     kind, f1 = _outcomes(answers, questions)
     bounds, start, stop = nbest["bounds"], nbest["start"], nbest["stop"]
     places = zip(questions.ids, questions.context.tolist(), pairwise(bounds.tolist()), strict=True)
+    free = {
+        first: texts[name]
+        for name, (first, beyond) in zip(questions.ids, pairwise(bounds.tolist()), strict=True)
+        if first < beyond and start[first] == question_scores.NOWHERE
+    }
     best = {
-        name: questions.contexts[number][start[first] : stop[first]] if first < beyond else ""
+        name: free.get(first) or questions.contexts[number][start[first] : stop[first]] if first < beyond else ""
         for name, number, (first, beyond) in places
     }
     question_scores.check_answers(texts, best, answers.folder / "nbest.parquet")
     size = np.minimum(np.diff(bounds), CANDIDATES)
     question = np.repeat(np.arange(len(size)), size)
     kept = np.arange(len(question)) - np.repeat(np.cumsum(size) - size, size) + bounds[:-1][question]
-    starts, stops = (questions.in_code_units(question, ends[kept]) for ends in (start, stop))
+    starts, stops = (questions.in_code_units(question, ends[kept].clip(0)) for ends in (start, stop))
+    known = ~np.isnan(nbest["null_probability"])
     return {
         "kind": kind,
         "f1": f1,
-        "null": [round(differences[i], 2) if n else None for i, n in zip(questions.ids, size.tolist(), strict=True)],
+        "null": [
+            round(differences[i], 2) if n and sure else None
+            for i, n, sure in zip(questions.ids, size.tolist(), known.tolist(), strict=True)
+        ],
         "no_answer": _thousandths(nbest["null_probability"]),
         "answered": [int(bool(texts[name])) for name in questions.ids],
         "count": size.tolist(),
         "start": starts.tolist(),
         "length": (stops - starts).tolist(),
         "probability": _thousandths(nbest["probability"][kept]),
+        **({"texts": {np.searchsorted(kept, place).item(): text for place, text in free.items()}} if free else {}),
     }
 
 
@@ -240,8 +254,8 @@ def _outcomes(answers: Answers, questions: SplitQuestions) -> tuple[list[int], l
     return [kind for kind, _ in outcomes], _thousandths(np.array([f1 for _, f1 in outcomes]))
 
 
-def _thousandths(values: Sequence[float] | np.ndarray) -> list[int]:
-    return np.rint(PERMILLE * np.asarray(values)).astype(int).tolist()
+def _thousandths(values: Sequence[float] | np.ndarray) -> list[int | None]:
+    return [None if math.isnan(value) else int(value) for value in np.rint(PERMILLE * np.asarray(values)).tolist()]
 
 
 def _other(file: Any, answers: Answers) -> InputError:

@@ -56,6 +56,11 @@ class Answers:
         """The scores in percent, with their intervals."""
         return read_json(self.folder / "metrics.json")
 
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether the answers have probabilities, as all but some of other systems have."""
+        return "ece" in self.metrics()
+
     def null_scores(self) -> dict[str, float]:
         """Null score of each question: the score of no answer minus the score of the best span, in logits."""
         return read_json(self.folder / "null_scores.json")
@@ -81,10 +86,14 @@ class Results:
 
     @cached_property
     def answers(self) -> list[Answers]:
-        """All sets of answers in the order of the configuration, but an ensemble after the last run in it."""
+        """All sets of answers in the order of the configuration, but an ensemble after the last run in it.
+
+        Those of other systems come last.
+        """
         place = {run: number for number, run in enumerate(self.config.runs)}
         for name in self.config.ensembles:
             place[name] = max(place[run] for run, _ in lineage.parts(self.config, name, lineage.ENSEMBLE))
+        place |= dict.fromkeys(self.config.external, len(place))
         return sorted(
             (Answers(*asked) for asked in lineage.scored(self.config)), key=lambda answers: place[answers.run]
         )
@@ -144,9 +153,9 @@ class Results:
         return FOLDER / "questions" / f"{split}.parquet"
 
     def windows_id(self, answers: Answers) -> str:
-        """The id of the windows behind a set of answers; for an ensemble, that of its first model."""
-        run, _ = lineage.parts(self.config, answers.run, answers.variant)[0]
-        return stages.windows_id(self.config.runs[run])
+        """The id of the windows behind a set of answers, for an ensemble that of its first model; "" without any."""
+        models = lineage.parts(self.config, answers.run, answers.variant)
+        return stages.windows_id(self.config.runs[models[0][0]]) if models else ""
 
 
 def _table(file: Path) -> "pd.DataFrame":

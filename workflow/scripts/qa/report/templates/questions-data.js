@@ -51,12 +51,15 @@ const questionData = (() => {
     return spans;
   }
 
-  /** The n-best list of a question, best first: places and text of each candidate, and its probability in thousandths. */
+  /**
+   * The n-best list of a question, best first: places and text of each candidate, and its probability in thousandths,
+   * null if it is unknown. A text that the context does not have is at 0 to 0.
+   */
   function candidates(columns, answers, number) {
     const context = contextOf(columns, number);
     return Array.from({ length: answers.count[number] }, (_, rank) => {
       const at = answers.first[number] + rank, start = answers.start[at], stop = start + answers.length[at];
-      return { start, stop, text: context.slice(start, stop), probability: answers.probability[at] };
+      return { start, stop, text: answers.texts?.[at] ?? context.slice(start, stop), probability: answers.probability[at] };
     });
   }
 

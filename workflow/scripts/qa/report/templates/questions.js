@@ -27,7 +27,7 @@
   }
 
   const count = (number) => number.toLocaleString("en");
-  const percent = (thousandths) => `${thousandths ? (thousandths / 10).toFixed(thousandths < 1000 ? 1 : 0) : "<0.1"} %`;
+  const percent = (thousandths) => thousandths === null ? "–" : `${thousandths ? (thousandths / 10).toFixed(thousandths < 1000 ? 1 : 0) : "<0.1"} %`;
   const logit = (value) => value.toFixed(2).replace("-", "−");
   const isB = () => sets.length > 1;
   const letter = (set) => make("b", { class: "questions-letter", "data-set": "ab"[set] }, "AB"[set]);
