@@ -192,7 +192,10 @@ def _for_gpu(
         collator = replace(collator, widths=packing.widths(longest))
     if spec.settings.deterministic:  # not compiled: torch times its kernels and takes the fastest
         return collator, f"{_compile(model, 'none', collator, arguments)}, deterministic"
-    return collator, _compile(model, spec.options.compile, collator, arguments)
+    mode = spec.options.compile
+    if mode == "graphs" and spec.options.gradient_checkpointing:
+        mode = "kernels"  # graphs were not tried with layers that are computed again
+    return collator, _compile(model, mode, collator, arguments)
 
 
 def _compiles_padded(spec: TrainingSpec, model: Any) -> bool:
@@ -227,7 +230,6 @@ def _compile(model: Any, mode: str, collator: Collator, arguments: TrainingArgum
         return "not compiled"
     # graphs would overwrite gradients that live on, or that processes share
     graphs = mode == "graphs" and arguments.gradient_accumulation_steps == arguments.world_size == 1
-    graphs &= not model.is_gradient_checkpointing
     torch._dynamo.config.recompile_limit = 32  # widths, each with a last batch, in training and validation
     model.compile(dynamic=False, mode="reduce-overhead" if graphs else None)
     return "compiled, in CUDA graphs" if graphs else "compiled"
