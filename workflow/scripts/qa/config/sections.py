@@ -242,9 +242,9 @@ class Training(Section):
     )
     gradient_checkpointing: Flag = setting(
         "nothing",
-        "Whether layers compute their activations again in the backward pass instead of keeping them. This saves most "
-        "of a GPU's memory, for large models on small slices of GPUs, and makes training slower. Losses are the same "
-        "within rounding, so a change reruns nothing. Not with `compile: graphs`: `kernels` are then used.",
+        "Whether layers compute their activations again in the backward pass instead of keeping them: for large models "
+        "on small slices of GPUs. Training needs less memory and more time. Losses are the same within rounding, so a "
+        "change reruns nothing. With `compile: graphs`, `kernels` are compiled.",
         False,
     )
     keep_epoch: Literal["last", "best"] = setting(
