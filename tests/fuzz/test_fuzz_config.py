@@ -21,6 +21,7 @@ CHANGES = 1000
 SHIPPED = {
     name: yaml.safe_load((ROOT / "config" / name).read_text()) for name in ("config.yaml", "demo.yaml", "trial.yaml")
 }
+SHIPPED["trial.yaml"]["runs"]["student"]["model"] = {"run": "minilm"}  # a run that goes on from another one
 NAMES = ["../x", "/etc/passwd", "..", ".", "", "a/b", "a\nb", "a\n", "a b", "na\u00efve", "\u202ex", "a\x00", "x" * 81]
 NAMES += ["$(touch x)", "`touch x`", "a;b", "a'b", 'a"b', "a{b}", "{run}", "~nobody/x", "C:\\x", "%s", "a@b", "-rf"]
 NAMES += [

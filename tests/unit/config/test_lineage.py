@@ -312,6 +312,10 @@ WRONG = {
         {"pupil": {"model": {"run": "smal"}}},
         "config: runs.pupil.model.run: no `smal` among small, other, both, ready, pupil; did you mean `small`?",
     ),
+    "an earlier run in the place of a model": (
+        {"pupil": {"model": "small"}},
+        "config: runs.pupil.model: no `small` among one, two; for the model of that run write {run: small}",
+    ),
     "an earlier run without its seed": (
         {"pupil": {"model": {"run": "small"}}},
         "config: runs.pupil.model: run `small` has no seed 42, only 1, 2; give both runs the same seeds, or name",
@@ -326,7 +330,7 @@ WRONG = {
     ),
     "an ensemble as earlier run": (
         {"pupil": {"model": {"run": "team"}}},
-        "config: runs.pupil.model.run: no `team` among small",
+        "config: runs.pupil.model.run: `team` is an ensemble with no model of its own; name a run that trains one",
     ),
     "an earlier run of what trains nothing": (
         {"ready": {"model": {"run": "other"}}},

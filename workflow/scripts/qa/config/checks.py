@@ -50,7 +50,9 @@ def known_names(config: Configuration) -> Lines:
     """Models, decodings and splits that the configuration does not have."""
     for name, run in config.all_runs.items():
         if isinstance(run, Run) and isinstance(run.model, str):
-            yield from _known(f"runs.{name}.model", run.model, config.models)
+            for line in _known(f"runs.{name}.model", run.model, config.models):
+                is_run = run.model in config.runs
+                yield f"{line}; for the model of that run write {{run: {run.model}}}" if is_run else line
         for decoding in run.decodings if name not in config.external else ():
             yield from _known(f"runs.{name}.decodings", decoding, _decodings(config))
         evaluated = "answers" if name in config.external else "evaluate_on"
@@ -117,7 +119,10 @@ def earlier_runs(config: Configuration) -> Lines:
         if not isinstance(run.model, EarlierRun):
             continue
         where, earlier = f"runs.{name}.model.run", run.model.run
-        if earlier not in config.runs:
+        if earlier in config.ensembles or earlier in config.external:
+            what = "is an ensemble with" if earlier in config.ensembles else "has answers from a file and"
+            yield f"{where}: `{earlier}` {what} no model of its own; name a run that trains one"
+        elif earlier not in config.runs:
             yield from _known(where, earlier, config.runs)
         elif not run.is_trained:
             yield (
