@@ -219,7 +219,7 @@ def test_the_set_up_for_many_runs_groups_a_hundred_decodings_whose_requests_are_
     assert sorted(found) == [4, 100], done.stdout + done.stderr
     for number, (rules, asked) in found.items():
         assert rules == dict.fromkeys(("postprocess", "score", "analyze_errors"), number)
-        assert (asked["_cores"], asked["mem_mb"], asked["runtime"]) == (4, 8000, 3 * number / 4)
+        assert (asked["_cores"], asked["mem_mb"], asked["runtime"]) == (2, 4000, 3 * number / 2)
 
 
 def test_every_set_up_of_the_readme_is_tried() -> None:
