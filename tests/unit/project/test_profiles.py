@@ -206,7 +206,8 @@ def test_the_set_up_for_many_runs_groups_a_hundred_decodings_whose_requests_are_
     subprocess.run(["bash", "-euc", SETUPS[heading]], cwd=site.project.folder, check=True)
     command = re.search(r"^    snakemake ((?:.*\\\n)*.*)", README[README.index(heading) :], re.M)[1]
     config = copy.deepcopy(CONFIG)
-    config["runs"] = {"small": config["runs"]["small"] | {"decodings": ["n_best"], "seeds": list(range(104))}}
+    config["decodings"] = {f"t{i}": {"method": "n_best", "null_threshold": float(i)} for i in range(104)}
+    config["runs"] = {"small": config["runs"]["small"] | {"decodings": list(config["decodings"])}}
     arguments = [*command.replace("\\\n", "").split(), "--configfile", site.project.configure(config, "many.yaml")]
     done = subprocess.run(
         [sys.executable, "-c", SHOW_GROUPS, "scores", "-n", "--cores", "64", *arguments],
