@@ -165,6 +165,7 @@ CODE: dict[str, set[str]] = {
     "qa/metrics/confidence.py": SCORE,
     "qa/data/hold_out_calibration.py": NOTHING,
     "qa/decoding/calibrate.py": {"summarize", *COMPARE},
+    "qa/decoding/null_threshold.py": {"summarize", *COMPARE},
     "qa/decoding/ensembles.py": POSTPROCESS,
     "qa/training/soft_targets.py": NOTHING,
     "qa/config/lineage.py": REPORT,
@@ -272,6 +273,7 @@ CODE: dict[str, set[str]] = {
 CODE_OF_QUALITY: dict[str, set[str]] = {
     "qa/data/hold_out_calibration.py": HOLD_OUT,
     "qa/decoding/calibrate.py": CALIBRATE,
+    "qa/decoding/null_threshold.py": CALIBRATE,
     "qa/decoding/postprocess.py": {*TEACH, *CALIBRATE},
     "qa/decoding/ensembles.py": {*TEACH, *CALIBRATE},
     "qa/training/soft_targets.py": TEACH,

@@ -39,7 +39,7 @@ CURVES = (
         "calibration",
         ("calibration_f1", "calibration_exact"),
         "score (%)",
-        "F1 and exact match (EM) on {calibration}, with the threshold that is best for them.",
+        "F1 and exact match (EM) on {calibration}, with the threshold that they calibrate.",
         True,
     ),
     Curve("learning-rate", ("learning_rate",), "learning rate (×10⁻⁵)", "Learning rate."),

@@ -12,7 +12,7 @@ from transformers import TrainerCallback
 from qa.common import checksums
 from qa.common.files import written_aside
 from qa.data.read_records import column, titles_and_golds
-from qa.decoding import calibrate
+from qa.decoding import null_threshold
 from qa.decoding.postprocess import n_best
 from qa.model import packing, predict
 from qa.model.collators import PackingCollator, PaddingCollator
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class Check:
-    """EM and F1 of a model on held-out questions, at the null threshold that is best for F1 on the same questions.
+    """EM and F1 of a model on held-out questions, at the null threshold that they would calibrate for F1.
 
     `windows` are folders, and `records` the files with their questions, one for each folder. The model is on `device`.
     `with_loss`: measure the loss of these windows in the same pass, so that the Trainer need not.
@@ -54,14 +54,14 @@ class Check:
         model.eval()
         self.losses = []
         found = [self._questions(model, *pair) for pair in zip(self.windows, self.records, strict=True)]
-        questions = calibrate.together(found)
+        questions = null_threshold.together(found)
         weights = np.ones(len(questions.difference))
-        threshold = calibrate.best_threshold(questions, "f1", weights)
-        scores = calibrate.scores_at(questions, threshold, weights)
+        threshold = null_threshold.fit_threshold(questions, "f1", weights)
+        scores = null_threshold.scores_at(questions, threshold, weights)
         loss = {LOSS: torch.cat(self.losses).mean().item()} if self.with_loss else {}
         return loss | {EXACT: scores["exact"], F1: scores["f1"]}
 
-    def _questions(self, model: Any, windows: str, records: str) -> calibrate.CalibrationQuestions:
+    def _questions(self, model: Any, windows: str, records: str) -> null_threshold.CalibrationQuestions:
         table = arrow_table(windows)
         columns = [*inputs_of(model, ["input_ids", "token_type_ids"]), *POSITIONS, *predict.PLACES]
         store = WindowDataset(table, [name for name in columns if name in table.column_names])
@@ -77,7 +77,7 @@ class Check:
         golds = list(titles_and_golds(records)[1].values())
         candidates = n_best(spans.locate(table), CANDIDATES, LONGEST_ANSWER)
         contexts = column(records, "context")
-        return calibrate.questions_of(candidates, golds, calibrate.texts_of(candidates, contexts))
+        return null_threshold.questions_of(candidates, golds, null_threshold.texts_of(candidates, contexts))
 
 
 class KeepBest(TrainerCallback):
