@@ -159,6 +159,7 @@ CODE: dict[str, set[str]] = {
     "qa/decoding/nbest.py": POSTPROCESS,
     "qa/metrics/squad.py": SCORE,
     "qa/metrics/statistics.py": SCORE,
+    "qa/metrics/seeds.py": COMPARE,
     "qa/evaluation/score_files.py": NOTHING,
     "qa/evaluation/slices.py": ANALYZE,
     "qa/evaluation/analyze_errors.py": ANALYZE,

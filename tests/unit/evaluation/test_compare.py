@@ -78,10 +78,13 @@ def test_the_file_has_the_rows_under_the_documented_columns(tmp_path):
         + [
             metric + part
             for metric in ("exact", "f1")
-            for part in ["", "_reference", "_difference", "_low", "_high", "_p", "_p_holm", "_wins", "_losses", "_ties"]
+            for part in (
+                *("", "_reference", "_difference", "_low", "_high", "_p", "_p_holm", "_wins", "_losses", "_ties"),
+                *("_seeds_low", "_seeds_high", "_seeds_p", "_seeds_p_holm"),
+            )
         ]
     )
-    assert [{key: str(value) for key, value in row.items()} for row in rows] == [
+    assert [{key: "" if value is None else str(value) for key, value in row.items()} for row in rows] == [
         {key: row[key] for key in rows[0]} for row in written
     ]
 
@@ -108,6 +111,35 @@ def test_several_seeds_against_one_are_said_as_that(tmp_path, caplog):
     compared(tmp_path, golds, given_by | {("old", f"seed-{n}", "walkthrough"): golds for n in (1, 2, 3)})
     message = comparison.closing_message(tmp_path / "comparison.csv")
     assert "  3  " in message and not caplog.text and "Warning" not in message
+
+
+def test_with_several_seeds_on_both_sides_there_is_an_interval_and_a_test_over_seeds_too(tmp_path):
+    golds = {f"q{n}": "x" for n in range(60)}
+    share = {"new": (40, 55, 30), "old": (35, 25, 45), "once": (1,)}  # questions that each seed answers
+    texts = {
+        (run, f"seed-{seed}"): {key: "x" if (7 * n) % 60 < right else "y" for n, key in enumerate(golds)}
+        for run, counts in share.items()
+        for seed, right in enumerate(counts)
+    }
+    records, answered, files = records_of(tmp_path, golds)[SPLIT], [], []
+    for (run, variant), answers in texts.items():
+        for by in ("n_best", "walkthrough"):
+            lost = {"q0": "y", "q1": "y"} if by == "walkthrough" else {}  # of every seed
+            answered.append((run, variant, SPLIT, by))
+            files.append(write_scores(records, {**answers, **lost}, tmp_path / f"{run}-{variant}-{by}.parquet"))
+    sides = [("new", "n_best"), ("old", "n_best"), ("once", "n_best"), ("new", "walkthrough")]
+    pairs = [(SPLIT, *sides[0], *side) for side in sides[1:]]
+    other, once, decoding = compare(pairs, answered, files, tmp_path / "comparison.csv")
+    assert other["f1_p"] < 0.05 < other["f1_seeds_p"] and other["f1_seeds_low"] < 0 < other["f1_low"]
+    assert other["f1_seeds_high"] + other["f1_seeds_low"] == pytest.approx(2 * other["f1_difference"])
+    assert {once[f"f1_seeds_{part}"] for part in ("low", "high", "p", "p_holm")} == {None}
+    # the seeds of two decodings are the same, so their differences lie close together
+    width = decoding["f1_seeds_high"] - decoding["f1_seeds_low"]
+    assert width < (other["f1_seeds_high"] - other["f1_seeds_low"]) / 4
+    assert other["f1_seeds_p_holm"] == max(other["f1_seeds_p"], 2 * decoding["f1_seeds_p"])  # of two rows
+    lines = comparison.closing_message(tmp_path / "comparison.csv").splitlines()
+    assert "for other seeds too" in lines[2] and lines[4].rstrip().endswith(" -")
+    assert lines[3].rstrip().endswith(f"{other['f1_seeds_p_holm']:.4f}")
 
 
 def test_equal_means_over_seeds_are_ties_in_whatever_order_they_were_added(tmp_path):

@@ -79,12 +79,15 @@ def test_a_quick_try_is_told_at_the_top():
 def test_a_lead_that_may_be_chance_is_not_called_better(results, figures, monkeypatch):
     table = results.comparison()
     table.loc[table["run"] == "large", "decoding"] = "threshold_0"  # the highest
-    monkeypatch.setattr(Results, "comparison", lambda self: table.assign(f1_p_holm=1.0))
+    monkeypatch.setattr(Results, "comparison", lambda self: table.assign(f1_p_holm=1.0, f1_seeds_p_holm=None))
     names = [name for row in table.itertuples() for name in (f"{row.run} / {row.decoding}",) if row.run == "large"]
     assert overview.rivals(results, SPLIT, "base", "n_best") == ["base / threshold_0", *names]  # the reference
     assert overview.rivals(results, SPLIT, "large", "threshold_0") == ["base / n_best"]
     assert "The lead over base / n_best may be chance" in text_of(overview.section(results, figures).body)
-    monkeypatch.setattr(Results, "comparison", lambda self: table.assign(f1_p_holm=0.01))
+    chance = table.assign(f1_p_holm=0.01, f1_seeds_p_holm=0.5)  # other seeds might turn it round
+    monkeypatch.setattr(Results, "comparison", lambda self: chance)
+    assert overview.rivals(results, SPLIT, "large", "threshold_0") == ["base / n_best"]
+    monkeypatch.setattr(Results, "comparison", lambda self: table.assign(f1_p_holm=0.01, f1_seeds_p_holm=None))
     assert overview.rivals(results, SPLIT, "base", "n_best") == []
     monkeypatch.setattr(Results, "comparison", lambda self: table.assign(run="z", reference_run="y"))
     assert overview.rivals(results, SPLIT, "base", "n_best") is None

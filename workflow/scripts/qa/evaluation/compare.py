@@ -1,8 +1,8 @@
 """Comparison: the paired difference between two runs, or two decodings, on the same questions.
 
-A question's score is its mean over a run's variants (seeds). Intervals and p-values are over questions, for these very
-trainings: they tell what other questions of the kind might give, not what other seeds might. The spread over seeds is
-in summary.csv.
+A question's score is its mean over a run's variants (seeds). There are two intervals and two p-values. The first are
+over questions, for these very trainings: they tell what other questions of the kind might give. The second are over
+questions and seeds: they tell what other seeds might give too.
 """
 
 import csv
@@ -18,13 +18,16 @@ from qa.common.files import written_aside
 from qa.common.text import text_table
 from qa.evaluation import question_scores, summarize
 from qa.metrics import statistics
+from qa.metrics.seeds import OverSeeds, over_seeds
 from qa.metrics.statistics import Ratios
 
 METRICS = ("exact", "f1")
 KEYS = ("dataset", "split", "run", "decoding", "reference_run", "reference_decoding")
 COUNTS = ("questions", "seeds", "reference_seeds", "resampled", "units", "least_p_holm")
 OF_METRIC = ("", "_reference", "_difference", "_low", "_high", "_p", "_p_holm", "_wins", "_losses", "_ties")
-COLUMNS = (*KEYS, *COUNTS, *(metric + part for metric in METRICS for part in OF_METRIC))
+OVER_SEEDS = ("_seeds_low", "_seeds_high", "_seeds_p", "_seeds_p_holm")
+COLUMNS = (*KEYS, *COUNTS, *(metric + part for metric in METRICS for part in (*OF_METRIC, *OVER_SEEDS)))
+P_VALUES = [metric + part for metric in METRICS for part in ("_p", "_seeds_p")]
 NOTABLE = 0.05  # a smaller corrected p-value is commonly called significant
 PLACES = 12  # decimals of a difference: rounding may separate equal means over seeds
 
@@ -45,23 +48,29 @@ def compare(
     randomisation test, `_p_holm` the same corrected for the number of rows, each metric by itself. `_wins`, `_losses`
     and `_ties` count the questions that the run answers better, worse and as well as the reference. `least_p_holm` is
     the least `_p_holm` that any answers could have had, with `units` questions or articles (`resampled` says which).
+    OVER_SEEDS are interval, p-value and corrected p-value over questions and seeds (see seeds.over_seeds), None if a
+    side has one seed. Two decodings of a run have the same seeds, so there the differences of each seed count.
 
     Raises InputError for files of one split that score different questions.
     """
     rows = []
     for split in dict.fromkeys(pair[0] for pair in pairs):
         sources = zip(answered, files, strict=True)
-        titles, means, seeds = _means([((run, by), file) for (run, _, place, by), file in sources if place == split])
+        titles, means, by_seed = _means([((run, by), file) for (run, _, place, by), file in sources if place == split])
         article = statistics.clusters(titles)
         here = [((run, decoding), (reference, its)) for place, run, decoding, reference, its in pairs if place == split]
         columns = differences(*(np.stack([means[pair[end]] for pair in here]) for end in (0, 1)), article)
         for (side, reference), found in zip(here, columns, strict=True):
             drawn = ("questions", len(titles)) if article is None else ("articles", len(np.unique(article)))
-            counts = (len(titles), seeds[side], seeds[reference], *drawn, statistics.least_p(drawn[1]))
+            trained = [by_seed[end] for end in (side, reference)]
+            counts = (len(titles), *map(len, trained), *drawn, statistics.least_p(drawn[1]))
             named = zip((*KEYS, *COUNTS), (*split.split("/"), *side, *reference, *counts), strict=True)
-            rows.append(dict(named) | found)
-    for corrected, plain in (("least_p_holm", "least_p_holm"), *((f"{m}_p_holm", f"{m}_p") for m in METRICS)):
-        for row, p in zip(rows, statistics.holm([row[plain] for row in rows]), strict=True):
+            sets = [trained[0] - trained[1]] if side[0] == reference[0] else trained
+            gained = np.round(means[side] - means[reference], PLACES).T
+            rows.append(dict(named) | found | _over_seeds(over_seeds(gained, article, sets)))
+    for corrected, plain in (("least_p_holm", "least_p_holm"), *((f"{p}_holm", p) for p in P_VALUES)):
+        known = [row for row in rows if row[plain] is not None]
+        for row, p in zip(known, statistics.holm([row[plain] for row in known]), strict=True):
             row[corrected] = float(p)
     for line in warnings(rows):
         log.warning(line)
@@ -70,6 +79,16 @@ def compare(
         writer.writeheader()
         writer.writerows(rows)
     return rows
+
+
+def _over_seeds(found: OverSeeds | None) -> dict[str, float | None]:
+    """The columns OVER_SEEDS of each metric, the corrected p-value still missing."""
+    if found is None:
+        return dict.fromkeys(metric + part for metric in METRICS for part in OVER_SEEDS)
+    values = zip(METRICS, 100 * found.low, 100 * found.high, found.p, strict=True)
+    return {
+        metric + part: float(value) for metric, *row in values for part, value in zip(OVER_SEEDS, row, strict=False)
+    }
 
 
 def warnings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -104,32 +123,35 @@ def _unequal_seeds(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     found: dict[tuple[str, int, int], list[str]] = {}
     for row in rows:
         seeds, others = int(row["seeds"]), int(row["reference_seeds"])
-        if seeds != others:
+        if seeds != others and min(seeds, others) == 1:
             reference = f"{row['reference_run']}/{row['reference_decoding']}"
             found.setdefault((reference, seeds, others), []).append(f"{row['run']}/{row['decoding']}")
     return [
         f"{some(dict.fromkeys(sides), 3)} against {reference}: {seeds} against {others} seeds (an ensemble counts as "
-        "one); one seed may be a lucky or an unlucky one, and the p-value does not say so; give both the same seeds"
+        "one); one seed may be a lucky or an unlucky one, and no p-value says so; give both at least two seeds"
         for (reference, seeds, others), sides in found.items()
     ]
 
 
-def _means(files: Sequence[tuple[Side, str]]) -> tuple[list[str], dict[Side, np.ndarray], dict[Side, int]]:
-    """Titles of a split's questions; mean scores of each side over a run's variants, and how many those are.
+def _means(files: Sequence[tuple[Side, str]]) -> tuple[list[str], dict[Side, np.ndarray], dict[Side, np.ndarray]]:
+    """Titles of a split's questions; of each side each question's mean over variants, each variant's over questions.
 
-    `files` are (side, question_scores.parquet). Mean scores are exact match and F1 from 0 to 1, float64 (2, questions).
+    `files` are (side, question_scores.parquet), a run's variants in one order for all its decodings. Means are of exact
+    match and F1 from 0 to 1, float64 (2, questions) and (variants, 2).
     """
     sums: dict[Side, np.ndarray] = {}
-    counts: dict[Side, int] = {}
+    by_variant: dict[Side, list[np.ndarray]] = {}
     ids: list[str] = []
     for side, file in files:
         scores = question_scores.read(file, numbers=METRICS, texts=("id", "title"))
         ids = ids or scores["id"]
         if scores["id"] != ids:
             raise InputError(f"{file}: not of the questions of {files[0][1]}; remove both and run again")
-        sums[side] = sums.get(side, 0) + np.stack([scores[metric] for metric in METRICS])
-        counts[side] = counts.get(side, 0) + 1
-    return scores["title"], {side: total / counts[side] for side, total in sums.items()}, counts
+        values = np.stack([scores[metric] for metric in METRICS])
+        sums[side] = sums.get(side, 0) + values
+        by_variant.setdefault(side, []).append(values.mean(axis=1))
+    means = {side: total / len(by_variant[side]) for side, total in sums.items()}
+    return scores["title"], means, {side: np.stack(rows) for side, rows in by_variant.items()}
 
 
 def differences(sides: np.ndarray, references: np.ndarray, article: np.ndarray | None) -> list[dict[str, float]]:
@@ -173,13 +195,17 @@ def closing_message(comparison_file: str | Path, scores: Iterable[str] = ()) -> 
         return ""
     if message := summarize.outdated(file, scores):
         return message
-    lines = [("run", "decoding", "against", "dataset", "split", "seeds", "F1", "95 % interval", "corrected p")]
+    head_line = ("run", "decoding", "against", "dataset", "split", "seeds", "F1", "95 % interval", "corrected p")
+    over_seeds_too = any(row.get("f1_seeds_p_holm") for row in rows)
+    lines = [(*head_line, "for other seeds too") if over_seeds_too else head_line]
     for row in rows:
         change, low, high = (f"{float(row[f'f1_{part}']):+.2f}" for part in ("difference", "low", "high"))
         against = f"{row['reference_run']}/{row['reference_decoding']}"
         names = (row["run"], row["decoding"], against, row["dataset"], row["split"])
         names += (" : ".join(dict.fromkeys((row["seeds"], row["reference_seeds"]))),)
-        lines.append((*names, change, f"{low} to {high}", f"{float(row['f1_p_holm']):.4f}"))
+        p_values = [row["f1_p_holm"], *([row["f1_seeds_p_holm"]] if over_seeds_too else [])]
+        shown = (f"{float(p):.4f}" if p else "-" for p in p_values)
+        lines.append((*names, change, f"{low} to {high}", *shown))
     head = (
         f"Differences in F1 in percentage points ({comparison_file}, written {summarize.written_at(comparison_file)}):"
     )

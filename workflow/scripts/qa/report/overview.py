@@ -96,6 +96,8 @@ def chosen(results: Results, split: str) -> dict[str, tuple[str, str, float] | N
 def rivals(results: Results, split: str, run: str, decoding: str) -> list[str] | None:
     """The runs and decodings that the comparisons do not tell from one: the difference in F1 may be chance.
 
+    The p-value over questions and seeds decides, if there is one.
+
     None where there are comparisons on the split, but none of that run and decoding.
     """
     rows = [row for row in results.comparison().to_dict("records") if f"{row['dataset']}/{row['split']}" == split]
@@ -103,7 +105,9 @@ def rivals(results: Results, split: str, run: str, decoding: str) -> list[str] |
     for row in rows:
         sides = [(row["run"], row["decoding"]), (row["reference_run"], row["reference_decoding"])]
         if (run, decoding) in sides:
-            others.append((" / ".join(sides[sides[0] == (run, decoding)]), row["f1_p_holm"]))
+            over_seeds = row.get("f1_seeds_p_holm")
+            p = over_seeds if page.is_number(over_seeds) else row["f1_p_holm"]
+            others.append((" / ".join(sides[sides[0] == (run, decoding)]), p))
     return [name for name, p in others if p > NOTABLE] if others or not rows else None
 
 

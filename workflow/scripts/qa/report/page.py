@@ -48,6 +48,7 @@ def _environment() -> "Environment":
         lstrip_blocks=True,
     )
     environment.filters |= {"number": number, "signed": signed, "duration": duration, "gib": gib}
+    environment.tests["known"] = is_number
     return environment
 
 

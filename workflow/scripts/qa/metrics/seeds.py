@@ -1,0 +1,64 @@
+"""The difference between two systems for other questions and other seeds: interval and test over both."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from qa.metrics.statistics import LEVEL
+
+POINTS = 20_001  # of the grid on which Student's distribution is integrated
+
+
+class OverSeeds(NamedTuple):
+    """The ends of intervals at statistics.LEVEL, and two-sided p-values: float64 (metrics,) each."""
+
+    low: np.ndarray
+    high: np.ndarray
+    p: np.ndarray
+
+
+def over_seeds(differences: np.ndarray, article: np.ndarray | None, seeds: Sequence[np.ndarray]) -> OverSeeds | None:
+    """Interval and p-value of mean differences, if other questions were asked and other seeds had trained.
+
+    `differences`: float64 (questions, metrics), means over seeds. `article`: int (questions,), each question's article;
+    None draws single questions. `seeds`: the mean scores of each seed, float64 (seeds, metrics), for each set of seeds
+    that is drawn by itself: both sides of a comparison, or only their difference if both have the same seeds.
+
+    The difference varies with the articles, which both sides share, and with the seeds of each side. The variance is
+    that of a two-level bootstrap, which draws articles and seeds independently of each other (the pigeonhole bootstrap,
+    Owen 2007), as a sum of the variances of the levels, each for its number of units less one. Nothing is drawn. The
+    sum counts the noise of a seed on a single article twice, so intervals are a little too wide rather than too narrow.
+    The interval is Student's, with the degrees of freedom of such a sum (Satterthwaite 1946), since three seeds tell
+    little about a variance. None with fewer than two questions (articles), or fewer than two seeds in a set.
+    """
+    place = np.arange(len(differences)) if article is None else np.unique(article, return_inverse=True)[1]
+    units = int(place.max()) + 1
+    if min(units, *map(len, seeds)) < 2:
+        return None
+    mean = differences.mean(axis=0)
+    residuals = np.stack([np.bincount(place, column) for column in (differences - mean).T], axis=1)
+    levels = [(units / (units - 1) * (residuals**2).sum(axis=0) / len(differences) ** 2, units - 1)]
+    levels += [(scores.var(axis=0, ddof=1) / len(scores), len(scores) - 1) for scores in seeds]
+    variance = sum(part for part, _ in levels)
+    squares = sum(part**2 / freedom for part, freedom in levels)
+    found = [_student(*values) for values in zip(mean, variance, squares, strict=True)]
+    reach, p = (np.array(column) for column in zip(*found, strict=True))
+    return OverSeeds(mean - reach, mean + reach, p)
+
+
+def _student(mean: float, variance: float, squares: float) -> tuple[float, float]:
+    """Half the width of the interval of a mean, and the p-value of a mean of 0.
+
+    With t = tan(angle) * sqrt(freedom), the density of Student's distribution is a power of the angle's cosine.
+    """
+    if variance == 0:
+        return 0.0, float(mean == 0)
+    freedom, deviation = variance**2 / squares, variance**0.5
+    angle = np.linspace(0, np.pi / 2, POINTS)
+    density = np.cos(angle) ** (freedom - 1)
+    steps = (density[1:] + density[:-1])[::-1]
+    beyond = np.append(0.0, np.cumsum(steps))[::-1] / steps.sum()  # P(|T| > t) at each angle
+    reach = np.tan(np.interp(1 - LEVEL, beyond[::-1], angle[::-1])) * freedom**0.5
+    p = np.interp(np.arctan(abs(mean) / deviation / freedom**0.5), angle, beyond)
+    return float(reach * deviation), float(p)
