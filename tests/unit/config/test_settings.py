@@ -9,6 +9,7 @@ import yaml
 
 from qa.common.errors import InputError
 from qa.config import lineage, messages, reference, schema, settings, stages
+from qa.report.comparison import differing
 
 ROOT = Path(__file__).parents[3]
 CONFIG = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
@@ -34,6 +35,39 @@ def test_the_encoders_are_compared_with_the_run_of_the_real_experiment():
     assert ours.model_dump(exclude={"decodings", "checkpoints"}) == shipped.model_dump(
         exclude={"decodings", "checkpoints"}
     )
+
+
+# rung of config/ablation.yaml -> the settings in which it differs from the rung before
+RUNGS = {
+    "baseline/threshold_0": {"decoding"},
+    "exact_labels/threshold_0": {"windows.labels"},
+    "all_windows/threshold_0": {"windows.long_contexts", "windows.max_question_length"},
+    "packed_bf16/threshold_0": {"precision", "padding"},
+    "no_attention_dropout/threshold_0": {"training.attention_dropout"},
+    "warmup/threshold_0": {"training.warmup"},
+    "roberta-base/threshold_0": {"hold_out"},
+    "roberta-base/n_best": {"decoding.null_threshold"},
+    "roberta-base/prior_half": {"decoding.unanswerable_prior"},
+}
+
+
+def test_each_rung_of_the_ablation_changes_one_thing_of_the_rung_before_and_is_compared_with_it():
+    written = (ROOT / "config" / "ablation.yaml").read_text()
+    ablation, shipped = settings.resolve(yaml.safe_load(written)), settings.resolve(CONFIG)
+    assert [pair[0] for pair in ablation.compare] == list(RUNGS) and ablation.compare_to is None
+    assert [pair[1] for pair in ablation.compare] == ["baseline/walkthrough", *list(RUNGS)[:-1]]
+    for rung, before in ablation.compare:
+        names = zip(("run", "decoding"), rung.split("/"), before.split("/"), strict=True)
+        row = {key: value for name, own, its in names for key, value in ((name, own), (f"reference_{name}", its))}
+        found = {key for key, *_ in differing(ablation, row)}
+        if rung == "baseline/threshold_0":  # another method has other keys
+            found = {key.split(".")[0] for key in found}
+        assert found == RUNGS[rung] and f"#   {rung} " in written
+    for name in ("baseline", "roberta-base"):  # so that no training is repeated
+        assert ablation.runs[name] == shipped.runs[name]
+    assert {len(run.seeds) for run in ablation.runs.values()} == {3} and len(lineage.trainings(ablation)) == 21
+    assert ablation.models == shipped.models and ablation.datasets == shipped.datasets
+    assert ablation.decodings == shipped.decodings
 
 
 def test_a_run_is_the_schemas_defaults_then_the_defaults_then_its_own():

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # settings of a run that cannot explain a difference in scores
-NOT_SCIENCE = {"seeds", "evaluate_on", "decodings", "checkpoints", "report_to", "publish"}
+NOT_SCIENCE = {"seeds", "validate_on", "evaluate_on", "decodings", "checkpoints", "report_to", "publish"}
 MOST_ROWS = 40  # in a figure; the table shows all
 
 
