@@ -6,7 +6,7 @@ with stage("postprocess", snakemake) as (inputs, outputs, params):
     from qa.decoding import given_answers, postprocess
 
     outputs = dict(outputs.items())
-    if inputs.given:
+    if inputs.get("given"):
         given_answers.take(inputs.given[0], inputs.questions, outputs)
     else:
         spans = list(inputs.spans)
