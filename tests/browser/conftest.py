@@ -46,6 +46,13 @@ def long_contexts(_there, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def of_others(_there, tmp_path_factory):
+    """The page of a model and of another system's answers without probabilities, half of them in words of its own."""
+    folder = tmp_path_factory.mktemp("others")
+    return _page(folder, questions=12, runs={"base": [1]}, decodings=("n_best",), external=("sure", "plain"))
+
+
+@pytest.fixture(scope="session")
 def two_splits(_there, tmp_path_factory):
     """The page of two splits with the same ids."""
     return _page(tmp_path_factory.mktemp("two"), questions=30, splits=("made/validation", "made/test"))

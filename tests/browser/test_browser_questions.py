@@ -229,6 +229,20 @@ def test_the_answers_of_all_runs_and_the_candidates_are_shown(driver, plain):
     assert sum(cells[0] == "✓ answer" for cells in listed) == 1
 
 
+def test_an_answer_that_the_context_does_not_have_is_shown_without_a_mark_or_a_probability(driver, of_others):
+    now = opened(driver, of_others, "#q00001")
+    now = until(driver, lambda now: all(len(row) == 6 for row in now["tables"][0]))
+    rows = {cells[0].removeprefix("B "): cells[1:3] for cells in now["tables"][0] if "as_given" in cells[0]}
+    assert rows == {
+        "sure / external / as_given": ["It is 1412!", "75.0 %"],
+        "plain / external / as_given": ["It is 1412!", "–"],
+    }
+    choose(driver, "a", "plain")
+    now = until(driver, lambda now: len(now["tables"]) > 1 and len(now["tables"][1]) == 2)
+    assert {kind for kind, _ in now["marks"]} == {"gold"}
+    assert ["✓ answer", "It is 1412!", "–", ""] in now["tables"][1]
+
+
 def test_each_question_has_a_link_that_opens_it(driver, plain):
     now = opened(driver, plain, "#q00250")
     assert (
