@@ -19,9 +19,9 @@ from chain import CONFIG
 from cluster import PATIENCE, Cluster, wait_for, waits
 from on_slurm import BEGUN, SAVED, ClusterProject, copied, go_on, model_of
 
-OUTAGE = 60.0  # seconds without slurmctld
+OUTAGE = 30.0  # seconds without slurmctld
 WALLTIME = 120  # seconds left to a training that has begun
-STEPS = 300
+STEPS = 100
 
 
 def preempt(cluster: Cluster, job: str) -> None:
@@ -42,11 +42,10 @@ DISTURBED: dict[str, Callable[[Cluster, str], Any]] = {
     "signalled": lambda cluster, job: cluster.ask("scancel", "--signal=USR1", job),
     "forbidden": lambda cluster, job: signal_without_requeue(cluster, job),
     "cancelled": lambda cluster, job: cluster.ask("scancel", job),
-    "requeued": lambda cluster, job: cluster.ask("scontrol", "requeue", job),
     "preempted": preempt,
     "crashed": lambda cluster, job: cluster.crash_node("gpu3"),
 }
-STOP_BY_SIGNAL = ("signalled", "forbidden", "cancelled", "requeued", "preempted")
+STOP_BY_SIGNAL = ("signalled", "forbidden", "cancelled", "preempted")
 NODES = {"preempted": "gpu2", "crashed": "gpu3", "undisturbed": "gpu4", "walltime": "gpu4"}
 # How the first attempt ended by its own account, and the states of all jobs by SLURM's with the times it started them.
 ENDS = {
@@ -55,7 +54,6 @@ ENDS = {
     "signalled": ("stopped: SIGUSR1 was received", [("COMPLETED", "1")]),
     "forbidden": ("stopped: SIGUSR1 was received", [("FAILED", "0"), ("COMPLETED", "0")]),
     "cancelled": ("stopped: SIGTERM was received", [("CANCELLED", "0"), ("COMPLETED", "0")]),
-    "requeued": ("stopped: SIGTERM was received", [("COMPLETED", "1")]),
     "preempted": ("stopped: SIGTERM was received", [("COMPLETED", "1")]),
     "crashed": ("killed", [("COMPLETED", "1")]),
 }
