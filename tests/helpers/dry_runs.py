@@ -16,9 +16,9 @@ SERVER = """
 import json, os, sys
 import snakemake.cli, snakemake.api, snakemake.workflow, snakemake.dag, snakemake.scheduling.job_scheduler
 
-def child(folder, arguments, output):
+def child(folder, arguments, variables, output):
     os.chdir(folder)
-    os.environ["PWD"] = folder
+    os.environ.update(variables, PWD=folder)
     stream = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(stream, 1), os.dup2(stream, 2)
     sys.argv = ["snakemake", *arguments]
@@ -50,11 +50,15 @@ def _server() -> subprocess.Popen:
     return process
 
 
-def dry_run(folder: Path, *arguments: str) -> tuple[int, str]:
-    """Exit code and output of `snakemake ARGUMENTS` in a folder; the caller gives `-n` among them."""
+def dry_run(folder: Path, *arguments: str, **variables: str) -> tuple[int, str]:
+    """Exit code and output of `snakemake ARGUMENTS` in a folder, with more environment variables.
+
+    The caller gives `-n` among the arguments, or knows that no stage gets as far as to run.
+    """
     server = _server()
     with tempfile.NamedTemporaryFile() as output:
-        server.stdin.write(json.dumps({"folder": str(folder), "arguments": arguments, "output": output.name}) + "\n")
+        asked = {"folder": str(folder), "arguments": arguments, "variables": variables, "output": output.name}
+        server.stdin.write(json.dumps(asked) + "\n")
         server.stdin.flush()
         code = int(server.stdout.readline())
         return code, Path(output.name).read_text()

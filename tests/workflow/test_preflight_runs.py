@@ -56,11 +56,13 @@ class Slurm:
         lines = path.read_text().splitlines() if path.exists() else []
         return [line for line in lines if line.startswith(words)]
 
-    def run(self, *arguments: str, **options):
+    def run(self, *arguments: str, **options) -> subprocess.CompletedProcess:
+        """A run of Snakemake, whose jobs these stand-ins refuse at the latest."""
         (self.folder / "asked").unlink(missing_ok=True)
         environment = {"PATH": f"{self.folder}:{os.environ['PATH']}", "SBATCH_ACCOUNT": "def-prof", **options}
         quick = ("--retries", "0", "--slurm-init-seconds-before-status-checks", "1")
-        return self.project.snakemake(*arguments, *quick, **environment)
+        code, printed = self.project.dry_run(*arguments, *quick, **environment)
+        return subprocess.CompletedProcess(arguments, code, printed)
 
 
 @pytest.fixture

@@ -29,13 +29,13 @@ def with_ready(changed):
 
 
 def test_a_dry_run_of_a_sweep_names_its_trainings_and_counts_them(finished, swept):
-    done = finished.snakemake("-n", config=finished.configure(swept, "swept.yaml"))
-    assert done.returncode == 0, done.stdout
-    trained = {line for line in done.stdout.splitlines() if "Fine-tuning" in line}
+    code, printed = finished.dry_run("-n", config=finished.configure(swept, "swept.yaml"))
+    assert code == 0, printed
+    trained = {line for line in printed.splitlines() if "Fine-tuning" in line}
     assert len(trained) == 2
     for value in ("0.001", "2e-3"):
         assert any(f"Fine-tuning small.learning_rate-{value}, seed-1" in line for line in trained)
-    assert done.stdout.count("3 trainings: 3 runs x 1 seed (sweep: small x 2)\n") == 1
+    assert printed.count("3 trainings: 3 runs x 1 seed (sweep: small x 2)\n") == 1
 
 
 def test_the_number_of_trainings_is_told_once_and_not_by_jobs(finished):
@@ -53,9 +53,9 @@ def test_what_snakemake_prints_for_other_programs_has_nothing_else_in_it(finishe
 
 def test_a_mistake_in_a_sweep_names_the_run_as_it_is_written(finished, swept):
     swept["runs"]["small"]["training"]["batch_size"] = [4, 0]
-    done = finished.snakemake("-n", config=finished.configure(swept, "wrong.yaml"))
-    assert done.returncode != 0 and "Traceback" not in done.stdout
-    assert "config: runs.small.training.batch_size: 0 is not allowed; it must be at least 1" in done.stdout
+    code, printed = finished.dry_run("-n", config=finished.configure(swept, "wrong.yaml"))
+    assert code != 0 and "Traceback" not in printed
+    assert "config: runs.small.training.batch_size: 0 is not allowed; it must be at least 1" in printed
 
 
 def test_a_published_model_is_scored_without_training(twin, with_ready):
@@ -72,11 +72,11 @@ def test_a_published_model_is_scored_without_training(twin, with_ready):
     assert len(rows) == 4 and len(ready) == 1 and ready[0]["exact_mean"] and not ready[0]["exact_std"]
     assert twin.would_run(with_ready, "results/summary.csv") == set()
     with_ready["defaults"]["training"]["learning_rate"] = 1e-3
-    retrained = twin.snakemake("-n", config=twin.configure(with_ready, "changed.yaml")).stdout
+    _, retrained = twin.dry_run("-n", config=twin.configure(with_ready, "changed.yaml"))
     assert "Fine-tuning small, seed-1" in retrained and "with ready" not in retrained
     with_ready["defaults"] = copy.deepcopy(CONFIG["defaults"])
     with_ready["models"]["one"]["overrides"] = {"hidden_dropout_prob": 0.2}
-    assert "with ready" in twin.snakemake("-n", config=twin.configure(with_ready, "changed.yaml")).stdout
+    assert "with ready" in twin.dry_run("-n", config=twin.configure(with_ready, "changed.yaml"))[1]
 
 
 def test_answers_of_another_system_are_scored_and_taken_anew_when_their_file_changes(tmp_path):
@@ -116,5 +116,5 @@ def test_the_target_models_has_only_what_is_trained(finished, with_ready):
 
 def test_a_seed_of_a_run_that_trains_nothing_is_refused(finished, with_ready):
     config = finished.configure(with_ready, "ready.yaml")
-    done = finished.snakemake("-n", "results/ready/seed-1/model", config=config)
-    assert done.returncode != 0 and "run `ready` trains nothing (train_on: null)" in done.stdout
+    code, printed = finished.dry_run("-n", "results/ready/seed-1/model", config=config)
+    assert code != 0 and "run `ready` trains nothing (train_on: null)" in printed
