@@ -1,4 +1,6 @@
-"""Needs: a pretrained or trained model, and labelled windows. Makes: the fine-tuned model, its history and manifest. Runs on a GPU.
+"""Needs: a pretrained or trained model, and labelled windows. Makes: the fine-tuned model, its history and manifest.
+
+Runs on a GPU.
 
 Checkpoints are no declared output, since Snakemake deletes those before each attempt. The latest one of an unfinished
 training can be evaluated as the variant `seed-{n}-latest`.
