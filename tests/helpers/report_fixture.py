@@ -178,7 +178,7 @@ def _answered(found: Candidates, records: Path, folder: Path, config: schema.Con
         half = {"exact": 60.0, "f1": 64.0, "answered": 70.0}
         learnt = {"null_threshold": threshold, "temperature": temperature, "calibrated_for": "f1", "questions": 500}
         learnt |= {"articles": 20, "unanswerable": 33.0, "unanswerable_prior": None, **half}
-        learnt |= {"at_threshold_0": half, "temperature_fit": fit}
+        learnt |= {"at_threshold_0": half, "temperature_fit": fit, "intervals": {"null_threshold": [-2.125, 0.5]}}
         write_json(folder.parents[2] / "calibration" / f"{folder.name}.json", learnt)
     write_answers(found, decide(found, threshold, temperature), records, _files(folder))
     _scored(folder)

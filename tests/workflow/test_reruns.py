@@ -275,6 +275,7 @@ CODE_OF_QUALITY: dict[str, set[str]] = {
     "qa/data/hold_out_calibration.py": HOLD_OUT,
     "qa/decoding/calibrate.py": CALIBRATE,
     "qa/decoding/null_threshold.py": CALIBRATE,
+    "qa/metrics/statistics.py": CALIBRATE,
     "qa/decoding/postprocess.py": {*TEACH, *CALIBRATE},
     "qa/decoding/ensembles.py": {*TEACH, *CALIBRATE},
     "qa/training/soft_targets.py": TEACH,

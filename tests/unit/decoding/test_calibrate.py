@@ -15,8 +15,9 @@ from qa.common.files import read_json
 from qa.data.prepare_questions import convert
 from qa.decoding import probabilities
 from qa.decoding.calibrate import calibrate
-from qa.decoding.null_threshold import CalibrationQuestions, fit_threshold, prior_weights
+from qa.decoding.null_threshold import CalibrationQuestions, fit_threshold, fit_thresholds, prior_weights
 from qa.decoding.postprocess import n_best, postprocess
+from qa.metrics import statistics
 from qa.metrics.squad import raw_scores
 from qa.model.spans import Spans
 from qa.windows.read_windows import arrow_table
@@ -69,6 +70,15 @@ def slowly(spans, records):
     return list(zip(lists, found.null_score.tolist(), golds, strict=True))
 
 
+def pooled_of(made):
+    """What calibration knows of questions that `slowly` gives."""
+    rows = []
+    for candidates, null, golds in made:
+        exact, f1 = raw_scores({"x": golds}, {"x": candidates[0][0]})
+        rows.append((null - candidates[0][1], exact["x"], f1["x"], not golds))
+    return CalibrationQuestions(*(np.array(values) for values in zip(*rows, strict=True)))
+
+
 def score_by_loops(made, threshold, prior=None):
     """Weighted EM and F1 and share answered, all in percent, by a loop over questions."""
     share = sum(not golds for _, _, golds in made) / len(made)
@@ -114,11 +124,7 @@ def test_the_file_says_what_was_found_and_on_what(prior, tmp_path, caplog):
     found = {name: result[name] for name in ("exact", "f1", "answered")}
     assert found == pytest.approx(score_by_loops(made, result["null_threshold"], prior))
     assert result["at_threshold_0"] == pytest.approx(score_by_loops(made, 0.0, prior))
-    rows = []
-    for candidates, null, golds in made:
-        exact, f1 = raw_scores({"x": golds}, {"x": candidates[0][0]})
-        rows.append((null - candidates[0][1], exact["x"], f1["x"], not golds))
-    pooled = CalibrationQuestions(*(np.array(values) for values in zip(*rows, strict=True)))
+    pooled = pooled_of(made)
     weights = prior_weights(pooled.unanswerable, prior)
     assert result["null_threshold"] == pytest.approx(fit_threshold(pooled, "f1", weights))
     fit = result["temperature_fit"]
@@ -182,6 +188,28 @@ def test_scores_half_as_large_have_half_the_threshold_and_the_temperature(tmp_pa
     assert 2 * probabilities.LOWEST < once["temperature"] < probabilities.HIGHEST
     assert half["temperature"] == pytest.approx(once["temperature"] / 2, rel=1e-4)
     assert once["null_threshold"] > 2 and half["null_threshold"] == pytest.approx(once["null_threshold"] / 2)
+
+
+def test_the_threshold_has_an_interval_over_articles_where_titles_tell_them(tmp_path):
+    spans, records = graded(tmp_path)
+    table, articles = parquet.read_table(records), np.arange(60) // 6
+    for name, titles in (("titled", [f"article {number}" for number in articles]), ("untitled", [""] * 60)):
+        parquet.write_table(table.set_column(1, "title", pa.array(titles)), tmp_path / name)
+    titled, untitled = (
+        calibrate([spans], [str(tmp_path / name)], DECODING, tmp_path / "c.json") for name in ("titled", "untitled")
+    )
+    assert titled["null_threshold"] == untitled["null_threshold"]
+    method = {"level": 0.95, "resamples": 1_000, "seed": 0}
+    assert titled["interval"] == method | {"resampled": "articles"}
+    assert untitled["interval"] == method | {"resampled": "questions"}
+    pooled = pooled_of(slowly(spans, records))
+    draws = np.random.default_rng(1)
+    for result, units in ((titled, 10), (untitled, 60)):
+        counts = np.stack([np.bincount(draws.integers(units, size=units), minlength=units) for _ in range(1_000)])
+        times = counts[:, articles] if units == 10 else counts
+        drawn = fit_thresholds(pooled, "f1", np.ones(60), times.astype(float))
+        expected = np.percentile(drawn, statistics.percentiles(units))
+        assert result["intervals"]["null_threshold"] == pytest.approx(expected, abs=0.6)
 
 
 def test_questions_without_titles_are_of_no_article(tmp_path):
@@ -248,6 +276,7 @@ def test_where_all_have_an_answer_none_is_left_without(tmp_path, caplog):
     """As in SQuAD 1.1: silence is never right, and the log says so."""
     result = calibrate(*of_one_kind(tmp_path, answerable=True), DECODING, tmp_path / "c.json")
     assert result["null_threshold"] >= 1e6 and result["unanswerable"] == 0
+    assert result["intervals"] == result["interval"] == {}
     assert "every question is answered" in caplog.text
 
 

@@ -48,6 +48,7 @@ MADE = {
     "attempts": [{"node": "login7.secret"}],
 }
 FOUND = {"null_threshold": 1.2345678, "temperature": 1.5, "questions": 600, "unanswerable": 33.3}
+FOUND |= {"intervals": {"null_threshold": [-0.128, 2.5]}, "interval": {"level": 0.95, "resampled": "articles"}}
 HOSTILE = "x\"'|`*_<script>alert(1)</script>\n---\nlicense: mit\n[a](javascript:b) \x1b[2J #"
 
 
@@ -211,6 +212,13 @@ def test_a_quick_try_and_a_threshold_of_few_questions_are_marked():
     few = described(changed("datasets.mine.limit", 200), calibrations={"n_best": {**FOUND, "few_questions": True}})
     for words in ("A quick try", "mine 200", "the threshold may be worse than 0"):
         assert words in few and words not in usual
+
+
+def test_a_calibrated_threshold_has_its_interval_where_there_is_one():
+    interval = "(1.23; 95 % interval -0.13 to 2.50, which resamples articles)"
+    assert interval in described()
+    none = described(calibrations={"n_best": {**FOUND, "intervals": {}, "interval": {}}})
+    assert "(1.23)" in none and interval not in none
 
 
 def test_what_truncates_long_texts_says_so():

@@ -148,7 +148,8 @@ def test_the_table_has_every_set_of_answers_and_the_figures_one_variant_a_run(re
     first = rows[0]
     assert first["gap"] == scores()["best_f1"] - scores()["f1"]
     assert (first["threshold"], first["temperature"], first["ece"]) == (-0.75, 1.5, scores()["ece"])
-    assert (rows[1]["threshold"], rows[1]["temperature"]) == (0.0, None)
+    assert (rows[1]["threshold"], rows[1]["temperature"], rows[1]["interval"]) == (0.0, None, None)
+    assert first["interval"] == [-2.125, 0.5] and "−0.75 (−2.12 to 0.50)</td>" in found.body
     assert found.id == "no-answer" and found.body.count("<figure>") == 10
     assert [name for name in re.findall(r"<summary><strong>(.*?)</strong>", found.body)] == [
         "large / n_best and threshold_0",

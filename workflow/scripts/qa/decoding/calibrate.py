@@ -15,6 +15,7 @@ from qa.decoding.answers import Candidates
 from qa.decoding.null_threshold import (
     CalibrationQuestions,
     fit_threshold,
+    fit_thresholds,
     prior_weights,
     questions_of,
     scores_at,
@@ -22,9 +23,11 @@ from qa.decoding.null_threshold import (
     together,
 )
 from qa.decoding.postprocess import candidates_of
+from qa.metrics import statistics
 
 # With fewer, the threshold was worse than 0 in 18 to 34 % of draws of SQuAD 2.0 (benchmarks/README.md).
 FEW_QUESTIONS = 500
+RESAMPLES = 1_000
 
 log = logging.getLogger(__name__)
 
@@ -40,29 +43,34 @@ def calibrate(
 
     `spans_files` holds, for each of `questions_files` in turn, the spans of the variant's model, or of each of an
     ensemble's models; `f1_by` says what the F1 of each of `questions_files` counts (see squad.raw_scores). The JSON
-    file has `null_threshold` (logits), `temperature`, facts about the held-out questions (`few_questions`: fewer than
-    FEW_QUESTIONS), and the scores on them with this threshold and with threshold 0. Where all questions have an answer,
-    the threshold answers every question with a span. Raises InputError where no question has an answer, since such
-    questions cannot calibrate a threshold.
+    file has `null_threshold` (logits), `temperature`, the threshold's bootstrap interval (`intervals`, and `interval`
+    for how it was computed, both empty if every question has an answer), facts about the held-out questions
+    (`few_questions`: fewer than FEW_QUESTIONS), and the scores on them with this threshold and with threshold 0. Where
+    all questions have an answer, the threshold answers every question with a span. Raises InputError where no question
+    has an answer, since such questions cannot calibrate a threshold.
     """
-    candidates, measured, articles = [], [], 0
+    candidates, measured, titles, articles = [], [], [], 0
     models = len(spans_files) // len(questions_files)
     f1_by = f1_by or ["words"] * len(questions_files)
     for number, file in enumerate(questions_files):
-        titles, golds = titles_and_golds(file)
+        names, golds = titles_and_golds(file)
         found = candidates_of(spans_files[number * models : (number + 1) * models], decoding, file)
         candidates.append(found)
         texts = texts_of(found, column(file, "context"))
         measured.append(questions_of(found, list(golds.values()), texts, f1_by[number]))
-        articles += len({title for title in titles if title})
+        titles += names
+        articles += len({title for title in names if title})
     questions = together(measured)
     share, prior = float(questions.unanswerable.mean()), decoding["unanswerable_prior"]
     weights = prior_weights(questions.unanswerable, prior)
     threshold = _threshold(questions, decoding, weights, questions_files)
+    intervals, interval = _interval(questions, decoding["calibrate_for"], weights, statistics.clusters(titles))
     temperature = _temperature(candidates, questions, threshold, weights)
     result = {
         "null_threshold": threshold,
         "temperature": temperature.value,
+        "intervals": intervals,
+        "interval": interval,
         "calibrated_for": decoding["calibrate_for"],
         "questions": len(questions.difference),
         "few_questions": len(questions.difference) < FEW_QUESTIONS,
@@ -111,6 +119,21 @@ def _threshold(
     if not questions.unanswerable.any():
         log.warning("all held-out questions have an answer, so no answer is never right: every question is answered")
     return fit_threshold(questions, decoding["calibrate_for"], weights)
+
+
+def _interval(
+    questions: CalibrationQuestions, metric: str, weights: np.ndarray, article: np.ndarray | None
+) -> tuple[dict[str, list[float]], dict[str, Any]]:
+    """The keys `intervals` and `interval` of the file: the threshold with other questions, as statistics.bootstrap."""
+    if not questions.unanswerable.any():
+        return {}, {}
+    size = len(weights)
+    draws = statistics.question_draws(size, article, RESAMPLES)
+    drawn = np.concatenate([fit_thresholds(questions, metric, weights, times) for times in draws])
+    ends = statistics.percentiles(size if article is None else len(np.unique(article)))
+    resampled = "questions" if article is None else "articles"
+    method = {"level": statistics.LEVEL, "resamples": RESAMPLES, "resampled": resampled, "seed": statistics.SEED}
+    return {"null_threshold": np.percentile(drawn, ends).tolist()}, method
 
 
 def _temperature(

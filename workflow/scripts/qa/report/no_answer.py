@@ -62,9 +62,10 @@ def rows(results: Results, split: str) -> list[dict[str, Any]]:
         threshold = results.threshold(answers)
         temperature = calibration["temperature"] if calibration else None
         questions = calibration["questions"] if calibration else None
+        interval = calibration["intervals"].get("null_threshold") if calibration else None
         gap = max(0.0, metrics["best_f1"] - metrics["f1"])  # two orders of summation may differ in the last digit
         row = {"name": answers.name, "threshold": threshold, "temperature": temperature, "questions": questions}
-        table.append({**row, "gap": gap, **scores})
+        table.append({**row, "interval": interval, "gap": gap, **scores})
     return table
 
 
