@@ -37,7 +37,7 @@ LIBRARY := --no-deps --no-build-isolation --no-index --editable .
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/requirements-dev.lock
 	@touch $@
 
-demo: .venv/installed ## fine-tune and score on the embedded questions: 3 to 4 minutes on two CPU cores, no network once it is set up
+demo: .venv/installed ## fine-tune and score on the embedded questions: about 3 minutes on two CPU cores, no network once it is set up
 	$(BIN)/snakemake --profile profiles/local --configfile config/demo.yaml
 
 # Tests in a browser are skipped where there is no chromium or chromedriver.
