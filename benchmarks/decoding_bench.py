@@ -30,6 +30,7 @@ DECODING = {"method": "n_best", "n_best_size": N_BEST, "max_answer_length": LONG
 WINDOWS = {"max_length": WIDTH, "overlap": OVERLAP, "max_question_length": 64, "long_contexts": "windows"}
 INPUTS = ("spans.parquet", "records.parquet")
 OUTPUTS = ("answers", "null_scores", "nbest")
+OURS = (*OUTPUTS, "no_answer_probabilities")
 NAME, SCORE = itemgetter("example_id"), itemgetter("score")
 
 
@@ -129,7 +130,7 @@ def _candidates_of(start: np.ndarray, end: np.ndarray, features: Any, rows: list
 
 def ours(folder: Path) -> dict[str, str]:
     """The stage `postprocess`, from the files that it reads to the files that it writes."""
-    outputs = {name: str(folder / name) for name in OUTPUTS}
+    outputs = {name: str(folder / name) for name in OURS}
     spans, records = (folder / name for name in INPUTS)
     postprocess.postprocess([spans], records, DECODING, outputs)
     return read_json(outputs["answers"])
@@ -140,7 +141,7 @@ def moved(folder: Path, outputs: list[bytes]) -> None:
     for path in map(folder.joinpath, INPUTS):
         for file in [path] if path.is_file() else path.glob("*.arrow"):
             file.read_bytes()
-    for name, content in zip(OUTPUTS, outputs, strict=True):
+    for name, content in zip(OURS, outputs, strict=True):
         Path(folder, f"moved-{name}").write_bytes(content)
 
 
@@ -241,7 +242,7 @@ def stages(contexts: int = data.CONTEXTS, questions: int = data.QUESTIONS, round
         in_memory = (predicted.start, predicted.end, list(predicted.features), list(predicted.examples), folder)
         found, expected = ours(folder), n_best_loop(*in_memory)
         agreeing = sum(found[key] == expected[key] for key in expected)
-        outputs = [Path(folder, each).read_bytes() for each in OUTPUTS]
+        outputs = [Path(folder, each).read_bytes() for each in OURS]
         taken = seconds(
             {
                 "walkthrough": lambda: walkthrough(predicted, folder / "plain.json"),

@@ -48,7 +48,7 @@ def work(stage: str, folder: Path) -> None:
     from qa.evaluation import score
     from qa.windows import tokenize_and_label, tokenizer
 
-    outputs = {name: str(folder / name) for name in ("answers", "null_scores", "nbest")}
+    outputs = {name: str(folder / name) for name in ("answers", "null_scores", "nbest", "no_answer_probabilities")}
     records, cut, spans = folder / "records.parquet", folder / "windows", folder / "spans.parquet"
     if stage == "records":
         prepare_questions.convert([folder / "questions.json"], records)
@@ -59,7 +59,7 @@ def work(stage: str, folder: Path) -> None:
     elif stage == "postprocess":
         postprocess.postprocess([str(spans)], records, DECODING, outputs)
     else:
-        score.score(*outputs.values(), folder / "metrics.json", folder / "question_scores.parquet")
+        score.score(*list(outputs.values())[:3], folder / "metrics.json", folder / "question_scores.parquet")
 
 
 def _made_up(cut: Path, target: Path) -> None:

@@ -15,6 +15,7 @@ from killing import PRELOADED
 from qa.common.files import sha256_of_file, sha256_of_folder
 
 OWN_MOUNTS = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+DECODED_FILES = ("answers.json", "null_scores.json", "no_answer_probabilities.json", "nbest.parquet")
 GROUPS = Path("/sys/fs/cgroup")
 DECODED = {"decodings": ["calibrated"], "seeds": [1], "train_on": "mills/train", "evaluate_on": ["mills/validation"]}
 CHAIN = CONFIG | {
@@ -61,7 +62,7 @@ STAGES = [
     Stage("train", tuple(f"results/pupil/seed-1/{name}" for name in ("model", "training.csv", "manifest.json"))),
     Stage("predict", ("results/pupil/seed-1/mills/validation/spans.parquet",)),
     Stage("calibrate", ("results/pupil/seed-1/calibration/calibrated.json",)),
-    Stage("postprocess", tuple(f"{ANSWERED}/{name}" for name in ("answers.json", "null_scores.json", "nbest.parquet"))),
+    Stage("postprocess", tuple(f"{ANSWERED}/{name}" for name in DECODED_FILES)),
     Stage("score", tuple(f"{ANSWERED}/{name}" for name in ("metrics.json", "question_scores.parquet"))),
     Stage(
         "analyze_errors", tuple(f"{ANSWERED}/{name}" for name in ("slices.csv", "risk_coverage.csv", "errors.parquet"))

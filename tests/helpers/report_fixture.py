@@ -198,6 +198,7 @@ def _taken(rows: list[dict[str, Any]], sure: bool, records: Path, folder: Path) 
 def _files(folder: Path) -> dict[str, str]:
     folder.mkdir(parents=True, exist_ok=True)
     files = {"answers": "answers.json", "null_scores": "null_scores.json", "nbest": "nbest.parquet"}
+    files["no_answer_probabilities"] = "no_answer_probabilities.json"
     return {name: str(folder / file) for name, file in files.items()}
 
 

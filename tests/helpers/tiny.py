@@ -20,6 +20,7 @@ TEXT = [
 ]
 # The params of the rule `tokenize_and_label` where a test says nothing else.
 WINDOWS = {"max_length": 64, "overlap": 16, "max_question_length": 24, "long_contexts": "windows", "labels": "exact"}
+OUTPUTS = ("answers", "null_scores", "nbest", "no_answer_probabilities")  # of postprocess
 SHORT_WINDOWS = WINDOWS | {"max_length": 40, "overlap": 8, "max_question_length": 12}
 # The params of the rule `train` where a test says nothing else: its settings, and the options that change no result.
 TRAINING = {

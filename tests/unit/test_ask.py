@@ -90,10 +90,10 @@ def test_answers_and_scores_are_those_of_the_stages_on_the_same_questions(case, 
     convert([tiny.write_squad(tmp_path / "q.json", questions=20)], tmp_path / "r.parquet")
     tokenize(tmp_path / "r.parquet", load_tokenizer(folder), windows, tmp_path / "windows")
     predict.predict(folder, tmp_path / "windows", prediction, 1, tmp_path / "spans.parquet")
-    made = {each: str(tmp_path / f"{each}.json") for each in ("answers", "null_scores", "nbest")}
+    made = {each: str(tmp_path / f"{each}.json") for each in tiny.OUTPUTS}
     files = [str(tmp_path / "spans.parquet")], tmp_path / "r.parquet"
     calibration = tmp_path / "calibration.json"
-    write_json(calibration, {"null_threshold": -0.1, "temperature": 2.5})
+    write_json(calibration, {"null_threshold": -0.1, "temperature": 2.5, "no_answer_probability": {}})
     postprocess.postprocess(*files, how, made, calibration if name == "n_best" else None)
     rows = parquet.read_table(tmp_path / "r.parquet").to_pylist()
     found = Reader(folder, name, threads=1).answer_all(Question(r["question"], r["context"], r["id"]) for r in rows)

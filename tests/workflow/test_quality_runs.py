@@ -39,7 +39,8 @@ def altered():
 def test_every_run_leaves_the_files_that_are_documented(improved):
     variants = {"seeded": ["seed-1", "seed-2"], "team": ["ensemble"], "seeds": ["ensemble"]}
     variants |= {run: ["seed-1"] for run in ("bytes", "pupil", "joint")}
-    names = ("answers.json", "null_scores.json", "nbest.parquet", "metrics.json", "slices.csv", "errors.parquet")
+    names = ("answers.json", "null_scores.json", "no_answer_probabilities.json", "nbest.parquet", "metrics.json")
+    names += ("slices.csv", "errors.parquet")
     wanted = [
         f"results/{run}/{variant}/{split}/{decoding}/{name}"
         for run, each in variants.items()

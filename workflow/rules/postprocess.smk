@@ -1,7 +1,8 @@
-"""Needs: spans, questions. Makes: answers, null scores and n-best lists by one decoding. Runs on the login node.
+"""Needs: spans, questions. Makes: answers, null scores, probabilities of no answer and n-best lists by one decoding.
 
-An ensemble's spans are those of its models. Answers of another system come from the user's file instead. The questions
-come along for their contexts, which answers are cut from; n-best lists carry the questions on to the later stages.
+Runs on the login node. An ensemble's spans are those of its models. Answers of another system come from the user's file
+instead. The questions come along for their contexts, which answers are cut from; n-best lists carry the questions on to
+the later stages.
 """
 
 
@@ -33,6 +34,7 @@ rule postprocess:
             subcategory="{run}",
             labels={"run": "{run}", "variant": "{variant}", "split": "{dataset}/{split}", "decoding": "{decoding}"},
         ),
+        no_answer_probabilities="results/{run}/{variant}/{dataset}/{split}/{decoding}/no_answer_probabilities.json",
         nbest="results/{run}/{variant}/{dataset}/{split}/{decoding}/nbest.parquet",
     log:
         "logs/postprocess/{run}/{variant}/{dataset}/{split}/{decoding}.log",

@@ -18,7 +18,7 @@ from qa.decoding.calibrate import calibrate
 from qa.decoding.null_threshold import CalibrationQuestions, fit_threshold, fit_thresholds, prior_weights
 from qa.decoding.postprocess import n_best, postprocess
 from qa.metrics import statistics
-from qa.metrics.squad import raw_scores
+from qa.metrics.squad import official_metrics, raw_scores
 from qa.model.spans import Spans
 from qa.windows.read_windows import arrow_table
 from qa.windows.tokenize_and_label import tokenize
@@ -126,6 +126,8 @@ def test_the_file_says_what_was_found_and_on_what(prior, tmp_path, caplog):
     assert result["at_threshold_0"] == pytest.approx(score_by_loops(made, 0.0, prior))
     pooled = pooled_of(made)
     weights = prior_weights(pooled.unanswerable, prior)
+    curve = probabilities.fit_logistic(pooled.difference, pooled.unanswerable, weights)
+    assert probabilities.Logistic(**result["no_answer_probability"]) == curve
     assert result["null_threshold"] == pytest.approx(fit_threshold(pooled, "f1", weights))
     fit = result["temperature_fit"]
     assert fit["log_loss_before"] == pytest.approx(log_loss(made, result["null_threshold"], 1.0, prior))
@@ -229,7 +231,7 @@ def test_an_ensembles_threshold_is_that_of_its_averaged_answers(tmp_path):
     assert result["questions"] == 18 and result["null_threshold"] != alone["null_threshold"]
     # the answers that postprocess writes with it have just the scores that calibration promises
     for split, calibration, variants in (("c", result, (one, other)), ("d", alone, (one,))):
-        outputs = {name: str(tmp_path / f"{split}-{name}") for name in ("answers", "null_scores", "nbest")}
+        outputs = {name: str(tmp_path / f"{split}-{name}") for name in tiny.OUTPUTS}
         postprocess([m[0] for m in variants], one[1], DECODING, outputs, tmp_path / f"{split}.json")
         answers, differences = read_json(outputs["answers"]), read_json(outputs["null_scores"])
         golds = dict(zip(answers, golds_and_contexts(one[1])[0], strict=True))
@@ -238,6 +240,14 @@ def test_an_ensembles_threshold_is_that_of_its_averaged_answers(tmp_path):
         assert calibration["f1"] == pytest.approx(100 * np.mean(list(f1.values())))
         assert calibration["answered"] == pytest.approx(100 * np.mean([bool(text) for text in answers.values()]))
         assert all(bool(answers[key]) == (value <= calibration["null_threshold"]) for key, value in differences.items())
+        # the official script's -n changes no score at its default threshold, and has the best scores of the logits
+        chances = read_json(outputs["no_answer_probabilities"])
+        scores, by_chance = official_metrics(golds, answers), official_metrics(golds, answers, chances, 1.0)
+        assert {name: by_chance[name] for name in scores} == scores
+        by_score = official_metrics(golds, answers, differences, math.inf)
+        assert all(by_chance[name] == by_score[name] for name in ("best_exact", "best_f1"))
+        curve = probabilities.Logistic(**calibration["no_answer_probability"])
+        assert curve(np.array(list(differences.values()))).tolist() == list(chances.values())
         listed = parquet.read_table(outputs["nbest"]).to_pylist()
         for row in listed:
             null = row["null_score"] - calibration["null_threshold"]

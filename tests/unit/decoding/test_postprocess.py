@@ -139,7 +139,7 @@ def chain(tmp_path):
     source.write_text(json.dumps(tiny.squad(14)))
     convert([source], tmp_path / "records.parquet")
     tokenize(tmp_path / "records.parquet", tiny.word_piece(), tiny.SHORT_WINDOWS, tmp_path / "windows")
-    return {name: str(tmp_path / f"{name}.json") for name in ("answers", "null_scores", "nbest")}
+    return {name: str(tmp_path / f"{name}.json") for name in tiny.OUTPUTS}
 
 
 def test_files_hold_every_question_in_order_and_texts_of_their_contexts(tmp_path):

@@ -7,6 +7,7 @@ import math
 import pyarrow.parquet as parquet
 import pytest
 
+import tiny
 from qa.common.errors import InputError
 from qa.common.files import read_json
 from qa.data.prepare_questions import convert
@@ -40,17 +41,11 @@ def project(tmp_path):
 def taken(project, content):
     """The metrics of the answers in a file, with every file of theirs made in the project's folder."""
     (project / "given.json").write_text(json.dumps(content))
-    outputs = {
-        name: project / file
-        for name, file in {
-            "answers": "answers.json",
-            "null_scores": "null_scores.json",
-            "nbest": "nbest.parquet",
-        }.items()
-    }
+    suffix = {"nbest": ".parquet"}
+    outputs = {name: project / f"{name}{suffix.get(name, '.json')}" for name in tiny.OUTPUTS}
     given_answers.take(project / "given.json", project / "questions.parquet", outputs)
     target = project / "question_scores.parquet"
-    metrics = score.score(*outputs.values(), project / "metrics.json", target)
+    metrics = score.score(*list(outputs.values())[:3], project / "metrics.json", target)
     analyze_errors.write_errors(target, project / "errors.parquet")
     slices.write_slices(target, project / "slices.csv")
     risk_coverage.write_risk_coverage(target, project / "risk_coverage.csv")
@@ -73,6 +68,7 @@ def test_texts_alone_get_the_official_scores_and_no_measure_of_confidence(projec
         "c": 1e6,
         "d": 0,
     }
+    assert read_json("no_answer_probabilities.json") == {"a": 0, "b": 1, "c": 1, "d": 0}
     assert not [key for key in metrics if key.startswith(("best_", "pr_", "ece", "brier", "aurc"))]
     assert metrics["intervals"].keys() == {
         *(p + m for p in ("", "HasAns_", "NoAns_") for m in ("exact", "f1")),
@@ -102,6 +98,7 @@ def test_probabilities_are_used_as_they_are_given(project):
     assert (rows["d"]["start"], rows_of(project, "errors")["d"]["kind"]) == (17, "boundary")
     odds = {"a": math.log(0.25 / 0.5), "b": 1e6, "c": 1e6, "d": math.log(0.75 / 0.25)}
     assert read_json(project / "null_scores.json") == pytest.approx(odds)
+    assert read_json(project / "no_answer_probabilities.json") == {"a": 0.25, "b": 0.75, "c": 1, "d": 0.75}
     assert metrics["brier"] == pytest.approx(100 * (0.5**2 + 0.75**2 + 0 + 0.25**2) / 4)  # only c is right
     assert "best_f1" in metrics and "pr_f1_ap" in metrics and "brier_uncalibrated" not in metrics
 

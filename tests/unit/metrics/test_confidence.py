@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from qa.decoding.answers import Candidates, decide
-from qa.decoding.probabilities import HIGHEST, LEAST_CHANCE, LOWEST, fit_temperature, probabilities
+from qa.decoding.probabilities import (
+    HIGHEST,
+    LEAST_CHANCE,
+    LOWEST,
+    Logistic,
+    fit_logistic,
+    fit_temperature,
+    probabilities,
+)
 from qa.metrics.confidence import brier, expected_calibration_error, reliability, risk_coverage
 
 MEASURES = (reliability, expected_calibration_error, brier, risk_coverage)
@@ -164,6 +172,33 @@ def test_the_temperature_is_where_scipy_finds_the_least_loss(temperature):
 def test_outcomes_of_another_shape_are_refused():
     with pytest.raises(ValueError, match="null scores' shape"):
         fit_temperature(np.zeros(2), np.array([0, 2]), np.zeros(1), np.ones(2, bool), np.ones(1))
+
+
+# --- probabilities of no answer
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0, 50.0])  # 50: the two kinds are wholly apart
+def test_the_probability_of_no_answer_is_a_logistic_regression_on_platts_labels(shift):
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    rng = np.random.default_rng(0)
+    unanswerable = np.arange(90) % 3 == 0
+    difference, weights = 5 + rng.normal(size=90) + shift * unanswerable, rng.uniform(0.5, 2, 90)
+    label = np.where(unanswerable, 31 / 32, 1 / 62)
+    model = linear_model.LogisticRegression(C=np.inf, tol=1e-10, max_iter=10_000)
+    twice, kinds = np.tile(difference[:, None] - 5, (2, 1)), np.repeat([1, 0], 90)
+    model.fit(twice, kinds, sample_weight=np.concatenate([weights * label, weights * (1 - label)]))
+    found = fit_logistic(np.append(difference, np.inf), np.append(unanswerable, True), np.append(weights, 1.0))
+    expected = model.predict_proba(difference[:, None] - 5)[:, 1]
+    assert found(difference) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("unanswerable", [[True] * 4, [False] * 4, [True, True, False, False]])
+def test_probabilities_of_no_answer_are_in_the_order_of_scores_whatever_they_were_fitted_on(unanswerable):
+    found = fit_logistic(np.array([-2.0, -1, 1, 2]), np.array(unanswerable), np.ones(4))
+    chances = found(np.array([-1e6, -900, -2, 0, 2, 30, 1e6]))
+    assert (np.diff(chances[1:-1]) > 0).all() and 0 <= chances[0] <= chances[-1] <= 1
+    assert found(np.zeros(1))[0] == pytest.approx((sum(unanswerable) + 1) / 6, abs=0.1)
+    assert fit_logistic(np.array([np.inf]), np.array([True]), np.ones(1)) == Logistic()
 
 
 # --- measures

@@ -85,7 +85,7 @@ def imported(folder, rule, inputs, outputs, params, split="validation"):
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
-ANSWERS = {name: f"{name}.json" for name in ("answers", "null_scores", "nbest")}
+ANSWERS = {name: f"{name}.json" for name in tiny.OUTPUTS}
 SCORED = [["r", "seed-1", "mills/validation", "n_best"]]
 SUMMARIZED = {"scored": SCORED, "calibrated": [["r", "seed-1", "n_best"]], "swept": {}}
 TOLD = {"metrics": ["metrics.json"], "calibrations": ["calibration.json"]}

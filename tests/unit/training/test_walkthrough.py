@@ -115,7 +115,7 @@ def test_answers_are_the_walkthroughs_to_the_letter(family, tmp_path):
         spans.row_start_logit[number], spans.row_end_logit[number] = start.max(), end.max()
         spans.null_score[number] = start[0] + end[0]
     found = walkthrough(spans.locate(arrow_table(tmp_path / "w")))
-    outputs = {name: str(tmp_path / name) for name in ("answers", "null_scores", "nbest")}
+    outputs = {name: str(tmp_path / name) for name in tiny.OUTPUTS}
     texts = write_answers(found, decide(found, np.inf), tmp_path / "r.parquet", outputs)
     assert texts == expected
     assert 10 < sum(map(bool, texts.values())) < 50
@@ -128,7 +128,7 @@ def test_a_models_answers_are_the_walkthroughs_from_logits_to_text(tmp_path):
     tokenizer, model = load_tokenizer(tmp_path / "model"), load_model(tmp_path / "model").eval()
     tokenize(tmp_path / "r.parquet", tokenizer, BASELINE, tmp_path / "w")
     settings = {"batch_size": 7, "candidates": 2, "precision": "fp32", "padding": "max_length", "max_length": 48}
-    outputs = {name: str(tmp_path / name) for name in ("answers", "null_scores", "nbest")}
+    outputs = {name: str(tmp_path / name) for name in tiny.OUTPUTS}
     paths = [tmp_path / "s.parquet"], tmp_path / "r.parquet"
     texts = set()
     for seed in range(8):  # heads at random, so wide that no two logits are nearly equal

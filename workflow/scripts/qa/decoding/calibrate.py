@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,12 @@ def calibrate(
 
     `spans_files` holds, for each of `questions_files` in turn, the spans of the variant's model, or of each of an
     ensemble's models; `f1_by` says what the F1 of each of `questions_files` counts (see squad.raw_scores). The JSON
-    file has `null_threshold` (logits), `temperature`, the threshold's bootstrap interval (`intervals`, and `interval`
-    for how it was computed, both empty if every question has an answer), facts about the held-out questions
-    (`few_questions`: fewer than FEW_QUESTIONS), and the scores on them with this threshold and with threshold 0. Where
-    all questions have an answer, the threshold answers every question with a span. Raises InputError where no question
-    has an answer, since such questions cannot calibrate a threshold.
+    file has `null_threshold` (logits), `temperature`, `no_answer_probability` (see probabilities.Logistic), the
+    threshold's bootstrap interval (`intervals`, and `interval` for how it was computed, both empty if every question
+    has an answer), facts about the held-out questions (`few_questions`: fewer than FEW_QUESTIONS), and the scores on
+    them with this threshold and with threshold 0. Where all questions have an answer, the threshold answers every
+    question with a span. Raises InputError where no question has an answer, since such questions cannot calibrate a
+    threshold.
     """
     candidates, measured, titles, articles = [], [], [], 0
     models = len(spans_files) // len(questions_files)
@@ -66,9 +68,11 @@ def calibrate(
     threshold = _threshold(questions, decoding, weights, questions_files)
     intervals, interval = _interval(questions, decoding["calibrate_for"], weights, statistics.clusters(titles))
     temperature = _temperature(candidates, questions, threshold, weights)
+    logistic = probabilities.fit_logistic(questions.difference, questions.unanswerable, weights)
     result = {
         "null_threshold": threshold,
         "temperature": temperature.value,
+        "no_answer_probability": asdict(logistic),
         "intervals": intervals,
         "interval": interval,
         "calibrated_for": decoding["calibrate_for"],

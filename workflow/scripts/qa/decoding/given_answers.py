@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from qa.common.errors import some
+from qa.common.files import write_json
 from qa.data.read_answers import GivenAnswer, read_answers
 from qa.decoding import nbest
 from qa.decoding.answers import NO_SPAN, Candidates, Decision
@@ -19,14 +20,14 @@ log = logging.getLogger(__name__)
 
 
 def take(answers_file: str | Path, questions_file: str | Path, outputs: dict[str, str]) -> None:
-    """Write `answers`, `null_scores` and `nbest` (see postprocess.postprocess) of answers that a file gives.
+    """Write the files of postprocess.postprocess for answers that a file gives.
 
     An answer is its question's only candidate, at the `start` that the file names or the first place of its text. The
     text need not stand in the context. There are no scores (NaN), and probabilities only if the file has one for each
     question. Then a null score is the log odds of no answer against the answer; without probabilities it only says
-    whether there is an answer (0, or 1e6 for none). A missing `null_probability` is 1 less that of the answer. Ids that
-    are no questions are left out with a warning. Raises InputError for a file that cannot be read, and for questions
-    without an answer.
+    whether there is an answer (0, or 1e6 for none), as probabilities of no answer do (0, or 1). A missing
+    `null_probability` is 1 less that of the answer. Ids that are no questions are left out with a warning. Raises
+    InputError for a file that cannot be read, and for questions without an answer.
     """
     given = read_answers(answers_file)
     ids, starts, stops = [], [], []
@@ -58,6 +59,8 @@ def take(answers_file: str | Path, questions_file: str | Path, outputs: dict[str
     bounds = np.concatenate([[0], np.cumsum(answered)])
     decision = Decision(bounds, difference, answered, probability[answered], null_probability)
     write_answers(candidates, decision, questions_file, outputs, texts)
+    chances = np.where(np.isnan(null_probability), ~answered, null_probability).tolist()
+    write_json(outputs["no_answer_probabilities"], dict(zip(ids, chances, strict=True)), flat=True)
     free = starts.count(UNKNOWN)
     log.info(f"{len(texts):,} of {len(ids):,} questions answered, {free:,} with a text that the context does not have")
 

@@ -15,6 +15,7 @@ from qa.data.read_records import number_of_records
 from qa.decoding import nbest
 from qa.decoding.answers import Candidates, Decision, decide
 from qa.decoding.ensembles import average
+from qa.decoding.probabilities import Logistic
 from qa.model.spans import Spans
 
 PAIRS = 64_000  # starts by ends whose joint scores are in memory at once: what fits a processor's cache
@@ -44,16 +45,22 @@ def postprocess(
 ) -> None:
     """Decode a variant's spans, or those of an ensemble's models, by one decoding of the configuration.
 
-    Writes `answers` {id: text} and `null_scores` {id: null score minus the best span's score}, both in the official
-    script's formats, and `nbest`, a row a question (see qa.decoding.nbest). A calibrated decoding takes its threshold
-    and temperature from `calibration_file`. For the errors raised see `candidates_of`.
+    Writes `answers` {id: text} and `no_answer_probabilities` {id: probability}, both in the official script's formats,
+    `null_scores` {id: null score minus the best span's score}, which are in the order of the probabilities, and
+    `nbest`, a row a question (see qa.decoding.nbest). A calibrated decoding takes its threshold, temperature and
+    logistic curve from `calibration_file`. For the errors raised see `candidates_of`.
     """
     candidates = candidates_of(spans_files, decoding, questions_file)
     threshold, temperature = decoding.get("null_threshold", np.inf), None  # the walkthrough has no null rule
+    logistic = Logistic()
     if calibration_file is not None:
         calibration = read_json(calibration_file)
         threshold, temperature = calibration["null_threshold"], calibration["temperature"]
-    answers = write_answers(candidates, decide(candidates, threshold, temperature), questions_file, outputs)
+        logistic = Logistic(**calibration["no_answer_probability"])
+    decision = decide(candidates, threshold, temperature)
+    answers = write_answers(candidates, decision, questions_file, outputs)
+    chances = logistic(decision.difference).tolist()
+    write_json(outputs["no_answer_probabilities"], dict(zip(answers, chances, strict=True)), flat=True)
     log.info(f"{sum(map(bool, answers.values())):,} of {len(answers):,} questions answered")
 
 

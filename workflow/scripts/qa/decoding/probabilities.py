@@ -1,4 +1,4 @@
-"""Probabilities of candidates and of no answer, and the temperature that calibrates them."""
+"""Probabilities of candidates and of no answer, the temperature that calibrates them, and a logistic curve."""
 
 import math
 from dataclasses import dataclass
@@ -9,9 +9,23 @@ import numpy as np
 BLOCK = 50_000  # questions whose candidates are weighed at once
 LOWEST, HIGHEST = 0.05, 20.0  # temperatures that are considered
 GRID = 25  # temperatures tried first: with several right candidates the likelihood may have more than one peak
-TOLERANCE = 1e-7  # of log T
+TOLERANCE = 1e-7  # of log T, and of a logistic regression's parameters
+STEPS = 100  # at most, of a logistic regression
+LEAST_SLOPE = 1e-3  # of a logistic curve, in log odds for a standard deviation
 LEAST_CHANCE = 1e-12  # of an outcome, so that no single question dominates the loss
 _GOLDEN = (math.sqrt(5) - 1) / 2
+
+
+@dataclass(frozen=True)
+class Logistic:
+    """Probability that a question is unanswerable: a logistic curve of its null score minus its best span's score."""
+
+    slope: float = 1.0
+    intercept: float = 0.0
+
+    def __call__(self, difference: np.ndarray) -> np.ndarray:
+        """The probabilities, float64 (n,), in the order of `difference`, float64 (n,)."""
+        return np.exp(-np.logaddexp(0, -(self.slope * difference + self.intercept)))
 
 
 @dataclass(frozen=True)
@@ -121,6 +135,42 @@ def fit_temperature(
 
     value = math.exp(_minimum(loss, math.log(LOWEST), math.log(HIGHEST)))
     return Temperature(value, loss(0.0), loss(math.log(value)))
+
+
+def fit_logistic(difference: np.ndarray, unanswerable: np.ndarray, weights: np.ndarray) -> Logistic:
+    """Fit the probability that a question is unanswerable, by weighted maximum likelihood.
+
+    `difference`, `weights`: float64 (n,), a difference of inf is left out; `unanswerable`: bool (n,). The labels are
+    nearly 0 and 1, so that all questions may be of one kind (Platt, "Probabilistic outputs for support vector
+    machines", 1999). The slope is above 0, so that probabilities are in the order of differences.
+    """
+    found = np.isfinite(difference)
+    difference, unanswerable, weights = difference[found], unanswerable[found], weights[found]
+    if not len(difference):
+        return Logistic()
+    yes, no = unanswerable.sum(), (~unanswerable).sum()
+    label = np.where(unanswerable, (yes + 1) / (yes + 2), 1 / (no + 2))
+    mean, deviation = difference.mean(), difference.std() or 1.0
+    design = np.stack([(difference - mean) / deviation, np.ones(len(label))])
+
+    def loss(values: np.ndarray) -> float:
+        line = values @ design
+        return float(weights @ (np.logaddexp(0, line) - label * line))
+
+    values = np.zeros(2)
+    for _ in range(STEPS):  # Newton's, halved until they lessen the loss
+        chance = Logistic()(values @ design)
+        curvature = (design * weights * chance * (1 - chance)) @ design.T + TOLERANCE * np.eye(2)
+        step = np.linalg.solve(curvature, design @ (weights * (chance - label)))
+        while loss(values - step) > loss(values) and np.abs(step).max() > TOLERANCE:
+            step = step / 2
+        values = values - step
+        if np.abs(step).max() <= TOLERANCE:
+            break
+    if values[0] < LEAST_SLOPE:
+        share = np.average(label, weights=weights)
+        values = np.array([LEAST_SLOPE, math.log(share / (1 - share))])
+    return Logistic(float(values[0] / deviation), float(values[1] - values[0] * mean / deviation))
 
 
 def _minimum(function, low: float, high: float) -> float:

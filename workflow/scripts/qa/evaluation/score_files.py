@@ -76,7 +76,8 @@ def _parser() -> argparse.ArgumentParser:
         help="predictions: {id: text}, or rows of id and answer (any input file may be .gz)",
     )
     add("--out-file", "-o", metavar="FILE", help="write the scores there as JSON (default: print them)")
-    add("--na-prob-file", "-n", metavar="FILE", help="null scores: {id: number}; adds the best thresholds")
+    na_help = "probabilities of no answer, or null scores: {id: number}; adds the best thresholds"
+    add("--na-prob-file", "-n", metavar="FILE", help=na_help)
     threshold_help = "count a question as unanswered if its null score (0 without -n) exceeds T (default: 1.0)"
     add("--na-prob-thresh", "-t", metavar="T", type=float, default=1.0, help=threshold_help)
     curves_help = "with -n: add average precisions; write precision-recall curves and null-score histograms to DIR "

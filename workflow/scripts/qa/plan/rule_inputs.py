@@ -8,8 +8,8 @@ from qa.plan.code_digest import LIBRARY, code_digest
 
 OF_TRAINING = ("training.csv", "manifest.json")
 OF_ANSWERS = (
-    *("answers.json", "null_scores.json", "nbest.parquet", "metrics.json", "question_scores.parquet"),
-    *("slices.csv", "errors.parquet", "risk_coverage.csv"),
+    *("answers.json", "null_scores.json", "no_answer_probabilities.json", "nbest.parquet"),
+    *("metrics.json", "question_scores.parquet", "slices.csv", "errors.parquet", "risk_coverage.csv"),
 )
 Files = dict[str, str | list[str]]
 
