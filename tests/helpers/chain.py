@@ -61,22 +61,22 @@ SECRETS |= {"GIT_COMMITTER_EMAIL": "marker@of.an.address", "SBATCH_MAIL_USER": "
 CALIBRATED = {"method": "n_best", "null_threshold": "calibrated"}
 TRAINED = {"train_on": "mills/train", "evaluate_on": ["mills/validation"], "decodings": ["n_best"], "seeds": [1]}
 
-# seeds and tokenizers that answer together, thresholds from questions held out, a pupil, and a run on two splits that
-# goes on from another
+# seeds and tokenizers that answer together, thresholds from questions held out, a pupil, two splits at once in a run
+# that goes on from another
 QUALITY = CONFIG | {
     "models": {"one": {"path": "given/one"}, "bytes": {"path": "given/bytes"}},
     "decodings": {**CONFIG["decodings"], "calibrated": CALIBRATED},
     "defaults": {**CONFIG["defaults"], "hold_out": 0.45},
     "runs": {
         "seeded": {**TRAINED, "model": "one", "seeds": [1, 2], "decodings": ["calibrated", "n_best"]},
-        "bytes": {**TRAINED, "model": "bytes"},
+        "bytes": {**TRAINED, "model": "bytes", "evaluate_on": ["mills/validation", "mills/extra"]},
         "team": {
             "ensemble": ["seeded", "bytes/seed-1"],
             "evaluate_on": ["mills/validation"],
             "decodings": ["calibrated", "n_best"],
         },
         "seeds": {"ensemble": ["seeded"], "evaluate_on": ["mills/validation"], "decodings": ["n_best"]},
-        "pupil": {**TRAINED, "model": "bytes", "teacher": "seeds"},
+        "pupil": {**TRAINED, "model": "bytes", "teacher": "team"},
         "joint": {
             **TRAINED,
             "model": {"run": "seeded"},

@@ -133,7 +133,7 @@ def test_an_ensemble_of_other_tokenizers_answers_with_the_mean_of_its_variants_p
 def test_a_pupil_learns_from_soft_targets_of_its_own_windows(improved):
     (file,) = improved.path("results/targets").rglob("*.parquet")
     folder = windows_of(improved, KEPT, "bytes")
-    assert file == improved.path("results/targets", KEPT, folder.name, "seeds-2.parquet")
+    assert file == improved.path("results/targets", KEPT, folder.name, "team-2.parquet")
     targets = read_targets([str(file)], len(arrow_table(folder)))
     assert targets["start_weights"].sum(axis=1) == pytest.approx(1) and (targets["start_weights"][:, 0] < 0.999).any()
     manifest = read(improved, "results/pupil/seed-1/manifest.json")
@@ -210,7 +210,7 @@ WRONG = {
     "results/seeded/ensemble/mills/validation/n_best/answers.json": "run `seeded` has no variant `ensemble`; it has",
     "results/joint/seed-1/calibration/calibrated.json": "nothing to calibrate: run `joint` holds no questions out",
     "results/seeded/seed-1/calibration/n_best.json": "nothing to calibrate: ",
-    f"results/targets/{KEPT}/k/nobody-2.parquet": "no run has soft targets nobody-2; there are seeds-2",
+    f"results/targets/{KEPT}/k/nobody-2.parquet": "no run has soft targets nobody-2; there are team-2",
     "results/questions/mills/test@kept-0.45.parquet": "no split `mills/test` in the configuration",
 }
 
