@@ -1,6 +1,8 @@
 """The exception for mistakes that a user can put right, and the meaning of the machine's own errors."""
 
 import errno
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 class InputError(ValueError):
@@ -81,3 +83,14 @@ class Interrupted(Exception):  # noqa: N818, it is not an error
 
     The stages print it without a traceback and exit non-zero, so that the job is submitted again.
     """
+
+
+def check_ids(questions: Mapping[str, Any], ids: Iterable[str], name: str) -> None:
+    """Raise InputError unless `ids` are exactly the ids of `questions`; the message names `name` and some ids."""
+    ids = dict.fromkeys(ids)
+    if missing := [key for key in questions if key not in ids]:
+        count = f"{len(missing):,} of {len(questions):,} questions"
+        raise InputError(f"{name}: nothing for {count} ({some(missing)}); give each question an entry")
+    if unknown := [key for key in ids if key not in questions]:
+        count = f"{len(unknown):,} ids that the data does not hold"
+        raise InputError(f"{name}: {count} ({some(unknown)}); remove them, or score against their own data")

@@ -5,14 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from qa.common.errors import some
+from qa.common.errors import check_ids, some
 from qa.common.files import write_json
 from qa.data.read_answers import GivenAnswer, read_answers
 from qa.decoding import nbest
 from qa.decoding.answers import NO_SPAN, Candidates, Decision
 from qa.decoding.postprocess import write_answers
 from qa.decoding.probabilities import LEAST_CHANCE
-from qa.metrics.squad import check_ids
 
 UNKNOWN = -1  # windows of a question, and the place of an answer that does not stand in the context
 

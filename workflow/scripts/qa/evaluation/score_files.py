@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-from qa.common.errors import InputError
+from qa.common.errors import InputError, check_ids
 from qa.common.files import written_aside
 from qa.data.prepare_questions import gold_texts
 from qa.data.read_answers import by_id, json_of, read_answers
@@ -91,11 +91,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _score_files(options: argparse.Namespace) -> None:
     gold_answers, predictions = gold_texts(options.data_file), read_predictions(options.pred_file)
-    squad.check_ids(gold_answers, predictions, options.pred_file)
+    check_ids(gold_answers, predictions, options.pred_file)
     null_scores = None
     if options.na_prob_file:
         null_scores = read_null_scores(options.na_prob_file)
-        squad.check_ids(gold_answers, null_scores, options.na_prob_file)
+        check_ids(gold_answers, null_scores, options.na_prob_file)
     curves = bool(options.out_image_dir and null_scores)
     raw = squad.raw_scores(gold_answers, predictions, options.f1_by)
     metrics = squad.official_metrics(

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, groupby, pairwise
 from typing import NamedTuple
 
-from qa.common.errors import InputError, some
+from qa.common.errors import InputError, check_ids
 from qa.common.progress import watched
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -70,17 +70,6 @@ def raw_scores(
 def mark(f1_by: str) -> dict[str, str]:
     """The entry of metrics that says what their F1 counts; none for the official words."""
     return {} if f1_by == "words" else {"f1_by": f1_by}
-
-
-def check_ids(gold_answers: GoldAnswers, ids: Iterable[str], name: str) -> None:
-    """Raise InputError unless `ids` are exactly the ids of `gold_answers`; the message names `name` and some ids."""
-    ids = dict.fromkeys(ids)
-    if missing := [key for key in gold_answers if key not in ids]:
-        count = f"{len(missing):,} of {len(gold_answers):,} questions"
-        raise InputError(f"{name}: nothing for {count} ({some(missing)}); give each question an entry")
-    if unknown := [key for key in ids if key not in gold_answers]:
-        count = f"{len(unknown):,} ids that the data does not hold"
-        raise InputError(f"{name}: {count} ({some(unknown)}); remove them, or score against their own data")
 
 
 def official_metrics(
