@@ -92,9 +92,6 @@ OWN_FILES = {
     for kind in ("models", "datasets")
     for name, source in getattr(CONFIG, kind).items()
 }
-GIVEN_ANSWERS = {  # the user's files of answers, by run and split
-    name: checked(settings.answers_files, run, f"runs.{name}") for name, run in CONFIG.external.items()
-}
 TOKENIZATIONS = {stages.windows_id(run): stages.tokenization(run) for run in RUNS.values()}
 
 
@@ -145,12 +142,6 @@ def source_of(wildcards):
 def local_files(wildcards):
     """The user's own files behind a model or dataset: when they change, they are taken anew."""
     return [local(file) for file in OWN_FILES.get((wildcards.kind, wildcards.name), [])]
-
-
-def given_answers(wildcards):
-    """The user's file behind a run whose answers come from elsewhere; [] for other runs."""
-    file = GIVEN_ANSWERS.get(wildcards.run, {}).get(f"{wildcards.dataset}/{wildcards.split}")
-    return [local(file)] if file else []
 
 
 def every_model():

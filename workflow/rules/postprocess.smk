@@ -5,6 +5,16 @@ instead. The questions come along for their contexts, which answers are cut from
 the later stages.
 """
 
+GIVEN_ANSWERS = {  # the user's files of answers, by run and split
+    name: checked(settings.answers_files, run, f"runs.{name}") for name, run in CONFIG.external.items()
+}
+
+
+def given_answers(wildcards):
+    """The user's file behind a run whose answers come from elsewhere; [] for other runs."""
+    file = GIVEN_ANSWERS.get(wildcards.run, {}).get(f"{wildcards.dataset}/{wildcards.split}")
+    return [local(file)] if file else []
+
 
 rule postprocess:
     input:
