@@ -87,11 +87,7 @@ CONFIG = checked(settings.resolve, config, () if IN_MODULE else workflow.configf
 RUNS = CONFIG.runs
 ROOT = located("") or "."  # the folder with results/, resources/, checkpoints/ and logs/
 # Here, since Snakemake forgives an input function that fails where the output is there already.
-OWN_FILES = {
-    (kind, name): checked(settings.local_files, source, f"{kind}.{name}")
-    for kind in ("models", "datasets")
-    for name, source in getattr(CONFIG, kind).items()
-}
+OWN_FILES = checked(settings.own_files, CONFIG)
 TOKENIZATIONS = {stages.windows_id(run): stages.tokenization(run) for run in RUNS.values()}
 
 
@@ -139,9 +135,9 @@ def source_of(wildcards):
     return stages.source(known(wildcards.kind[:-1], wildcards.name, getattr(CONFIG, wildcards.kind)))
 
 
-def local_files(wildcards):
-    """The user's own files behind a model or dataset: when they change, they are taken anew."""
-    return [local(file) for file in OWN_FILES.get((wildcards.kind, wildcards.name), [])]
+def own_files(kind, name):
+    """The user's own files behind a model, dataset or run: when they change, what is made of them is made anew."""
+    return [local(file) for file in OWN_FILES.get((kind, name), [])]
 
 
 def every_model():

@@ -6,7 +6,7 @@ Runs on the login node: the only rule that may use the network.
 
 rule download:
     input:
-        local_files,
+        lambda wildcards: own_files(wildcards.kind, wildcards.name),
     output:
         directory("resources/{kind}/{name}"),
     log:
@@ -18,7 +18,7 @@ rule download:
         "../../envs/qa.yaml"
     params:
         source=source_of,
-        own=lambda wildcards: [timestamps.state_of(file) for file in local_files(wildcards)],
+        own=lambda wildcards: [timestamps.state_of(file) for file in own_files(wildcards.kind, wildcards.name)],
         code=code("download"),
     message:
         "Downloading {wildcards.name} ({wildcards.kind})"

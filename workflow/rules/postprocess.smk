@@ -5,16 +5,6 @@ instead. The questions come along for their contexts, which answers are cut from
 the later stages.
 """
 
-GIVEN_ANSWERS = {  # the user's files of answers, by run and split
-    name: checked(settings.answers_files, run, f"runs.{name}") for name, run in CONFIG.external.items()
-}
-
-
-def given_answers(wildcards):
-    """The user's file behind a run whose answers come from elsewhere; [] for other runs."""
-    file = GIVEN_ANSWERS.get(wildcards.run, {}).get(f"{wildcards.dataset}/{wildcards.split}")
-    return [local(file)] if file else []
-
 
 rule postprocess:
     input:
@@ -28,7 +18,7 @@ rule postprocess:
                 wildcards.decoding,
             )
         ),
-        given=given_answers,
+        given=lambda wildcards: own_files("answers", f"{wildcards.run}/{wildcards.dataset}/{wildcards.split}"),
     output:
         answers=report(
             "results/{run}/{variant}/{dataset}/{split}/{decoding}/answers.json",
@@ -55,7 +45,10 @@ rule postprocess:
         "../../envs/qa.yaml"
     params:
         decoding=lambda wildcards: stages.answering(decoding_of(wildcards)),
-        given=lambda wildcards: [timestamps.state_of(file) for file in given_answers(wildcards)],
+        given=lambda wildcards: [
+            timestamps.state_of(file)
+            for file in own_files("answers", f"{wildcards.run}/{wildcards.dataset}/{wildcards.split}")
+        ],
         code=code("postprocess"),
     message:
         "Answering {wildcards.dataset}/{wildcards.split} for {wildcards.run}, {wildcards.variant}, by {wildcards.decoding}"

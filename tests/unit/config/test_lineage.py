@@ -80,13 +80,15 @@ def test_answers_from_elsewhere_need_a_file_and_the_questions_and_no_model():
 
 def test_the_users_file_of_answers_must_be_there(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    run = resolved().external["theirs"]
+    config = resolved()
+    config.models.clear()
+    config.datasets.clear()
     with pytest.raises(
         InputError, match=r"config: runs\.theirs\.answers\.mills/validation: no such file: theirs\.json"
     ):
-        settings.answers_files(run, "runs.theirs")
+        settings.own_files(config)
     (tmp_path / "theirs.json").touch()
-    assert settings.answers_files(run, "runs.theirs") == {"mills/validation": "theirs.json"}
+    assert settings.own_files(config) == {("answers", "theirs/mills/validation"): ["theirs.json"]}
 
 
 @pytest.mark.parametrize(

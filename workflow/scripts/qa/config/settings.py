@@ -122,6 +122,25 @@ def as_yaml(part: BaseModel) -> str:
     return yaml.safe_dump(part.model_dump(), sort_keys=False, allow_unicode=True)
 
 
+def own_files(config: Configuration) -> dict[tuple[str, str], list[str]]:
+    """The user's own files by kind and name: of `models`, of `datasets`, and of `answers` by run and split.
+
+    Raises as `local_files`.
+    """
+    found = {
+        (kind, name): local_files(source, f"{kind}.{name}")
+        for kind in ("models", "datasets")
+        for name, source in getattr(config, kind).items()
+    }
+    for name, run in config.external.items():
+        for split, file in run.answers.items():
+            path = _own(file, where := f"runs.{name}.answers.{split}")
+            if not path.is_file():
+                raise InputError(f"config: {where}: no such file: {path}")
+            found["answers", f"{name}/{split}"] = [str(path)]
+    return found
+
+
 def local_files(source: PretrainedModel | Dataset, where: str) -> list[str]:
     """The user's own files behind a model or dataset; [] for one from the Hub or a package.
 
@@ -142,15 +161,6 @@ def local_files(source: PretrainedModel | Dataset, where: str) -> list[str]:
                 raise InputError(f"config: {where}.splits.{split}: no such file: {path}")
             found[str(path)] = None
     return list(found)
-
-
-def answers_files(run: External, where: str) -> dict[str, str]:
-    """The user's file with the answers to each split of a run. Raises as `local_files`."""
-    found = {split: _own(file, f"{where}.answers.{split}") for split, file in run.answers.items()}
-    for split, path in found.items():
-        if not path.is_file():
-            raise InputError(f"config: {where}.answers.{split}: no such file: {path}")
-    return {split: str(path) for split, path in found.items()}
 
 
 def _own(path: str, where: str) -> Path:
