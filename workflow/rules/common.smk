@@ -136,7 +136,7 @@ def source_of(wildcards):
 
 
 def own_files(kind, name):
-    """The user's own files behind a model, dataset or run: when they change, what is made of them is made anew."""
+    """The user's own files behind a model, a dataset or answers. When they change, what is made of them is made anew."""
     return [local(file) for file in OWN_FILES.get((kind, name), [])]
 
 
