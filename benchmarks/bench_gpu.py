@@ -120,18 +120,8 @@ class Bench:
         return self.note(what, recipe.batch, recipe_prediction(self.model, few, recipe), 1)
 
     def own_predict(self, batch: int) -> float:
-        """The workflow's prediction without what it takes to start: the others' models are loaded beforehand.
-
-        That is found by predicting some windows and all of them; the rate of the whole stage is noted beside it.
-        """
-        few = self.windows.select(range(len(self.windows) // 8))
-        with tempfile.TemporaryDirectory() as folder:
-            few.flatten_indices().save_to_disk(folder)
-            own_prediction(self.model, folder, Own(batch=batch))  # the first loads the GPU's libraries
-            some = len(few) / own_prediction(self.model, folder, Own(batch=batch))
-        whole = own_prediction(self.model, self.folder, Own(batch=batch))
-        rate = (len(self.windows) - len(few)) / max(len(self.windows) / whole - some, 1e-9)
-        return self.note("ours, prediction", batch, rate, 1, whole_stage=whole)
+        """The workflow's prediction."""
+        return self.note("ours, prediction", batch, own_prediction(self.model, self.folder, Own(batch=batch)), 1)
 
 
 def run(bench: Bench, batches: tuple[int, ...], target: int, until: float) -> list[Stage]:

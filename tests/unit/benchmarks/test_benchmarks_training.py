@@ -12,7 +12,16 @@ from qa.data.prepare_questions import convert
 from qa.model.loading import load_model
 from qa.windows.tokenize_and_label import tokenize
 from qa.windows.tokenizer import load_tokenizer
-from training_bench import Own, Recipe, Rows, flop_of_forward, own_prediction, own_training, recipe_trainer
+from training_bench import (
+    Own,
+    Recipe,
+    Rows,
+    flop_of_forward,
+    own_prediction,
+    own_training,
+    products_rate,
+    recipe_trainer,
+)
 
 WINDOWS = tiny.WINDOWS | {"max_length": 96}
 
@@ -62,14 +71,23 @@ def test_rows_of_a_recipe_are_padded_with_what_the_model_ignores(inputs):
 
 def test_the_workflows_own_stages_are_what_is_timed(inputs, monkeypatch):
     called = []
-    train, predict = training_bench.training.train, training_bench.inference.predict
+    train, spans = training_bench.training.train, training_bench.inference.Predictor.spans
     monkeypatch.setattr(training_bench.training, "train", lambda *given: called.append("train") or train(*given))
-    monkeypatch.setattr(training_bench.inference, "predict", lambda *given: called.append("predict") or predict(*given))
+    monkeypatch.setattr(
+        training_bench.inference.Predictor, "spans", lambda self, table: called.append(len(table)) or spans(self, table)
+    )
     own = Own(batch=4, precision="fp32")
     found = own_training(*inputs, own, steps=4, every=1, warm=2)
     assert found["samples_per_second"] > 0 and found["computed"].startswith("packed rows")
     assert own_prediction(*inputs, own) > 0
-    assert called == ["train", "predict"]
+    assert called == ["train", 4, len(datasets.load_from_disk(inputs[1]))]  # a batch beforehand, as the recipes have it
+
+
+def test_the_floor_is_measured_on_all_products_of_a_layer():
+    from transformers import BertConfig
+
+    config = BertConfig(hidden_size=32, intermediate_size=48)
+    assert products_rate(config, 20, training=False) > 0 and products_rate(config, 20, training=True) > 0
 
 
 def test_the_arithmetic_of_a_forward_pass_is_what_torch_counts():
