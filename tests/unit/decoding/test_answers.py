@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tiny
 from qa.common.errors import InputError
 from qa.decoding import nbest, probabilities
 from qa.decoding.answers import Candidates, decide
@@ -153,11 +154,13 @@ def test_the_best_span_of_each_question_is_read_back(tmp_path, monkeypatch):
     record = np.array([0, 0, 1, 4, 4, 7])
     starts, stops = np.array([0, 5, 5, 7, 0, 0]), np.array([4, 6, 6, 13, 4, 13])
     found = Candidates(record, starts, stops, np.array([2.0, 1, 1, 3, 2, 1]), np.zeros(8), np.ones(8, int))
-    outputs = {name: str(tmp_path / name) for name in ("answers", "null_scores", "nbest")}
-    write_answers(found, decide(found, -100.0), tmp_path / "records.parquet", outputs)
+    outputs, decision = {name: str(tmp_path / name) for name in tiny.OUTPUTS}, decide(found, -100.0)
+    write_answers(found, decision, np.linspace(0, 0.7, 8), tmp_path / "records.parquet", outputs)
     best = {"q0": "mill", "q1": "1", "q4": "— Söhl", "q7": "mill 7 — Söhl"}
     assert read_nbest(outputs["nbest"]).best == {f"q{number}": best.get(f"q{number}", "") for number in range(8)}
     assert set(json.loads((tmp_path / "answers").read_text()).values()) == {""}
+    chances = json.loads((tmp_path / "no_answer_probabilities").read_text())
+    assert chances == {f"q{number}": pytest.approx(number / 10) for number in range(8)}
 
 
 @pytest.mark.parametrize("damage", ["cut", "other", "missing"])

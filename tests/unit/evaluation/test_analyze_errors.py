@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tiny
 from qa.common.errors import InputError
 from qa.data.prepare_questions import convert
 from qa.decoding import nbest
@@ -64,8 +65,8 @@ def write(folder, records, candidates, threshold=0.0):
     kinds = (np.int64, np.int64, np.int64, np.float64)
     arrays = [np.array(column, kind) for column, kind in zip(columns, kinds, strict=True)]
     found = Candidates(*arrays, np.array([null for _, null in candidates]), np.ones(len(records), int))
-    outputs = {name: str(folder / name) for name in ("answers", "null_scores", "nbest")}
-    return write_answers(found, decide(found, threshold), folder / "records.parquet", outputs)
+    outputs, decision = {name: str(folder / name) for name in tiny.OUTPUTS}, decide(found, threshold)
+    return write_answers(found, decision, decision.null_probability, folder / "records.parquet", outputs)
 
 
 def made(folder):

@@ -115,8 +115,8 @@ def test_answers_are_the_walkthroughs_to_the_letter(family, tmp_path):
         spans.row_start_logit[number], spans.row_end_logit[number] = start.max(), end.max()
         spans.null_score[number] = start[0] + end[0]
     found = walkthrough(spans.locate(arrow_table(tmp_path / "w")))
-    outputs = {name: str(tmp_path / name) for name in tiny.OUTPUTS}
-    texts = write_answers(found, decide(found, np.inf), tmp_path / "r.parquet", outputs)
+    outputs, decision = {name: str(tmp_path / name) for name in tiny.OUTPUTS}, decide(found, np.inf)
+    texts = write_answers(found, decision, decision.null_probability, tmp_path / "r.parquet", outputs)
     assert texts == expected
     assert 10 < sum(map(bool, texts.values())) < 50
 

@@ -50,7 +50,7 @@ def decide(candidates: Candidates, threshold: float, temperature: float | None =
     `threshold` is first subtracted from the null scores. The more probable outcome is then the one decided on.
     """
     record, score, null = candidates.record, candidates.score, candidates.null_score
-    bounds = np.searchsorted(record, np.arange(len(null) + 1))
+    bounds = np.searchsorted(record, np.arange(len(null) + 1, dtype=record.dtype))
     some = np.flatnonzero(np.diff(bounds))
     best = np.full(len(null), -np.inf)
     best[some] = score[bounds[some]]

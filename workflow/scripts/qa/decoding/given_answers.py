@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 
 from qa.common.errors import check_ids, some
-from qa.common.files import write_json
 from qa.data.read_answers import GivenAnswer, read_answers
 from qa.decoding import nbest
 from qa.decoding.answers import NO_SPAN, Candidates, Decision
@@ -57,9 +56,8 @@ def take(answers_file: str | Path, questions_file: str | Path, outputs: dict[str
     )
     bounds = np.concatenate([[0], np.cumsum(answered)])
     decision = Decision(bounds, difference, answered, probability[answered], null_probability)
-    write_answers(candidates, decision, questions_file, outputs, texts)
-    chances = np.where(np.isnan(null_probability), ~answered, null_probability).tolist()
-    write_json(outputs["no_answer_probabilities"], dict(zip(ids, chances, strict=True)), flat=True)
+    no_answer = np.where(np.isnan(null_probability), ~answered, null_probability)
+    write_answers(candidates, decision, no_answer, questions_file, outputs, texts)
     free = starts.count(UNKNOWN)
     log.info(f"{len(texts):,} of {len(ids):,} questions answered, {free:,} with a text that the context does not have")
 

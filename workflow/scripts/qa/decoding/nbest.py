@@ -46,7 +46,7 @@ class NBest:
 def batches_of_questions(questions_file: str | Path) -> Iterator[Any]:
     """Yield the questions of a file as `pyarrow.RecordBatch`, each context once a batch. Raises as parquet.opened."""
     with opened(questions_file, read_dictionary=["title", "context"]) as file:
-        yield from file.iter_batches(BATCH, columns=[*QUESTION, "answers"])
+        yield from _batches(file, [*QUESTION, "answers"])
 
 
 def texts_of(
@@ -168,10 +168,14 @@ def batches(path: str | Path, columns: Sequence[str], what: str = "n-best lists"
         with parquet.ParquetFile(path) as file:
             if missing := {name.partition(".")[0] for name in columns} - set(file.schema_arrow.names):
                 raise KeyError(f"no column {min(missing)}")
-            for group in range(file.num_row_groups):  # all at once, Arrow holds what it has read until the end
-                yield from file.iter_batches(BATCH, row_groups=[group], columns=list(columns))
+            yield from _batches(file, columns)
     except (OSError, KeyError, pa.ArrowInvalid) as error:
         raise broken(path, what, error) from None
+
+
+def _batches(file: Any, columns: Sequence[str]) -> Iterator[Any]:
+    for group in range(file.num_row_groups):  # all at once, Arrow holds what it has read until the end
+        yield from file.iter_batches(BATCH, row_groups=[group], columns=list(columns))
 
 
 def golds_of(batch: Any, field: str = "text") -> list[list[Any]]:

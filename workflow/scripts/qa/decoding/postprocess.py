@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class Found(NamedTuple):
-    """Spans of text found in windows: int64 arrays `record`, `start`, `stop`, and float64 `score`, of one length."""
+    """Spans of text found in windows: int arrays `record`, `start`, `stop`, and float64 `score`, of one length."""
 
     record: np.ndarray
     start: np.ndarray
@@ -33,7 +33,7 @@ class Found(NamedTuple):
     score: np.ndarray
 
 
-NOTHING = Found(*(np.zeros(0, kind) for kind in (np.int64, np.int64, np.int64, np.float64)))
+NOTHING = Found(*(np.zeros(0, kind) for kind in (np.int32, np.int32, np.int32, np.float64)))
 
 
 def postprocess(
@@ -58,22 +58,22 @@ def postprocess(
         threshold, temperature = calibration["null_threshold"], calibration["temperature"]
         logistic = Logistic(**calibration["no_answer_probability"])
     decision = decide(candidates, threshold, temperature)
-    answers = write_answers(candidates, decision, questions_file, outputs)
-    chances = logistic(decision.difference).tolist()
-    write_json(outputs["no_answer_probabilities"], dict(zip(answers, chances, strict=True)), flat=True)
+    answers = write_answers(candidates, decision, logistic(decision.difference), questions_file, outputs)
     log.info(f"{sum(map(bool, answers.values())):,} of {len(answers):,} questions answered")
 
 
 def write_answers(
     candidates: Candidates,
     decision: Decision,
+    no_answer: np.ndarray,
     questions_file: str | Path,
     outputs: dict[str, str],
     given: Sequence[str] | None = None,
 ) -> dict[str, str]:
-    """Write `answers`, `null_scores` and `nbest` for a file of questions; return the answers by id.
+    """Write the files of `postprocess` for a file of questions; return the answers by id.
 
-    The text of a candidate is cut out of the context, unless the texts of all candidates are `given`.
+    `no_answer`: float64 (n,), each question's probability of no answer. The text of a candidate is cut out of
+    the context, unless the texts of all candidates are `given`.
     """
     answers: dict[str, str] = {}
     first, progress = 0, Progress("answer", len(candidates.null_score), "questions")
@@ -98,7 +98,8 @@ def write_answers(
         if writing:
             writing.result()
     write_json(outputs["answers"], answers, flat=True)
-    write_json(outputs["null_scores"], dict(zip(answers, decision.difference.tolist(), strict=True)), flat=True)
+    for name, numbers in (("null_scores", decision.difference), ("no_answer_probabilities", no_answer)):
+        write_json(outputs[name], dict(zip(answers, numbers.tolist(), strict=True)), flat=True)
     return answers
 
 
@@ -292,4 +293,6 @@ def _best_of_questions(found: Found, size: int) -> Found:
     # 4. Of each question keep the first `size`.
     best = best[np.arange(len(best)) - np.searchsorted(record, record) < size]
     order = order[best]
-    return Found(record[best], found.start[order], found.stop[order], score[best])
+    # int32 from here on: these are kept for all questions at once
+    places = (values.astype(np.int32) for values in (record[best], found.start[order], found.stop[order]))
+    return Found(*places, score[best])

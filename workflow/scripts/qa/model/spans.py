@@ -111,4 +111,5 @@ class Spans:
                     arrays[part.name] = np.from_dlpack(pa.concat_arrays(chunks)).reshape((-1, width) if width else -1)
         except (OSError, KeyError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise broken(path, "spans", error) from None
+        pa.default_memory_pool().release_unused()  # what reading took beside the columns
         return cls(**arrays)
