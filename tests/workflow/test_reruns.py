@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chain import QUALITY, ROOT
+from chain import CONFIG, QUALITY, ROOT
 from qa.config import reference
 from qa.plan import code_digest
 
@@ -32,6 +32,7 @@ ONE_MORE_SPLIT = PREDICT - {"compare"}  # that the reference of the comparison d
 SCRIPTS = ROOT / "workflow" / "scripts"
 HEX = "0" * 40
 GIVEN = "given/train.json"
+DRAWN = {"learning_rate": {"uniform": [1e-4, 1e-3]}}
 
 # key of the schema -> (path in the tiny configuration, new value, rules that rerun)
 TABLE: dict[str, tuple[str, Any, set[str]]] = {
@@ -86,6 +87,12 @@ TABLE: dict[str, tuple[str, Any, set[str]]] = {
     "runs.*.evaluate_on": ("runs.small.evaluate_on", ["mills/validation", "mills/train"], ONE_MORE_SPLIT),
     "runs.*.decodings": ("runs.other.decodings", ["n_best", "walkthrough"], POSTPROCESS),
     "runs.*.seeds": ("runs.small.seeds", [1, 2], TRAIN),
+    "runs.*.draws": ("runs.other", {**CONFIG["runs"]["other"], "draws": 1, "training": DRAWN}, TRAIN),
+    "runs.*.draw_seed": (
+        "runs.other",
+        {**CONFIG["runs"]["other"], "draws": 1, "draw_seed": 1, "training": DRAWN},
+        TRAIN,
+    ),
     "runs.*.publish.repo": ("runs.small.publish", {"repo": "someone/mills"}, PACKAGE),
     "runs.*.publish.private": ("runs.small.publish.private", False, NOTHING),
     "runs.*.publish.seed": ("runs.small.publish.seed", 1, NOTHING),
@@ -198,6 +205,7 @@ CODE: dict[str, set[str]] = {
     "qa/config/messages.py": REPORT,
     "qa/config/strict_yaml.py": REPORT,
     "qa/config/sweeps.py": REPORT,
+    "qa/config/draws.py": REPORT,
     "qa/config/reference.py": NOTHING,
     "qa/plan/code_digest.py": NOTHING,
     "qa/jobs/resource_usage.py": RESOURCES,

@@ -335,5 +335,9 @@ def test_the_editors_schema_has_sweeps_and_refuses_mistyped_keys():
     validator = jsonschema.Draft202012Validator(reference.editors_schema())
     assert validator.is_valid(changed("runs.baseline.training.learning_rate", [1e-5, 2e-5]))
     assert validator.is_valid(changed("runs.baseline.model", ["roberta-base"]))
+    drawn = changed("runs.baseline.training.learning_rate", {"log_uniform": [1e-5, 1e-4]})
+    drawn["runs"]["baseline"]["draws"] = 12
+    assert validator.is_valid(drawn)
+    assert not validator.is_valid(changed("runs.baseline.training.learning_rate", {"lognormal": [1e-5, 1e-4]}))
     assert not validator.is_valid(changed("runs.baseline.training.lerning_rate", 1e-5))
     assert not validator.is_valid(changed("runs.baseline.precision", "int8"))

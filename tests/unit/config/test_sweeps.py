@@ -143,6 +143,68 @@ WRONG = {
         "validate_on: [squad_v2/train, squad_v2/validation]",
         r"config: runs\.lr\.validate_on",
     ),
+    "a distribution under defaults": (
+        {"defaults": {"training": {"epochs": {"uniform": [1, 2]}}}},
+        "{}",
+        r"defaults\.training\.epochs: a distribution .* runs\.NAME\.training\.epochs",
+    ),
+    "a distribution without draws": (
+        {},
+        "training: {epochs: {uniform: [1, 2]}}",
+        r"config: runs\.lr\.draws: None .*training\.epochs is drawn at random.* from 1 to 1,000",
+    ),
+    "draws without a distribution": ({}, "{draws: 12}", r"config: runs\.lr\.draws: no setting has a distribution"),
+    "no draws": ({}, "{draws: 0, precision: {choice: [fp32]}}", r"config: runs\.lr\.draws: 0 is not allowed"),
+    "draws that are a part": ({}, "{draws: 1.5, precision: {choice: [fp32]}}", r"config: runs\.lr\.draws: 1\.5 is not"),
+    "a seed that is none": (
+        {},
+        "{draws: 1, draw_seed: x, precision: {choice: [fp32]}}",
+        r"config: runs\.lr\.draw_seed: 'x' is no whole number",
+    ),
+    "too many lists and draws": (
+        {},
+        "{draws: 600, training: {epochs: {uniform: [1, 9]}}, precision: [fp32, bf16]}",
+        r"runs\.lr: 1,200 combinations of its lists",
+    ),
+    "bounds in the wrong order": (
+        {},
+        "{draws: 2, training: {learning_rate: {uniform: [2e-5, 1e-5]}}}",
+        r"config: runs\.lr\.training\.learning_rate\.uniform: \['2e-5', '1e-5'\] is not .* two numbers, the lower",
+    ),
+    "a logarithm of nothing": (
+        {},
+        "{draws: 2, training: {weight_decay: {log_uniform: [0, 0.1]}}}",
+        r"config: runs\.lr\.training\.weight_decay\.log_uniform: .* two numbers above 0",
+    ),
+    "parts of tokens": (
+        {},
+        "{draws: 2, windows: {overlap: {uniform: [1.5, 9]}}}",
+        r"overlap\.uniform: .* whole numbers",
+    ),
+    "three bounds": (
+        {},
+        "{draws: 2, training: {epochs: {uniform: [1, 2, 3]}}}",
+        r"epochs\.uniform: \[1, 2, 3\] is not",
+    ),
+    "one bound": ({}, "{draws: 2, training: {epochs: {uniform: 3}}}", r"training\.epochs\.uniform: 3 is not allowed"),
+    "a mistyped distribution": (
+        {},
+        "{draws: 2, training: {epochs: {log_unifrom: [1, 2]}}}",
+        r"config: runs\.lr\.training\.epochs: .* is no distribution; did you mean `log_uniform`\?",
+    ),
+    "two distributions": ({}, "{draws: 2, training: {epochs: {uniform: [1, 2], choice: [3]}}}", "is no distribution"),
+    "a choice of nothing": (
+        {},
+        "{draws: 2, precision: {choice: []}}",
+        r"runs\.lr\.precision\.choice: the list is empty",
+    ),
+    "a choice twice": ({}, "{draws: 2, precision: {choice: [fp32, fp32]}}", r"precision\.choice: fp32 is listed twice"),
+    "fewer points than draws": ({}, "{draws: 3, precision: {choice: [fp32, bf16]}}", r"runs\.lr\.draws: only 2 of 3"),
+    "a drawn value that is wrong": (
+        {},
+        "{draws: 2, training: {learning_rate: {uniform: [-2, -1]}}}",
+        r"config: runs\.lr\.training\.learning_rate: -1\.\d+ is not .*\(in its combination `lr\.draw-1`\)",
+    ),
     "an infinite value": (
         {},
         "training: {epochs: [1, .inf]}",
@@ -156,6 +218,81 @@ def test_a_mistake_names_the_run_as_written_and_the_key(case):
     more, text, message = WRONG[case]
     with pytest.raises(InputError, match=message):
         settings.resolve({**sweeping(text), **more})
+
+
+DRAWN = """
+draws: 12
+seeds: [1, 2]
+windows: {overlap: {uniform: [16, 18]}}
+training: {learning_rate: {log_uniform: [1e-5, 1e-4]}, weight_decay: {uniform: [0, 0.1]}}
+precision: {choice: [fp32, bf16, tf32]}
+"""
+
+
+def drawn(text):
+    """The values of the points of the run `lr`, by name."""
+    return settings.resolve(sweeping(text)).sweeps["lr"]
+
+
+def test_draws_are_the_same_for_ever_and_more_of_them_keep_the_first():
+    found = drawn(DRAWN)
+    assert list(found) == [f"lr.draw-{number}" for number in range(1, 13)]
+    # a change of these values trains every search again
+    assert [found[f"lr.draw-{number}"]["learning_rate"] for number in (1, 2, 12)] == ["1.29e-5", "1.77e-5", "1.55e-5"]
+    assert found["lr.draw-3"] == {
+        "precision": "bf16",
+        "overlap": "18",
+        "learning_rate": "7.32e-5",
+        "weight_decay": "0.00497",
+    }
+    more = drawn(DRAWN.replace("12", "20"))
+    assert len(more) == 20 and found.items() <= more.items()
+    lines = DRAWN.strip().split("\n")
+    assert drawn("\n".join(reversed(lines))) == found
+    without = drawn("\n".join(line for line in lines if "precision" not in line))
+    assert [each["weight_decay"] for each in without.values()] == [each["weight_decay"] for each in found.values()]
+    other = drawn(f"{DRAWN}draw_seed: 1")
+    assert all(other[name]["learning_rate"] != values["learning_rate"] for name, values in found.items())
+
+
+def test_drawn_values_follow_their_distribution_and_take_both_bounds_of_whole_numbers():
+    found = sweeps.expanded(sweeping(DRAWN.replace("12", "999")), SETTABLE, LONGEST)[0]["runs"]
+    runs = [run for name, run in found.items() if name != "plain"]
+    for values, low, high in (
+        ([math.log10(run["training"]["learning_rate"]) for run in runs], -5, -4),
+        ([run["training"]["weight_decay"] for run in runs], 0, 0.1),
+        ([run["windows"]["overlap"] for run in runs], 15.5, 18.5),
+        ([["fp32", "bf16", "tf32"].index(run["precision"]) for run in runs], -0.5, 2.5),
+    ):
+        assert low <= min(values) and max(values) <= high
+        quarters = [sum(value < low + (high - low) * part for value in values) / 999 for part in (1 / 3, 2 / 3)]
+        assert quarters == pytest.approx([1 / 3, 2 / 3], abs=0.05)
+    assert {run["windows"]["overlap"] for run in runs} == {16, 17, 18}
+    small = settings.resolve(sweeping("{draws: 3, windows: {overlap: {log_uniform: [1, 3]}}}"))
+    assert sorted(each["overlap"] for each in small.sweeps["lr"].values()) == ["1", "2", "3"], "points differ"
+
+
+def test_lists_and_draws_are_combined_and_each_value_of_a_list_has_the_same_draws():
+    text = "{model: [roberta-base, other], draws: 2, training: {learning_rate: {log_uniform: [1e-5, 1e-4]}}}"
+    assert drawn(text) == {
+        f"lr.model-{model}.draw-{number}": {"model": model, "learning_rate": rate}
+        for model in ("roberta-base", "other")
+        for number, rate in ((1, "1.29e-5"), (2, "1.77e-5"))
+    }
+
+
+def test_the_example_of_the_guide_makes_the_runs_that_it_names():
+    guide = (Path(__file__).parents[3] / "config" / "README.md").read_text()
+    example = guide.split("### Values at random")[1].split("\n\n    runs:\n")[1].split("\n\n")[0]
+    search = yaml.safe_load(example)["search"]
+    assert list(settings.resolve({**BASE, "runs": {"search": search}}).runs) == [
+        f"search.draw-{number}" for number in range(1, search["draws"] + 1)
+    ]
+
+
+def test_how_many_points_were_drawn_is_no_setting_of_a_run_that_was_drawn():
+    few, more = (settings.resolve(sweeping(DRAWN.replace("12", count))).runs["lr.draw-1"] for count in ("2", "3"))
+    assert few.model_dump() == more.model_dump() and "draw" not in settings.as_yaml(few)
 
 
 def test_a_name_that_is_taken_is_refused():

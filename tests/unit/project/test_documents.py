@@ -25,7 +25,7 @@ import documents
 from chain import PARTS
 from documents import ROOT
 from dry_runs import dry_run
-from qa.config import reference
+from qa.config import draws, reference
 from qa.jobs import advice
 
 # What stands for the reader's own in commands, and what is taken for it here.
@@ -259,7 +259,7 @@ def test_keys_of_the_configuration_that_are_named_exist(document):
 
 
 def keys_in(value: object, path: str = "") -> Iterator[str]:
-    if not isinstance(value, dict) or path.split(".")[-1] in FREE:
+    if not isinstance(value, dict) or path.split(".")[-1] in FREE or value.keys() & {*draws.DISTRIBUTIONS}:
         return
     for name, below in value.items():
         here = f"{path}.*" if path in OWN_NAMES else f"{path}.{name}" if path else name

@@ -23,6 +23,15 @@ SPECIAL = {
     "compare": "compare",
     "package": "package",
 }
+BOUNDS = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2, "description": "[low, high]"}
+DISTRIBUTION = {
+    "type": "object",
+    "description": "What the `draws` of the run are drawn from.",
+    "properties": {"uniform": BOUNDS, "log_uniform": BOUNDS, "choice": {"type": "array", "minItems": 1}},
+    "additionalProperties": False,
+    "minProperties": 1,
+    "maxProperties": 1,
+}
 TABLE = re.compile(r"(?<=<!-- keys -->\n).*?(?=<!-- /keys -->)", re.DOTALL)
 
 
@@ -109,9 +118,10 @@ def _plain(value: Any) -> str:
 
 
 def editors_schema() -> dict[str, Any]:
-    """The JSON schema that editors read. Settings of runs may also be lists there: a list is a sweep."""
+    """The JSON schema that editors read. Settings of runs may also be lists or distributions there, for sweeps."""
     schema = ConfigurationFile.model_json_schema()
     definitions = schema["$defs"]
+    definitions["Distribution"] = DISTRIBUTION
     for path in settings.settable():
         *section, key = path.split(".")
         holder = definitions["Run"]
@@ -119,7 +129,10 @@ def editors_schema() -> dict[str, Any]:
             holder = _target(holder["properties"][name], definitions)
         node = holder["properties"][key]
         about = {name: node.pop(name) for name in ("default", "description", "title") if name in node}
-        holder["properties"][key] = {"anyOf": [node, {"type": "array", "items": dict(node)}], **about}
+        holder["properties"][key] = {
+            "anyOf": [node, {"type": "array", "items": dict(node)}, {"$ref": "#/$defs/Distribution"}],
+            **about,
+        }
     return schema | {"title": "Configuration of the workflow"}
 
 

@@ -153,6 +153,16 @@ class _Run(Section):
     )
     publish: Publish = section(Publish)
     calibrate_on: CalibrateOn = None
+    # No result depends on these: the values that they draw are the settings of the runs that are drawn.
+    draws: Whole | None = setting(
+        "train",
+        "How many points to draw from the settings with a distribution: `{uniform: [low, high]}`, `{log_uniform: [low, "
+        "high]}` or `{choice: [a, b]}`. Each point is a run, `run.draw-1` and so on. More draws keep the first ones.",
+        None,
+        ge=1,
+        exclude=True,
+    )
+    draw_seed: Whole = setting("train", "Random seed of `draws`. Another seed draws other values.", 0, exclude=True)
 
 
 class Run(Settings, _Run):
@@ -239,8 +249,8 @@ class ConfigurationFile(Section):
             Discriminator(kind_of_run),
         ],
     ] = Field(
-        description="Trainings by name. Settings and `model` may list values: the run then stands for one run for each "
-        "combination (a sweep).",
+        description="Trainings by name. Settings and `model` may list values, or have distributions for `draws`: the "
+        "run then stands for one run for each combination (a sweep).",
         min_length=1,
     )
     compare_to: str | None = setting(

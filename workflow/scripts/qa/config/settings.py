@@ -25,6 +25,8 @@ from qa.config.schema import (
 )
 from qa.config.sections import AsGiven, Dataset, PretrainedModel
 
+NOT_SWEPT = ("validate_on", "draws", "draw_seed")  # that take one value
+
 
 def check(files: Iterable[str | Path]) -> Configuration:
     """Read and check configuration files. As in Snakemake, each file overrides single keys of the files before it.
@@ -100,21 +102,28 @@ def _merged(run: Any, defaults: dict[str, Any]) -> Any:
 
 
 @cache
-def settable() -> list[str]:
-    """Paths of a run's settings that take one value (`model`, `training.learning_rate`), so that a list is a sweep."""
-    single, inner = [], []
+def settable() -> dict[str, bool]:
+    """Paths of a run's settings that take one value (`model`, `training.learning_rate`), so that a list is a sweep.
+
+    Each comes with whether it takes whole numbers only.
+    """
+    single, inner = {}, {}
     for name, field in Run.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
             keys = field.annotation.model_fields.items() if name != "publish" else ()
-            inner += [f"{name}.{key}" for key, below in keys if _takes_one(below.annotation)]
-        elif name != "validate_on" and _takes_one(field.annotation):
-            single.append(name)
-    return single + inner
+            inner |= {f"{name}.{key}": below.annotation for key, below in keys if _takes_one(below.annotation)}
+        elif name not in NOT_SWEPT and _takes_one(field.annotation):
+            single[name] = field.annotation
+    return {path: _is_whole(annotation) for path, annotation in {**single, **inner}.items()}
 
 
 def _takes_one(annotation: Any) -> bool:
     """Whether a type has neither lists nor mappings."""
     return get_origin(annotation) not in (list, dict) and all(map(_takes_one, get_args(annotation)))
+
+
+def _is_whole(annotation: Any) -> bool:
+    return annotation is int or any(map(_is_whole, get_args(annotation)))
 
 
 def as_yaml(part: BaseModel) -> str:

@@ -1,8 +1,12 @@
-"""Sweeps: a run that lists values for a setting stands for one run for each combination, with a name of its own.
+"""Sweeps: a run that lists or draws values for settings stands for one run for each combination, with its own name.
 
     lr:                                         lr.overlap-64.learning_rate-2e-5
       windows: {overlap: [64, 128]}       ->    lr.overlap-64.learning_rate-3e-5, and so on with 128
       training: {learning_rate: [2e-5, 3e-5]}
+
+    search:                                     search.draw-1
+      draws: 12                           ->    search.draw-2, and so on to 12
+      training: {learning_rate: {log_uniform: [1e-5, 1e-4]}}
 
 Snakemake's Paramspace does not fit: it needs one table with the same columns for all runs, and wildcards of values.
 Here each run has its own settings, checked and merged with defaults, under one wildcard.
@@ -12,42 +16,42 @@ import copy
 import itertools
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from qa.common.errors import InputError
+from qa.config import draws
 from qa.config.fields import from_text
 
-MOST = 1000  # combinations of one run: more is most likely a mistake, and clusters queue no more
 NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]")
 
 Sweeps = dict[str, dict[str, dict[str, str]]]  # run as written -> its combinations -> label -> value as text
+Point = tuple[str, dict[str, Any]]  # what a name says of it, value by path
 
 
-def expanded(config: dict[str, Any], settable: Sequence[str], longest: int) -> tuple[dict[str, Any], Sweeps]:
-    """Replace each run that lists values for a setting by one run for each combination, and return the sweeps too.
+def expanded(config: dict[str, Any], settable: dict[str, bool], longest: int) -> tuple[dict[str, Any], Sweeps]:
+    """Replace each run that lists or draws values by one run for each combination, and return the sweeps too.
 
     `settable` are the paths within a run (`training.learning_rate`) of settings that take one value, in the order in
-    which names mention them. `longest` is the length of a run's name, in characters. An ensemble that names a sweep
-    averages all its combinations. Everything else stays as it is, right or wrong. Raises InputError for lists under
-    `defaults`, empty lists, values that are listed twice, too many combinations, and names that are too long or taken.
+    which names mention them, each with whether its numbers are whole. `longest` is the length of a run's name, in
+    characters. An ensemble that names a sweep averages all its combinations. Everything else stays as it is, right or
+    wrong. Raises InputError for lists and distributions under `defaults`, empty lists, values that are listed twice,
+    wrong draws (`draws.points`), too many combinations, and names that are too long or taken.
     """
     for path in settable:
-        if isinstance(_at(config.get("defaults"), path), list):
-            raise InputError(
-                f"config: defaults.{path}: a list of values is a sweep, and belongs in a run: runs.NAME.{path}"
-            )
+        value = _at(config.get("defaults"), path)
+        if isinstance(value, list) or draws.is_distribution(path, value):
+            values = "a list of values" if isinstance(value, list) else "a distribution"
+            raise InputError(f"config: defaults.{path}: {values} is a sweep, and belongs in a run: runs.NAME.{path}")
     written = config.get("runs")
     if not isinstance(written, dict):
         return config, {}
     labels, sweeps = labels_of(settable), Sweeps()
     runs: dict[str, Any] = {}
     for name, run in written.items():
-        lists = {path: values for path in settable if isinstance(values := _at(run, path), list)}
         combinations = {name: run}
-        if lists:
-            _check_lists(name, lists)
-            found = list(_combinations(name, run, lists, labels))
+        if dimensions := _dimensions(name, run, settable, labels):
+            found = list(_combinations(name, run, dimensions, labels))
             combinations = {combination: settings for combination, settings, _ in found}
             sweeps[name] = {combination: values for combination, _, values in found}
         for combination in combinations:
@@ -55,7 +59,7 @@ def expanded(config: dict[str, Any], settable: Sequence[str], longest: int) -> t
                 raise InputError(
                     f"config: runs.{name}: another run has the name `{combination}` already; rename one of them"
                 )
-            if lists and len(combination) > longest:
+            if dimensions and len(combination) > longest:
                 raise InputError(
                     f"config: runs.{name}: its combination `{combination}` has a name of more than {longest} "
                     "characters; give the run a shorter name, or list values for fewer settings at once"
@@ -74,32 +78,53 @@ def _with_combinations(run: Any, sweeps: Sweeps) -> Any:
     return {**run, "ensemble": list(dict.fromkeys(members))}
 
 
-def _check_lists(name: str, lists: dict[str, list[Any]]) -> None:
-    for path, values in lists.items():
-        if not values:
-            raise InputError(f"config: runs.{name}.{path}: the list is empty; list values, or leave it out")
-        known: set[str] = set()
-        for value in values:
-            text = as_text(from_text(value))  # 2e-5, which YAML reads as text, and 0.00002 are the same
-            if text in known:
-                raise InputError(f"config: runs.{name}.{path}: {as_text(value)} is listed twice")
-            known.add(text)
-    count = math.prod(map(len, lists.values()))
-    if count > MOST:
-        raise InputError(f"config: runs.{name}: {count:,} combinations of its lists; at most {MOST:,} are allowed")
+def _dimensions(name: str, run: Any, settable: dict[str, bool], labels: dict[str, str]) -> list[list[Point]]:
+    """The points of each list of a run, and those of its draws; the run stands for the product of all."""
+    where, found = f"config: runs.{name}", {path: _at(run, path) for path in settable}
+    lists = {path: value for path, value in found.items() if isinstance(value, list)}
+    drawn = {path: value for path, value in found.items() if draws.is_distribution(path, value)}
+    choices = {f"{path}.choice": value["choice"] for path, value in drawn.items() if "choice" in value}
+    for path, values in {**lists, **choices}.items():
+        if isinstance(values, list):
+            _check_list(f"{where}.{path}", values)
+    dimensions = [[(f"{labels[path]}-{as_text(value)}", {path: value}) for value in lists[path]] for path in lists]
+    if drawn:
+        numbered = enumerate(draws.points(where, drawn, settable, run), 1)
+        dimensions.append([(f"draw-{number}", point) for number, point in numbered])
+    elif isinstance(run, dict) and run.get("draws") is not None:
+        raise InputError(
+            f"{where}.draws: no setting has a distribution to draw from, such as "
+            "`learning_rate: {log_uniform: [1e-5, 1e-4]}`"
+        )
+    count = math.prod(map(len, dimensions))
+    if count > draws.MOST:
+        raise InputError(f"{where}: {count:,} combinations of its lists; at most {draws.MOST:,} are allowed")
+    return dimensions
+
+
+def _check_list(where: str, values: list[Any]) -> None:
+    if not values:
+        raise InputError(f"{where}: the list is empty; list values, or leave it out")
+    known: set[str] = set()
+    for value in values:
+        text = as_text(from_text(value))  # 2e-5, which YAML reads as text, and 0.00002 are the same
+        if text in known:
+            raise InputError(f"{where}: {as_text(value)} is listed twice")
+        known.add(text)
 
 
 def _combinations(
-    name: str, run: dict[str, Any], lists: dict[str, list[Any]], labels: dict[str, str]
+    name: str, run: dict[str, Any], dimensions: list[list[Point]], labels: dict[str, str]
 ) -> Iterator[tuple[str, dict[str, Any], dict[str, str]]]:
     """For each combination its name, the run with its values, and these values as text by label."""
-    for chosen in itertools.product(*lists.values()):
+    for chosen in itertools.product(*dimensions):
         combination = copy.deepcopy(run)
-        for path, value in zip(lists, chosen, strict=True):
+        values = {path: value for _, point in chosen for path, value in point.items()}
+        for path, value in values.items():
             *group, key = path.split(".")
             (combination[group[0]] if group else combination)[key] = value
-        values = {labels[path]: as_text(value) for path, value in zip(lists, chosen, strict=True)}
-        yield ".".join([name, *(f"{label}-{text}" for label, text in values.items())]), combination, values
+        texts = {labels[path]: as_text(value) for path, value in values.items()}
+        yield ".".join([name, *(part for part, _ in chosen)]), combination, texts
 
 
 def _at(run: Any, path: str) -> Any:
@@ -108,7 +133,7 @@ def _at(run: Any, path: str) -> Any:
     return run
 
 
-def labels_of(settable: Sequence[str]) -> dict[str, str]:
+def labels_of(settable: Iterable[str]) -> dict[str, str]:
     """A short name for each setting: its last key, or its whole path if an earlier setting has that key.
 
     The settings of `training` come first: its key is `batch_size`, and the other one `prediction.batch_size`.
@@ -151,7 +176,7 @@ def as_written(message: str, sweeps: Sweeps) -> str:
 
 
 def values_of_runs(sweeps: Sweeps) -> dict[str, dict[str, str]]:
-    """The listed values of each run of a sweep, as text by label."""
+    """The listed and drawn values of each run of a sweep, as text by label."""
     return {name: values for names in sweeps.values() for name, values in names.items()}
 
 
