@@ -93,6 +93,7 @@ def test_the_baseline_is_the_walkthroughs():
         "attention_dropout": None,
         "keep_epoch": "last",
         "early_stopping": None,
+        "questions": None,
         "compile": "graphs",
         "gradient_checkpointing": False,
         "gpus": 1,

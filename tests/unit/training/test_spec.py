@@ -18,6 +18,7 @@ OPTIONAL = {
     "max_length": 64,
     "deterministic": True,
     "early_stopping": 2,
+    "questions": 50,
     "distillation": {"weight": 0.5, "temperature": 2.0},
 }
 

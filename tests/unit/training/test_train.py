@@ -22,6 +22,7 @@ from qa.model.window_dataset import POSITIONS, TokenRows, WindowDataset
 from qa.training import callbacks
 from qa.training import train as training
 from qa.training.checkpoints import COMPLETE, TrainingMemory, mark_complete
+from qa.training.drawn_questions import windows_of_drawn
 from qa.windows.read_windows import arrow_table
 from qa.windows.tokenize_and_label import tokenize
 from qa.windows.tokenizer import load_tokenizer
@@ -369,3 +370,34 @@ def test_several_folders_of_windows_are_trained_on_as_the_questions_of_all_at_on
     sizes = [len(datasets.load_from_disk(folder)) for folder in folders["apart"]]
     assert manifest["training_windows"] == sum(sizes) and min(sizes) > 0
     assert manifest["inputs"]["windows"].keys() == set(folders["apart"])
+
+
+def test_training_on_some_questions_takes_all_their_windows_and_the_fewer_are_among_the_more(inputs, tmp_path):
+    windows = inputs["windows"] * 2  # two folders, each with the same question numbers
+    table = datasets.concatenate_datasets([datasets.load_from_disk(folder) for folder in windows])
+    per_folder = len(table) // 2
+    question = [(number // per_folder, record) for number, record in enumerate(table["record"])]
+    few, more = (windows_of_drawn(windows, count, seed=3).tolist() for count in (4, 9))
+    for drawn, count in ((few, 4), (more, 9)):
+        asked = {question[number] for number in drawn}
+        assert len(asked) == count
+        assert drawn == [number for number, name in enumerate(question) if name in asked]
+    assert set(few) < set(more)
+    assert few != windows_of_drawn(windows, 4, seed=4).tolist()
+    total = len(set(question))
+    assert windows_of_drawn(windows, total, seed=3).tolist() == list(range(len(table)))
+    with pytest.raises(InputError, match=rf"training.questions: {total + 1}, but there are {total} questions"):
+        windows_of_drawn(windows, total + 1, seed=3)
+
+
+def test_a_training_on_some_questions_is_that_on_their_windows(inputs, tmp_path):
+    some = train(inputs, tmp_path / "some", settings={**SETTINGS, "questions": 5, "max_steps": 3})
+    drawn = windows_of_drawn(inputs["windows"], 5, seed=1)
+    table = datasets.load_from_disk(inputs["windows"][0])
+    table.select(drawn).save_to_disk(tmp_path / "drawn")
+    alone = train(
+        {**inputs, "windows": [str(tmp_path / "drawn")]}, tmp_path / "alone", settings={**SETTINGS, "max_steps": 3}
+    )
+    assert sha256_of_folder(some / "model") == sha256_of_folder(alone / "model")
+    for folder in (some, alone):
+        assert json.loads((folder / "manifest.json").read_text())["training_windows"] == len(drawn) < len(table)

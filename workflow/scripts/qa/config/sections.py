@@ -215,6 +215,14 @@ class Training(Section):
     epochs: Number = setting(
         "train", "Passes over the training windows. Ignored if `max_steps` is set.", 3, unit="epochs", gt=0
     )
+    questions: Whole | None = setting(
+        "train",
+        "Train on so many questions only. Each seed draws its own ones, and more questions are always the fewer ones "
+        "and others. A list of numbers makes a learning curve in the report. `null` takes all.",
+        None,
+        unit="questions",
+        ge=1,
+    )
     max_steps: Whole | None = setting(
         "train", "Optimizer steps, instead of epochs. `null` trains `epochs`.", None, unit="steps", ge=1
     )

@@ -43,7 +43,7 @@ def soft_targets_key(run: Run) -> str:
 def training(run: Run, models: dict[str, PretrainedModel]) -> dict[str, Any]:
     """What `train` reads and what changes its result. The seed is a param of its own."""
     unused = {"epochs"} if run.training.max_steps is not None else set()
-    unused |= {"early_stopping"} if run.training.early_stopping is None else set()
+    unused |= {key for key in ("early_stopping", "questions") if getattr(run.training, key) is None}
     taught = {"distillation": run.distillation.model_dump()} if run.teacher else {}
     settings = run.training.model_dump(exclude={*SPEED_ONLY, *unused})
     return {**settings, **_computing(run), **taught, "overrides": models[run.pretrained].overrides}

@@ -4,11 +4,11 @@ from pathlib import Path
 
 from qa.common.files import written_aside
 from qa.config.schema import Configuration
-from qa.report import comparison, no_answer, overview, page, questions, slices, stages, training
+from qa.report import comparison, learning_curve, no_answer, overview, page, questions, slices, stages, training
 from qa.report.figures import Figures
 from qa.report.results import Results
 
-SECTIONS = (overview, comparison, training, no_answer, slices, questions, stages)
+SECTIONS = (overview, comparison, learning_curve, training, no_answer, slices, questions, stages)
 
 
 def build(config: Configuration, target: str | Path, figures_folder: str | Path) -> None:

@@ -21,6 +21,7 @@ from qa.model.window_dataset import POSITIONS, WindowDataset, read_targets
 from qa.training.batch_sampler import EpochBatchSampler
 from qa.training.callbacks import CheckpointCallback, ProgressCallback, SetEpochCallback
 from qa.training.checkpoints import step_of
+from qa.training.drawn_questions import windows_of_drawn
 from qa.training.spec import Attempt, TrainingSpec
 from qa.training.trainer import WindowTrainer
 from qa.windows.read_windows import arrow_table
@@ -148,7 +149,7 @@ def training_arguments(spec: TrainingSpec, folder: Path) -> TrainingArguments:
 
 
 def _data(spec: TrainingSpec, model: Any, arguments: TrainingArguments) -> Data:
-    windows = _windows(spec.inputs.windows, model, spec.inputs.targets, spec.seed)
+    windows = _windows(spec.inputs.windows, model, spec.inputs.targets, spec.seed, spec.settings.questions)
     batches = EpochBatchSampler(
         windows.lengths,
         spec.settings.batch_size,
@@ -162,15 +163,24 @@ def _data(spec: TrainingSpec, model: Any, arguments: TrainingArguments) -> Data:
 
 
 def _windows(
-    folders: list[str], model: Any, targets: list[str] | None = None, seed: int | None = None
+    folders: list[str],
+    model: Any,
+    targets: list[str] | None = None,
+    seed: int | None = None,
+    questions: int | None = None,
 ) -> WindowDataset:
     """The windows of some folders, one folder after the other, with their soft targets if there are any.
 
-    `seed` is for training, where labels may take turns.
+    `seed` and `questions` are for training, where labels may take turns, and some of the questions may do.
     """
     table = pa.concat_tables([arrow_table(folder) for folder in folders])
     columns = [name for name in inputs_of(model, MODEL_COLUMNS) if name in table.column_names]
-    return WindowDataset(table, columns, read_targets(targets, table.num_rows) if targets else None, seed)
+    soft_targets = read_targets(targets, table.num_rows) if targets else {}
+    if questions is not None:
+        drawn = windows_of_drawn(folders, questions, seed)
+        table = table.take(drawn)
+        soft_targets = {name: values[drawn] for name, values in soft_targets.items()}
+    return WindowDataset(table, columns, soft_targets, seed)
 
 
 def epochs_module() -> Any:

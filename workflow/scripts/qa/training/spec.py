@@ -67,6 +67,7 @@ class TrainingSettings:
     max_length: int | None = None  # tokens; only with padding: max_length
     deterministic: bool = False
     early_stopping: int | None = None  # epochs
+    questions: int | None = None  # to train on; None: all
     distillation: Distillation | None = None  # only with a teacher
 
     @classmethod

@@ -18,6 +18,7 @@ from qa.jobs.interruption import requests_noted
 from qa.model.loading import load_model, save_model
 from qa.training import distributed, manifest
 from qa.training.checkpoints import TrainingMemory, seconds_of
+from qa.training.drawn_questions import windows_of_drawn
 from qa.training.fit import epochs_module, fit
 from qa.training.spec import Attempt, Identity, TrainingOutputs, TrainingSpec
 from qa.windows.read_windows import arrow_table
@@ -79,7 +80,7 @@ def train(
         **{key: inputs[key] for key in ("seed", "settings", "inputs", "versions")},
         "gpus": spec.options.processes,
         "started": memory.attempts()[0]["started"],
-        "training_windows": sum(len(arrow_table(folder)) for folder in spec.inputs.windows),
+        "training_windows": _training_windows(spec),
         **trained.peak_memory,
     }
     if describe:
@@ -99,6 +100,14 @@ def fingerprint_inputs(spec: TrainingSpec, code: str) -> dict[str, Any]:
         "versions": manifest.versions(),
         "processes": spec.options.processes,
     }
+
+
+def _training_windows(spec: TrainingSpec) -> int:
+    """How many windows an epoch has."""
+    folders, questions = spec.inputs.windows, spec.settings.questions
+    if questions is None:
+        return sum(len(arrow_table(folder)) for folder in folders)
+    return len(windows_of_drawn(folders, questions, spec.seed))
 
 
 def _manifest(facts: dict[str, Any], state: TrainerState, memory: TrainingMemory) -> dict[str, Any]:
