@@ -1,12 +1,18 @@
-"""Write the demo dataset, train.json and validation.json, from the hand-written world in world/*.toml.
+"""Write train.json and validation.json of a dataset in the style of SQuAD 2.0 from its hand-written world/*.toml.
 
-Each file of world/ describes one kind of entity: its sentences, its attributes and how to ask for them. A passage
-states some attributes of an entity and leaves others out; an attribute that is left out while another span of its type
-is present makes a hard unanswerable question. Answers are placed while a passage is put together, never searched for.
+    python resources/demo/make_demo.py [FOLDER]    (without FOLDER: the demo, resources/demo)
+
+Each file of FOLDER/world/ describes one kind of entity: its sentences, its attributes and how to ask for them.
+A passage states some attributes of an entity and leaves others out; an attribute that is left out while another span of
+its type is present makes a hard unanswerable question. Answers are placed while a passage is put together, never
+searched for.
 
 An attribute is [spec, question, ...]. A spec is one of
-    "person" | "place" | "river"        drawn from world/names.toml
+    "person" | "place" | ...            drawn from a list of world/names.toml
     "year LO HI" | "date LO HI"         years after the beginning of the entity
+    "day LO HI"                         a day in the months LO to HI: "4 June"
+    "time LO HI"                        in the hours LO to HI: "06:40"
+    "code PREFIX"                       "WO-0417"
     "number LO HI STEP UNIT"            "340 metres"
     "money LO HI STEP"                  "€4,500"
     "TYPE: a | b | c"                   one of the listed
@@ -15,6 +21,7 @@ An attribute is [spec, question, ...]. A spec is one of
 import json
 import random
 import re
+import sys
 import tomllib
 from collections import Counter
 from dataclasses import dataclass, field
@@ -26,8 +33,12 @@ MIN_FACTS, MIN_WORDS, MAX_WORDS = 6, 62, 98
 QUESTIONS_PER_PASSAGE = 12
 UNANSWERABLE_PER_PASSAGE = (4, 5, 3, 4, 5, 4)
 # Types whose spans could be taken for one another; a type that is not named stands for itself.
-SAME_TYPE = {"date": "year", "money": "number", "river": "place"} | dict.fromkeys(
+SAME_TYPE = {"date": "year", "day": "year", "money": "number", "river": "place", "port": "place"} | dict.fromkeys(
     ["material", "food", "job", "device"], "object"
+)
+MONTHS = (
+    *("January", "February", "March", "April", "May", "June"),
+    *("July", "August", "September", "October", "November", "December"),
 )
 LEADS = ("in ", "on ", "at ", "about ", "near ", "the ")
 
@@ -37,11 +48,13 @@ class Kind:
     """One file of world/: sentences with {attribute} slots, and for each attribute a spec and its questions.
 
     Entities begin in a year of `era` (first, last). `subject` stands for "It" where "It" would be ambiguous.
+    `passages` is the number of passages by split.
     """
 
     name: str
     era: list[int]
     subject: str
+    passages: dict[str, int]
     entities: dict[str, list[str]]
     intro: list[str]
     body: list[str]
@@ -106,15 +119,21 @@ def make_value(spec: str, start_year: int, names: dict[str, list[str]], decks: D
     what, *rest = spec.split()
     if what == "person":
         return f"{decks.draw(names['first'])} {decks.draw(names['last'])}"
-    if what in ("place", "river"):
+    if what in names:
         return decks.draw(names[what])
+    if what == "code":
+        return f"{rest[0]}-{rng.randint(1, 9999):04}"
     low, high = int(rest[0]), int(rest[1])
     if what == "number":
         return f"{rng.randrange(low, high, int(rest[2])):,} {rest[3]}"
     if what == "money":
         return f"€{rng.randrange(low, high, int(rest[2])):,}"
+    if what == "day":
+        return f"{rng.randint(1, 28)} {MONTHS[rng.randint(low, high) - 1]}"
+    if what == "time":
+        return f"{rng.randint(low, high):02}:{rng.randrange(0, 60, 5):02}"
     year = str(start_year + rng.randint(low, high))
-    return f"{rng.randint(1, 28)} {rng.choice(names['month'])} {year}" if what == "date" else year
+    return f"{rng.randint(1, 28)} {rng.choice(MONTHS)} {year}" if what == "date" else year
 
 
 def make_entities(kind: Kind, split: str, names: dict[str, list[str]], decks: Decks) -> list[Entity]:
@@ -242,29 +261,24 @@ def ask_unanswerable(passage: Passage, count: int, asked: Counter, rng: random.R
         ask(passage, owner, template, [])
 
 
-def passages_of(kind: Kind, split: str, count: int, names: dict[str, list[str]], decks: Decks) -> list[Passage]:
-    """`count` passages on the entities of a kind in turn; most of them mention another entity of that kind."""
+def passages_of(kind: Kind, split: str, names: dict[str, list[str]], decks: Decks) -> list[Passage]:
+    """The passages on the entities of a kind in turn; most of them mention another entity of that kind."""
     entities = make_entities(kind, split, names, decks)
     passages = []
-    for number in range(count):
+    for number in range(kind.passages[split]):
         entity = entities[number % len(entities)]
         other = decks.rng.choice([e for e in entities if e is not entity]) if decks.rng.random() < 0.75 else None
         passages.append(make_passage(entity, other, decks))
     return passages
 
 
-def make_split(split: str, passages_per_kind: list[int], asked: Counter) -> dict:
+def make_split(folder: Path, split: str, asked: Counter) -> dict:
     """One split in the official SQuAD 2.0 layout; `asked` counts (question template, answerable) over all splits."""
     rng = random.Random(f"{SEED} {split}")
     decks = Decks(rng)
-    all_names = tomllib.loads((HERE / "world" / "names.toml").read_text(encoding="utf-8"))
-    names = all_names[split] | {"month": all_names["month"]}
-    kinds = [load_kind(path) for path in sorted((HERE / "world").glob("*.toml")) if path.stem != "names"]
-    passages = [
-        passage
-        for kind, count in zip(kinds, passages_per_kind, strict=True)
-        for passage in passages_of(kind, split, count, names, decks)
-    ]
+    names = tomllib.loads((folder / "world" / "names.toml").read_text(encoding="utf-8"))[split]
+    kinds = [load_kind(path) for path in sorted((folder / "world").glob("*.toml")) if path.stem != "names"]
+    passages = [passage for kind in kinds for passage in passages_of(kind, split, names, decks)]
     unanswerable = [UNANSWERABLE_PER_PASSAGE[n % len(UNANSWERABLE_PER_PASSAGE)] for n in range(len(passages))]
     for passage, count in zip(passages, unanswerable, strict=True):
         ask_answerable(passage, QUESTIONS_PER_PASSAGE - count, asked, rng, several=split == "validation")
@@ -276,7 +290,7 @@ def make_split(split: str, passages_per_kind: list[int], asked: Counter) -> dict
         qas = []
         for qa in rng.sample(passage.qas, len(passage.qas)):
             number += 1
-            qas.append({"id": f"demo-{split}-{number:04d}", **qa})
+            qas.append({"id": f"{folder.name}-{split}-{number:04d}", **qa})
         title = passage.entity.name[0].upper() + passage.entity.name[1:]
         articles.setdefault(title, []).append({"context": passage.context, "qas": qas})
     return {"version": "v2.0", "data": [{"title": title, "paragraphs": ps} for title, ps in articles.items()]}
@@ -288,15 +302,13 @@ def to_json(dataset: dict) -> str:
     return f'{{"version": {json.dumps(dataset["version"])}, "data": [\n{lines}\n]}}\n'
 
 
-def make_files() -> dict[str, str]:
+def make_files(folder: Path) -> dict[str, str]:
     """The text of every file of the dataset, by file name."""
     asked: Counter = Counter()
-    return {
-        "train.json": to_json(make_split("train", [8] * 10, asked)),
-        "validation.json": to_json(make_split("validation", [2, 2, 2, 2, 2, 2, 1, 1, 1, 1], asked)),
-    }
+    return {f"{split}.json": to_json(make_split(folder, split, asked)) for split in ("train", "validation")}
 
 
 if __name__ == "__main__":
-    for file_name, text in make_files().items():
-        (HERE / file_name).write_text(text, encoding="utf-8", newline="\n")
+    target = Path(sys.argv[1]).resolve() if sys.argv[1:] else HERE
+    for file_name, text in make_files(target).items():
+        (target / file_name).write_text(text, encoding="utf-8", newline="\n")
