@@ -50,7 +50,7 @@ def test_every_run_leaves_the_files_that_are_documented(improved):
         for name in names
     ]
     wanted += [f"results/seeded/seed-{seed}/calibration/calibrated.json" for seed in (1, 2)]
-    wanted += [f"{TEAM}/calibration/calibrated.json"]
+    wanted += [f"{TEAM}/calibration/calibrated.{kind}" for kind in ("json", "parquet")]
     wanted += [f"results/questions/{split}.parquet" for split in (KEPT, HELD_OUT)]
     assert [name for name in wanted if not improved.path(name).is_file()] == []
     assert (

@@ -1,6 +1,7 @@
 """Needs: spans of held-out questions. Makes: a decoding's null threshold and temperature. Runs on the login node.
 
-The held-out questions come along for their texts and gold answers, which spans lack.
+The held-out questions come along for their texts and gold answers, which spans lack. Their scores are for choosing among
+the runs of a sweep.
 """
 
 
@@ -12,13 +13,14 @@ rule calibrate:
             )
         ),
     output:
-        report(
+        calibration=report(
             "results/{run}/{variant}/calibration/{decoding}.json",
             caption="../report/calibration.rst",
             category="Calibration",
             subcategory="{run}",
             labels={"run": "{run}", "variant": "{variant}", "decoding": "{decoding}"},
         ),
+        scores="results/{run}/{variant}/calibration/{decoding}.parquet",
     log:
         "logs/calibrate/{run}/{variant}/{decoding}.log",
     benchmark:

@@ -5,4 +5,5 @@ from qa.jobs.stage import stage
 with stage("calibrate", snakemake) as (inputs, outputs, params):
     from qa.decoding import calibrate
 
-    calibrate.calibrate(list(inputs.spans), list(inputs.questions), params.decoding, outputs[0], params.f1_by)
+    files, made = (list(inputs.spans), list(inputs.questions)), (outputs.calibration, params.f1_by, outputs.scores)
+    calibrate.calibrate(*files, params.decoding, *made)

@@ -114,13 +114,18 @@ def test_the_file_says_what_was_found_and_on_what(prior, tmp_path, caplog):
     files = [variant(tmp_path, "first", 18, 3), variant(tmp_path, "second", 12, 4)]
     spans, records = [list(column) for column in zip(*files, strict=True)]
     decoding = {**DECODING, "unanswerable_prior": prior}
-    result = calibrate(spans, records, decoding, tmp_path / "c.json")
+    result = calibrate(spans, records, decoding, tmp_path / "c.json", scores_file=tmp_path / "c.parquet")
     assert read_json(tmp_path / "c.json") == json.loads(json.dumps(result))
     made = [question for each in files for question in slowly(*each)]
     assert (result["questions"], result["articles"], result["calibrated_for"]) == (30, 2, "f1")
     assert result["few_questions"] and "30 questions calibrate" in caplog.text
     assert result["unanswerable"] == pytest.approx(100 / 3)
     assert result["unanswerable_prior"] == (None if prior is None else 60)
+    scores = parquet.read_table(tmp_path / "c.parquet").to_pandas()
+    listed = [parquet.read_table(file, columns=["id", "title"]).to_pylist() for file in records]
+    assert scores[["id", "title"]].to_dict("records") == [row for rows in listed for row in rows]
+    for name in ("exact", "f1"):
+        assert np.average(scores[name], weights=scores["weight"]) == pytest.approx(result[name] / 100)
     found = {name: result[name] for name in ("exact", "f1", "answered")}
     assert found == pytest.approx(score_by_loops(made, result["null_threshold"], prior))
     assert result["at_threshold_0"] == pytest.approx(score_by_loops(made, 0.0, prior))

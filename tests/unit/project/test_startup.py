@@ -90,6 +90,7 @@ SCORED = [["r", "seed-1", "mills/validation", "n_best"]]
 SUMMARIZED = {"scored": SCORED, "calibrated": [["r", "seed-1", "n_best"]], "swept": {}}
 TOLD = {"metrics": ["metrics.json"], "calibrations": ["calibration.json"]}
 CALIBRATING = {"spans": ["spans.parquet"], "questions": ["records.parquet"]}
+CALIBRATION = {"calibration": "calibration.json", "scores": "calibration.parquet"}
 PAIRED = {"scores": ["question_scores.parquet"] * 2}
 PAIRS = {
     "pairs": [["mills/validation", "r", "n_best", "s", "n_best"]],
@@ -130,7 +131,7 @@ def modules(folder):
             {},
         ),
         "hold_out_calibration": imported(folder, "hold_out_calibration", {"records": "records.parquet"}, sides, {}),
-        "calibrate": imported(folder, "calibrate", CALIBRATING, {"found": "calibration.json"}, calibrated),
+        "calibrate": imported(folder, "calibrate", CALIBRATING, CALIBRATION, calibrated),
         "soft_targets": imported(folder, "soft_targets", taught, {"targets": "targets.parquet"}, {"temperature": 2.0}),
         "summarize": imported(folder, "summarize", TOLD, {"table": "summary.csv"}, SUMMARIZED),
         "compare": imported(folder, "compare", PAIRED, {"table": "comparison.csv"}, PAIRS),

@@ -8,12 +8,14 @@ from contextlib import chdir
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from qa.config import schema, settings
 from qa.report import build, comparison, overview, page, stages
 from qa.report.figures import Figures
+from qa.report.ranking import rankings
 from qa.report.results import Results
 
 pytestmark = pytest.mark.slow
@@ -96,20 +98,45 @@ def test_a_lead_that_may_be_chance_is_not_called_better(results, figures, monkey
     assert overview.rivals(results, SPLIT, "base", "n_best") == []
 
 
-@pytest.mark.parametrize(("shares", "best"), [((0.1, 0.1), "base"), ((0.1, 0.2), "large")])
-def test_the_calibration_questions_choose_among_a_sweep_if_all_its_runs_have_the_same(
-    shares, best, results, figures, monkeypatch
+def calibration_scores(self, run, variant, decoding):
+    """Of 90 questions of 9 articles, those that `base` answers right (70 %) and `large` (60 %)."""
+    right = np.arange(90) * 7 % 90 < {"base": 63, "large": 54}[run]
+    titles = [f"Article {number % 9}" for number in range(90)]
+    return pd.DataFrame({"title": titles, "f1": right.astype(float), "weight": np.ones(90)})
+
+
+def as_sweep(results, monkeypatch, **changes):
+    """The results with the runs `base` and `large` as those of a sweep `s`."""
+    monkeypatch.setattr(Results, "calibration_scores", calibration_scores)
+    values = {"base": {"learning_rate": "2e-5"}, "large": {"learning_rate": "3e-5"}}
+    return Results(results.config.model_copy(update={"sweeps": {"s": values}, **changes}))
+
+
+def test_a_sweep_is_ranked_by_its_calibration_questions_and_not_by_the_evaluated_ones(results, figures, monkeypatch):
+    swept = as_sweep(results, monkeypatch)
+    ranking = rankings(swept)["s"]
+    assert [(row["run"], row["decoding"]) for row in ranking.rows] == [("base", "n_best"), ("large", "n_best")]
+    assert [row["f1"] for row in ranking.rows] == pytest.approx([70, 60])
+    assert (ranking.questions, ranking.unit, ranking.optimism) == (90, "articles", 0)  # large is never better
+    text = text_of(overview.section(swept, figures).body)
+    assert "base / n_best has the highest F1: " in text and "is the highest of 2 " in text
+    for row in overview.scores(swept.of_split(SPLIT)).query("decoding == 'n_best'").itertuples():
+        values, place = ("2e-5 70.00", "100") if row.run == "base" else ("3e-5 60.00", "0")
+        scores = rf"{row.f1:.2f} \({row.f1_low:.1f} to {row.f1_high:.1f}\)"
+        assert re.search(rf"{row.run} n_best {values} \([\d.]+ to [\d.]+\) {place} {scores}", text)
+
+
+@pytest.mark.parametrize("differ", ["runs", "decodings"])
+def test_runs_of_a_sweep_with_other_calibration_questions_or_weights_are_not_ranked(
+    differ, results, figures, monkeypatch
 ):
-    runs = zip(results.config.runs.items(), shares, strict=True)
-    held_out = {name: run.model_copy(update={"hold_out": share}) for (name, run), share in runs}
-    swept = results.config.model_copy(update={"sweeps": {"s": {"base": {}, "large": {}}}, "runs": held_out})
-    found = {"base": 70.0, "large": 60.0}
-    calibrated = lambda self, answers: {"f1": found[answers.run]} if answers.decoding == "n_best" else None  # noqa: E731
-    monkeypatch.setattr(Results, "calibration", calibrated)
-    choice = ("base", "n_best", 70.0) if best == "base" else None
-    assert overview.chosen(Results(swept), SPLIT) == {"s": choice}
-    text = text_of(overview.section(Results(swept), figures).body)
-    assert re.search(rf"{best} / \w+ has the highest F1", text)  # of all scores, that of large is the highest
+    other = {"large": results.config.runs["large"].model_copy(update={"hold_out": 0.2})}
+    weighted = {"threshold_0": schema.NBest(method="n_best", unanswerable_prior=0.5)}
+    changed = getattr(results.config, differ) | {"runs": other, "decodings": weighted}[differ]
+    swept = as_sweep(results, monkeypatch, **{differ: changed})
+    assert rankings(swept) == {"s": None}
+    text = text_of(overview.section(swept, figures).body)
+    assert re.search(r"large / \w+ has the highest F1", text) and "nothing chooses one of them" in text
 
 
 def test_an_ensemble_stands_behind_the_last_run_in_it(results):

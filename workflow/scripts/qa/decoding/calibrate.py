@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from qa.common.errors import InputError
-from qa.common.files import write_json
+from qa.common.files import write_json, written_aside
 from qa.data.read_records import column, titles_and_golds
 from qa.decoding import probabilities
 from qa.decoding.answers import Candidates
@@ -39,6 +39,7 @@ def calibrate(
     decoding: dict[str, Any],
     target: str | Path,
     f1_by: Sequence[str] | None = None,
+    scores_file: str | Path | None = None,
 ) -> dict[str, Any]:
     """Find a decoding's null threshold and temperature on held-out questions, and write them as JSON.
 
@@ -48,10 +49,11 @@ def calibrate(
     threshold's bootstrap interval (`intervals`, and `interval` for how it was computed, both empty if every question
     has an answer), facts about the held-out questions (`few_questions`: fewer than FEW_QUESTIONS), and the scores on
     them with this threshold and with threshold 0. Where all questions have an answer, the threshold answers every
-    question with a span. Raises InputError where no question has an answer, since such questions cannot calibrate a
-    threshold.
+    question with a span. `scores_file` gets a row for each held-out question: `id`, `title`, `exact` and `f1` (0 to 1,
+    with this threshold), and its `weight` in the scores of the JSON file. Raises InputError where no question has an
+    answer, since such questions cannot calibrate a threshold.
     """
-    candidates, measured, titles, articles = [], [], [], 0
+    candidates, measured, titles, ids, articles = [], [], [], [], 0
     models = len(spans_files) // len(questions_files)
     f1_by = f1_by or ["words"] * len(questions_files)
     for number, file in enumerate(questions_files):
@@ -61,6 +63,7 @@ def calibrate(
         texts = texts_of(found, column(file, "context"))
         measured.append(questions_of(found, list(golds.values()), texts, f1_by[number]))
         titles += names
+        ids += golds
         articles += len({title for title in names if title})
     questions = together(measured)
     share, prior = float(questions.unanswerable.mean()), decoding["unanswerable_prior"]
@@ -85,6 +88,12 @@ def calibrate(
         "at_threshold_0": scores_at(questions, 0.0, weights),
         "temperature_fit": {"log_loss_before": temperature.before, "log_loss_after": temperature.after},
     }
+    if scores_file:
+        answered = questions.difference <= threshold
+        scores = {
+            name: np.where(answered, getattr(questions, name), questions.unanswerable) for name in ("exact", "f1")
+        }
+        _write_table({"id": ids, "title": titles, **scores, "weight": weights}, scores_file)
     write_json(target, result)
     log.info(
         f"null threshold {threshold:.2f}, temperature {temperature.value:.2f}, from {len(questions.difference):,} "
@@ -93,6 +102,14 @@ def calibrate(
     if result["few_questions"]:
         log.warning(few_questions(result["questions"]))
     return result
+
+
+def _write_table(columns: dict[str, Any], target: str | Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    with written_aside(target) as partial:
+        parquet.write_table(pa.table(columns), partial, compression="zstd")
 
 
 def few_questions(questions: int) -> str:

@@ -114,7 +114,7 @@ def results(resolved: Configuration) -> list[str]:
     for run, variant, split, decoding in lineage.scored(resolved):
         files += [f"results/{run}/{variant}/{split}/{decoding}/{file}" for file in OF_ANSWERS]
         if resolved.decodings[decoding].is_calibrated:
-            files += [f"results/{run}/{variant}/calibration/{decoding}.json"]
+            files += [f"results/{run}/{variant}/calibration/{decoding}.{kind}" for kind in ("json", "parquet")]
     return list(dict.fromkeys(files))
 
 

@@ -7,6 +7,7 @@ from qa.evaluation.compare import NOTABLE
 from qa.evaluation.summarize import ABOUT_TRAINED_CONTEXTS
 from qa.report import drawing, page
 from qa.report.figures import SOFT, Figures
+from qa.report.ranking import Ranking, rankings
 from qa.report.results import Answers, Results
 
 if TYPE_CHECKING:
@@ -40,9 +41,11 @@ def subtitle(results: Results) -> str:
 
 def section(results: Results, figures: Figures) -> page.Section:
     """The scores on each split, and the time and memory of each stage."""
+    ranked = rankings(results)
     body = page.render(
         "overview.html",
-        splits=[_split(results, split, number, figures) for number, split in enumerate(results.splits)],
+        splits=[_split(results, split, number, figures, ranked) for number, split in enumerate(results.splits)],
+        sweeps=[_sweep(results, sweep, ranking) for sweep, ranking in ranked.items() if ranking],
         stages=stages(results.resources()),
     )
     return page.Section("overview", "Overview", body)
@@ -75,24 +78,6 @@ def published(results: Results, split: str) -> tuple[tuple[str, float, float], .
     return PUBLISHED if (results.config.datasets[dataset].repo, part) == PUBLISHED_FOR else ()
 
 
-def chosen(results: Results, split: str) -> dict[str, tuple[str, str, float] | None]:
-    """Of each sweep the run and decoding with the highest F1 on the calibration questions, and that F1 in percent.
-
-    The F1 is a mean over the run's variants. None for a sweep whose runs have no calibration questions in common.
-    """
-    found: dict[str, tuple[str, str, float] | None] = {}
-    for sweep, runs in results.config.sweeps.items():
-        points: dict[tuple[str, str], list[float]] = {}
-        for answers in results.of_split(split):
-            if answers.run in runs and (calibration := results.calibration(answers)):
-                points.setdefault((answers.run, answers.decoding), []).append(calibration["f1"])
-        questions = {tuple(lineage.calibration_of(results.config, run)) for run, _ in points}
-        ranked = sorted(((*side, sum(f1) / len(f1)) for side, f1 in points.items()), key=lambda point: -point[2])
-        if any(answers.run in runs for answers in results.of_split(split)):
-            found[sweep] = ranked[0] if len(questions) == 1 else None
-    return found
-
-
 def rivals(results: Results, split: str, run: str, decoding: str) -> list[str] | None:
     """The runs and decodings that the comparisons do not tell from one: the difference in F1 may be chance.
 
@@ -111,15 +96,36 @@ def rivals(results: Results, split: str, run: str, decoding: str) -> list[str] |
     return [name for name, p in others if p > NOTABLE] if others or not rows else None
 
 
-def _split(results: Results, split: str, number: int, figures: Figures) -> dict[str, Any]:
+def _sweep(results: Results, name: str, ranking: Ranking) -> dict[str, Any]:
+    """A ranking, and in each of its rows the scores on the splits that all its runs answer."""
+    splits = results.config.runs[ranking.rows[0]["run"]].evaluate_on
+    tables = [scores(results.of_split(split)).set_index(["run", "decoding"]) for split in splits]
+    rows = [
+        {**row, "evaluated": [table.loc[(row["run"], row["decoding"])].to_dict() for table in tables]}
+        for row in ranking.rows
+    ]
+    settings = [*rows[0]["values"]]
+    columns = ["run", "decoding", *(f"{setting}#" for setting in settings), "calibration F1#", "first (%)#"]
+    columns += [f"F1 on {split}#" for split in splits]
+    return {"name": name, "ranking": ranking, "rows": rows, "splits": splits, "settings": settings, "columns": columns}
+
+
+def _split(
+    results: Results, split: str, number: int, figures: Figures, ranked: dict[str, Ranking | None]
+) -> dict[str, Any]:
     import pandas as pd
 
     table = scores(results.of_split(split))
     unit = results.of_split(split)[0].metrics()["interval"]["resampled"]  # articles or questions
     table["name"] = table["run"] + " / " + table["decoding"]
-    points = chosen(results, split)
+    answered = {*table["run"]}
+    points = {
+        sweep: ranking and ranking.rows[0]
+        for sweep, ranking in ranked.items()
+        if answered & results.config.sweeps[sweep].keys()
+    }
     left = {run for sweep, point in points.items() if point for run in results.config.sweeps[sweep]}
-    taken = {point[:2] for point in points.values() if point}
+    taken = {(point["run"], point["decoding"]) for point in points.values() if point}
     ranked = [side in taken or side[0] not in left for side in zip(table["run"], table["decoding"], strict=True)]
     highest = table.loc[ranked, "f1"].idxmax()
     reported = pd.DataFrame(published(results, split), columns=["name", "exact", "f1"])

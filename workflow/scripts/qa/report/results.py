@@ -125,6 +125,12 @@ class Results:
             return None
         return read_json(FOLDER / answers.run / answers.variant / "calibration" / f"{answers.decoding}.json")
 
+    def calibration_scores(self, run: str, variant: str, decoding: str) -> "pd.DataFrame":
+        """The scores of the questions that a calibrated decoding was calibrated on."""
+        import pandas as pd
+
+        return pd.read_parquet(FOLDER / run / variant / "calibration" / f"{decoding}.parquet")
+
     def threshold(self, answers: Answers) -> float | None:
         """The null threshold in logits: above it, there is no answer. None for a decoding without a threshold."""
         calibration = self.calibration(answers)
