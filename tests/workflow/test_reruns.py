@@ -69,6 +69,7 @@ TABLE: dict[str, tuple[str, Any, set[str]]] = {
     "defaults.training.attention_dropout": ("defaults.training.attention_dropout", 0.05, TRAIN),
     "defaults.training.compile": ("defaults.training.compile", "none", NOTHING),
     "defaults.training.gradient_checkpointing": ("defaults.training.gradient_checkpointing", True, NOTHING),
+    "defaults.training.lora_rank": ("defaults.training.lora_rank", 8, TRAIN),
     "defaults.training.gpus": ("defaults.training.gpus", 2, NOTHING),
     "defaults.training.nodes": ("defaults.training.nodes", 2, NOTHING),
     "defaults.training.learning_rate": ("defaults.training.learning_rate", 1e-5, TRAIN),
@@ -120,6 +121,7 @@ OF_QUALITY: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"runs.pupil.training": {"keep_epoch": "best", "early_stopping": 1}},
         TRAIN,
     ),
+    "defaults.training.lora_alpha": ({"runs.pupil.training": {"lora_rank": 8, "lora_alpha": 8}}, TRAIN),
     "runs.*.ensemble": ({"runs.seeds.ensemble": ["seeded", "bytes"]}, POSTPROCESS - {"package"}),
     "runs.*.calibrate_on": (  # without the pupil's soft_targets_keys, since its teachers would have trained on more
         {f"runs.{run}.calibrate_on": ["mills/extra"] for run in ("seeded", "team")} | {"runs.pupil.teacher": None},
@@ -151,6 +153,7 @@ CODE: dict[str, set[str]] = {
     "qa/training/distributed.py": TRAIN,
     "qa/jobs/interruption.py": TRAIN,
     "qa/jobs/slurm.py": TRAIN,
+    "qa/training/lora.py": TRAIN,
     "qa/training/worker.py": NOTHING,
     "qa/training/checkpoints.py": TRAIN,
     "qa/model/collators.py": TRAIN,

@@ -94,6 +94,8 @@ def test_the_baseline_is_the_walkthroughs():
         "keep_epoch": "last",
         "early_stopping": None,
         "questions": None,
+        "lora_rank": None,
+        "lora_alpha": 32,
         "compile": "graphs",
         "gradient_checkpointing": False,
         "gpus": 1,

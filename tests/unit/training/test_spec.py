@@ -19,6 +19,8 @@ OPTIONAL = {
     "deterministic": True,
     "early_stopping": 2,
     "questions": 50,
+    "lora_rank": 8,
+    "lora_alpha": 16,
     "distillation": {"weight": 0.5, "temperature": 2.0},
 }
 

@@ -9,7 +9,7 @@ import trainings
 from qa.common.errors import InputError
 from qa.common.files import sha256_of_folder
 from qa.data.prepare_questions import convert
-from qa.preflight.checks import check_reports
+from qa.preflight.checks import check_optional_packages
 from qa.preflight.plan import Plan, PlannedTraining
 from qa.training import fit, trackers
 from qa.windows.tokenize_and_label import tokenize
@@ -76,5 +76,6 @@ def test_a_missing_package_is_told_in_one_line_before_anything_starts(project, m
     assert "report_to: wandb needs the Python package wandb" in str(caught.value) and "\n" not in str(caught.value)
     trackers.prepare([], "r", "seed-1")
     plan = Plan({}, trainings=(PlannedTraining("m", "c", "o", 1, report_to=("tensorboard",)),) * 2)
-    (found,) = check_reports(plan)
-    assert "tensorboard" in found.text and not list(check_reports(Plan({}, trainings=plan.trainings, packages=False)))
+    (found,) = check_optional_packages(plan)
+    assert "tensorboard" in found.text
+    assert not list(check_optional_packages(Plan({}, trainings=plan.trainings, packages=False)))

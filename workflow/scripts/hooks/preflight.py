@@ -109,6 +109,7 @@ def _training(job) -> PlannedTraining:
         keep=options["keep"],
         keep_after_success=options["keep_after_success"],
         report_to=tuple(options["report_to"]),
+        lora="lora_rank" in job.params.settings,
     )
 
 

@@ -269,6 +269,17 @@ class Training(Section):
         unit="epochs",
         ge=1,
     )
+    lora_rank: Whole | None = setting(
+        "train",
+        "LoRA: each linear layer of the encoder gets a trainable adapter of this rank, and the encoder's own weights "
+        "stay as they are. The head is trained whole. Adapters are merged into the saved model. Needs the package peft "
+        "and a higher `learning_rate`. `null` trains all weights.",
+        None,
+        ge=1,
+    )
+    lora_alpha: Number = setting(
+        "train", "The output of an adapter is multiplied by `lora_alpha` / `lora_rank`. Ignored without it.", 32, gt=0
+    )
     gpus: Whole = setting(
         "nothing",
         "GPUs of one node that share each batch (processes, if there is no GPU). Results differ by rounding only, so a "

@@ -44,6 +44,7 @@ def training(run: Run, models: dict[str, PretrainedModel]) -> dict[str, Any]:
     """What `train` reads and what changes its result. The seed is a param of its own."""
     unused = {"epochs"} if run.training.max_steps is not None else set()
     unused |= {key for key in ("early_stopping", "questions") if getattr(run.training, key) is None}
+    unused |= {"lora_rank", "lora_alpha"} if run.training.lora_rank is None else set()
     taught = {"distillation": run.distillation.model_dump()} if run.teacher else {}
     settings = run.training.model_dump(exclude={*SPEED_ONLY, *unused})
     return {**settings, **_computing(run), **taught, "overrides": models[run.pretrained].overrides}

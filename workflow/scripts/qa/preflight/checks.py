@@ -31,7 +31,7 @@ from qa.preflight.findings import PROBLEM, Finding, at_once, collected, ok, prob
 from qa.preflight.plan import Plan
 from qa.preflight.slurm_requests import check_requests
 from qa.preflight.space import check_space
-from qa.training import trackers
+from qa.training import lora, trackers
 from qa.windows.encoder_config import check_length, encoder_config, longest_row
 
 SECONDS = 10.0  # limit for the hub, SLURM and hashing; after it, the run goes on without their result
@@ -48,7 +48,7 @@ def preflight(plan: Plan, verified: Path, thoroughly: bool = False) -> list[Find
 
     checks = {
         "software": lambda: check_software(plan.packages, plan.requests is not None),
-        "reports": lambda: check_reports(plan),
+        "optional packages": lambda: check_optional_packages(plan),
         "encoders": lambda: check_encoders(plan),
         "overrides": lambda: check_overrides(plan),
         "downloads": lambda: check_downloads(plan.present, verified, thoroughly),
@@ -110,10 +110,13 @@ def check_software(packages: bool, slurm: bool) -> Iterator[Finding]:
         yield ok(f"Python {python}, and {len(wanted)} packages within the ranges of envs/requirements.txt")
 
 
-def check_reports(plan: Plan) -> Iterator[Finding]:
-    """Check that the trackers of the trainings are installed, unless jobs have environments of their own."""
+def check_optional_packages(plan: Plan) -> Iterator[Finding]:
+    """Check that trackers and peft are installed where trainings need them, unless jobs have their own environments."""
+    if not plan.packages:
+        return
     names = dict.fromkeys(name for training in plan.trainings for name in training.report_to)
-    for fault in trackers.missing(list(names)) if plan.packages else ():
+    adapted = any(training.lora for training in plan.trainings)
+    for fault in trackers.missing(list(names)) + (lora.missing() if adapted else []):
         yield problem(fault)
 
 

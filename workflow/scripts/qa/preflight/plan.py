@@ -8,7 +8,8 @@ from qa.preflight.slurm_requests import Request
 
 @dataclass(frozen=True)
 class PlannedTraining:
-    """A training that will run: folder of its model, folders it writes to, number of checkpoints, trackers."""
+    """A training that will run: folder of its model, folders it writes to, number of checkpoints, trackers,
+    whether it has LoRA adapters."""
 
     model: str
     checkpoints: str
@@ -16,6 +17,7 @@ class PlannedTraining:
     keep: int
     keep_after_success: bool = False
     report_to: tuple[str, ...] = ()
+    lora: bool = False
 
 
 @dataclass(frozen=True)

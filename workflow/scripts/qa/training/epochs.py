@@ -18,6 +18,7 @@ from qa.model import packing, predict
 from qa.model.collators import PackingCollator, PaddingCollator
 from qa.model.loading import inputs_of
 from qa.model.window_dataset import POSITIONS, WindowDataset
+from qa.training import lora
 from qa.training.trainer import window_loss
 from qa.windows.read_windows import arrow_table
 
@@ -95,7 +96,7 @@ class KeepBest(TrainerCallback):
         """Called by the Trainer after a validation."""
         if args.process_index == 0 and best_step(state.log_history) == state.global_step:
             with written_aside(Path(args.output_dir, f"best-{state.global_step}"), directory=True) as partial:
-                model.save_pretrained(partial)
+                model.save_pretrained(partial, state_dict=lora.plain_weights(model))
                 checksums.seal([partial])
         if self._is_over(args, state):
             log.info(f"no epoch was better than the best one for {self.patience} in a row: training ends")

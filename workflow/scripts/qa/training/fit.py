@@ -18,6 +18,7 @@ from qa.model import devices, packing
 from qa.model.collators import PackingCollator, PaddingCollator
 from qa.model.loading import inputs_of, load_model, with_attention_dropout
 from qa.model.window_dataset import POSITIONS, WindowDataset, read_targets
+from qa.training import lora
 from qa.training.batch_sampler import EpochBatchSampler
 from qa.training.callbacks import CheckpointCallback, ProgressCallback, SetEpochCallback
 from qa.training.checkpoints import step_of
@@ -68,6 +69,8 @@ def build_trainer(attempt: Attempt) -> WindowTrainer:
         spec.inputs.model,
         with_attention_dropout(spec.inputs.model, settings.overrides, settings.attention_dropout),
     )
+    if settings.lora_rank:
+        lora.add_adapters(model, settings.lora_rank, settings.lora_alpha)
     if spec.options.gradient_checkpointing:
         _checkpoint_gradients(model)
     arguments = training_arguments(spec, attempt.memory.checkpoints)

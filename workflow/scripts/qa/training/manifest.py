@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,10 @@ PACKAGES = ("snakemake", "transformers", "datasets", "torch", "accelerate", "tok
 VARYING = ("state.json", "source.json")  # a random fingerprint; the time and place of a download
 
 
-def versions() -> dict[str, str | None]:
-    """Versions of Python and of the packages that a result can depend on; None for a package that is not installed."""
+def versions(more: Sequence[str] = ()) -> dict[str, str | None]:
+    """Versions of Python, of PACKAGES and of `more`, on which a result can depend; None for what is not installed."""
     found: dict[str, str | None] = {"python": platform.python_version()}
-    for package in PACKAGES:
+    for package in (*PACKAGES, *more):
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

@@ -68,6 +68,8 @@ class TrainingSettings:
     deterministic: bool = False
     early_stopping: int | None = None  # epochs
     questions: int | None = None  # to train on; None: all
+    lora_rank: int | None = None  # None: all weights are trained
+    lora_alpha: float | None = None  # only with `lora_rank`
     distillation: Distillation | None = None  # only with a teacher
 
     @classmethod

@@ -97,7 +97,7 @@ def fingerprint_inputs(spec: TrainingSpec, code: str) -> dict[str, Any]:
         "seed": spec.seed,
         "inputs": manifest.input_hashes(spec.inputs.present()),
         "code": code,
-        "versions": manifest.versions(),
+        "versions": manifest.versions(["peft"] if spec.settings.lora_rank else []),
         "processes": spec.options.processes,
     }
 
@@ -135,16 +135,22 @@ def _attempted(attempt: Attempt) -> Trained:
 
 
 def _trained(attempt: Attempt) -> Trained:
-    """The training after its last step, which an earlier attempt, this process or several processes have taken."""
+    """The training after its last step, which an earlier attempt, this process or several processes have taken.
+
+    The last checkpoint has the model that several processes trained, and with LoRA the plain model.
+    """
     if finished := _finished(attempt.resume, attempt):
         return finished
     if attempt.spec.options.processes == 1:
         trainer = fit(attempt)
-        return Trained(trainer.model, trainer.state, manifest.peak_memory())
-    peak_memory = distributed.launch(attempt)
+        peak_memory = manifest.peak_memory()
+        if not attempt.spec.settings.lora_rank:
+            return Trained(trainer.model, trainer.state, peak_memory)
+    else:
+        peak_memory = distributed.launch(attempt)
     finished = _finished(attempt.memory.newest_whole(), attempt)
     if finished is None:
-        raise RuntimeError(f"{attempt.memory.checkpoints}: all processes succeeded, but the last checkpoint is missing")
+        raise RuntimeError(f"{attempt.memory.checkpoints}: training succeeded, but the last checkpoint is missing")
     return replace(finished, peak_memory=peak_memory)
 
 
@@ -157,7 +163,7 @@ def _finished(checkpoint: Path | None, attempt: Attempt) -> Trained | None:
     ended = patience is not None and epochs_module().is_over(state.log_history, patience)
     if state.global_step < state.max_steps and not ended:
         return None
-    log.info(f"all {state.global_step:,} steps were done by an earlier attempt; taking its last checkpoint")
+    log.info(f"all {state.global_step:,} steps are done; taking the model of the last checkpoint")
     return Trained(load_model(checkpoint), state, manifest.peak_memory())
 
 

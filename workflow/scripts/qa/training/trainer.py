@@ -15,6 +15,7 @@ from qa.common.errors import InputError, shortage
 from qa.model import packing
 from qa.model.collators import IGNORED
 from qa.model.window_dataset import POSITIONS
+from qa.training import lora
 from qa.training.batch_sampler import EpochBatchSampler
 from qa.training.checkpoints import checkpoints_in, is_whole
 from qa.training.spec import Distillation
@@ -156,6 +157,18 @@ class WindowTrainer(Trainer):
         saved = json.loads((checkpoint / UNLOGGED).read_text())
         self.unlogged.fill_(saved["sum"])
         self.logged_step = saved["since_step"]
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        plain = lora.plain_weights(self.model) if self.args.should_save else None  # every process is here
+        super()._save(output_dir, plain or state_dict)
+        if plain:
+            lora.save_adapters(self.model, Path(output_dir or self.args.output_dir))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if Path(resume_from_checkpoint, lora.ADAPTERS).exists():
+            lora.load_adapters(self.model, Path(resume_from_checkpoint))
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _save_checkpoint(self, *arguments: Any, **options: Any) -> None:
         self._check_losses()
