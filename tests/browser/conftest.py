@@ -65,22 +65,27 @@ def shared(_there):
 
 
 @pytest.fixture
-def driver(shared):
-    """A browser 1280 pixels wide. The test fails if a page writes to the console or requests any other address."""
-    yield from _watched(shared)
+def is_own():
+    """Whether an address is the page's own: here a report, opened as a file."""
+    return lambda url: url.startswith("file:") and url.partition("#")[0].endswith("/report.html")
 
 
 @pytest.fixture
-def phone(_there):
+def driver(shared, is_own):
+    """A browser 1280 pixels wide. The test fails if a page writes to the console or requests any other address."""
+    yield from _watched(shared, is_own)
+
+
+@pytest.fixture
+def phone(_there, is_own):
     """The same browser, 360 pixels wide."""
     with headless.browser(360, 740) as driver:
-        yield from _watched(driver)
+        yield from _watched(driver, is_own)
 
 
-def _watched(driver):
+def _watched(driver, is_own):
     headless.complaints(driver)
     headless.requested(driver)
     yield driver
     assert headless.complaints(driver) == []
-    addresses = headless.requested(driver)
-    assert all(url.startswith("file:") and url.partition("#")[0].endswith("/report.html") for url in addresses)
+    assert all(map(is_own, headless.requested(driver)))

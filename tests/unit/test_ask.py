@@ -127,7 +127,8 @@ def test_a_threshold_decides_between_an_answer_and_silence(model, tmp_path):
     for threshold in (-1e9, 1e9):
         shutil.copytree(model, folder := tmp_path / str(threshold))
         write_json(folder / package.SETTINGS, SETTINGS | {"decodings": {"n": {**N_BEST, "null_threshold": threshold}}})
-        asked[threshold] = Reader(folder).answer("Who built it?", CONTEXT)
+        asked[threshold] = (reader := Reader(folder)).answer("Who built it?", CONTEXT)
+        assert (reader.null_threshold, reader.temperature) == (threshold, N_BEST["temperature"])
     assert not asked[-1e9] and asked[-1e9].probability == asked[-1e9].null_probability
     assert asked[1e9] and CONTEXT[asked[1e9].start : asked[1e9].end] == asked[1e9].text
 

@@ -14,7 +14,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -30,7 +30,11 @@ AROUND = 60  # characters of the context that are shown on either side of an ans
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Answer as the command line says; return the exit code: 1 for a mistake, told in one line."""
-    options = _options(arguments)
+    return run_offline(_run, _options(arguments))
+
+
+def run_offline(command: Callable[[argparse.Namespace], None], options: argparse.Namespace) -> int:
+    """Run a command that reads models, without the Hub; return its exit code: 1 for a mistake, told in one line."""
     # nothing is fetched, whatever a model's files ask for
     os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
@@ -38,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):  # whatever the locale says
             stream.reconfigure(encoding="utf-8")
     try:
-        _run(options)
+        command(options)
         sys.stdout.flush()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -66,12 +70,11 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--context", metavar="PATH", help="UTF-8 text to look for answers in, or a folder of .txt files"
     )
     parser.add_argument("--questions", metavar="FILE", help="JSON lines of questions; - for standard input")
-    parser.add_argument("--decoding", metavar="NAME", help="a decoding of the run (default: its first)")
     parser.add_argument(
         "--top", type=int, default=0, metavar="N", help="also the N most probable spans, answered or not"
     )
     parser.add_argument("--json", action="store_true", help="answers as JSON lines")
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all that this process may use)")
+    add_reader_options(parser)
     options = parser.parse_args(arguments)
     if options.question is not None and options.questions is not None:
         parser.error("give a question or --questions, not both")
@@ -80,6 +83,12 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.top < 0:
         parser.error(f"--top {options.top}: give a number of at least 1")
     return options
+
+
+def add_reader_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of every command that makes a `Reader`."""
+    parser.add_argument("--decoding", metavar="NAME", help="a decoding of the run (default: its first)")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all that this process may use)")
 
 
 def _run(options: argparse.Namespace) -> None:

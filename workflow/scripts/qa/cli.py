@@ -86,6 +86,7 @@ def verify(arguments: Arguments) -> int:
 
 COMMANDS: dict[str, tuple[Callable[[Arguments], int], str]] = {
     "ask": (_main_of("qa.ask"), "ask a fine-tuned model questions about a text"),
+    "serve": (_main_of("qa.serve.server"), "open a page to ask fine-tuned models in a browser"),
     "score": (_main_of("qa.evaluation.score_files"), "score a predictions file as the official SQuAD 2.0 script does"),
     "config": (config, "check a configuration and print what its runs resolve to"),
     "preflight": (preflight, "say what would stop a run; queue nothing"),

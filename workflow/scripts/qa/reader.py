@@ -74,8 +74,10 @@ class Answer:
 class Reader:
     """A model that answers questions with the settings saved beside it.
 
-    `decodings` are the names of the model's decodings, `decoding` is the one in use. A model that the workflow has not
-    made gets the workflow's default settings and a null threshold of 0.
+    `decodings` are the names of the model's decodings, `decoding` is the one in use. `null_threshold` (in logits, inf
+    for a decoding that always answers) and `temperature` (None where probabilities are not calibrated) are those of
+    `qa.decoding.answers.decide`. A model that the workflow has not made gets the workflow's default settings and a null
+    threshold of 0.
     """
 
     def __init__(self, folder: str | Path, decoding: str | None = None, threads: int | None = None):
@@ -96,6 +98,8 @@ class Reader:
                 f"{folder}: its decoding `{self.decoding}` is not calibrated yet; let the workflow finish "
                 f"{folder.parent / PACKAGE} and name that, or choose another with --decoding"
             )
+        self.null_threshold: float = self._decoding_settings.get("null_threshold", np.inf)  # the walkthrough has none
+        self.temperature: float | None = self._decoding_settings.get("temperature")
         # importing torch takes seconds, and a mistake above should show at once
         from qa.model.predict import Predictor
         from qa.windows.tokenize_and_label import WindowBuilder
@@ -133,8 +137,7 @@ class Reader:
         encoded = self._builder.encoder.questions(_records(questions))
         table = pa.Table.from_batches(list(self._builder.rows(encoded)))
         found = decoded(self._predictor.spans(table), self._decoding_settings)
-        threshold = self._decoding_settings.get("null_threshold", np.inf)  # the walkthrough has no null rule
-        decision = decide(found, threshold, self._decoding_settings.get("temperature"))
+        decision = decide(found, self.null_threshold, self.temperature)
         columns = [values.tolist() for values in (found.start, found.stop, decision.probability)]
         bounds, answers = decision.bounds.tolist(), []
         for number, question in enumerate(questions):
