@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from qa.common.files import write_json
-from qa.config import comparisons, lineage, schema, settings
+from qa.config import comparisons, lineage, schema, settings, stages
 from qa.data.prepare_questions import convert
 from qa.decoding import given_answers
 from qa.decoding.answers import Candidates, decide
@@ -50,6 +50,7 @@ def make_results(
     splits: tuple[str, ...] = ("made/validation",),
     words: int = 0,
     external: tuple[str, ...] = (),
+    plain: dict[str, Any] | None = None,
 ) -> schema.Configuration:
     """Write a whole `results/` into a folder and return the resolved configuration that it belongs to.
 
@@ -57,11 +58,12 @@ def make_results(
     first has emoji; with `hostile` ids, titles, questions, contexts and answers are what no page should trust. `source`
     is a file of questions to take the first of instead. All `splits` have the same questions. Contexts have some 100
     words, or `words` before the gold answer. `external` runs have answers from a file: gold answers, those of every
-    second question paraphrased, the first run's with probabilities.
+    second question paraphrased, the first run's with probabilities. `plain` takes the place of
+    `plain_config(runs, ...)`.
     """
     folder = Path(folder)
     runs = runs or {"base": [1, 2], "large": [1]}
-    config = settings.resolve(_config(runs, decodings, splits, external))
+    config = settings.resolve(plain or plain_config(runs, decodings, splits, external))
     folder.mkdir(parents=True, exist_ok=True)
     with chdir(folder):
         rows = _rows_of(source, questions) if source else _made_up(questions, hostile, words)
@@ -70,7 +72,7 @@ def make_results(
             _write_rows(rows, file)
         rng = np.random.default_rng(SEED)
         for name, variant in lineage.trainings(config):
-            _training(name, variant, config.runs[name], rng)
+            _training(name, variant, config, rng)
             for split, file in records.items():
                 found = _candidates(rows, rng, skill=1.0 + 0.6 * list(runs).index(name))
                 for decoding in decodings:
@@ -88,9 +90,13 @@ def make_results(
     return config
 
 
-def _config(
-    runs: dict[str, list[int]], decodings: tuple[str, ...], splits: tuple[str, ...], external: tuple[str, ...]
+def plain_config(
+    runs: dict[str, list[int]],
+    decodings: tuple[str, ...] = ("n_best", "threshold_0"),
+    splits: tuple[str, ...] = ("made/validation",),
+    external: tuple[str, ...] = (),
 ) -> dict[str, Any]:
+    """The configuration of `make_results`, not resolved."""
     known = {"n_best": {"method": "n_best"}, "threshold_0": {"method": "n_best", "null_threshold": 0.0}}
     run = {"model": "tiny", "train_on": "made/train", "evaluate_on": list(splits), "decodings": list(decodings)}
     return {
@@ -212,9 +218,9 @@ def _scored(folder: Path) -> None:
     analyze_errors.write_errors(scores, folder / "errors.parquet")
 
 
-def _training(name: str, variant: str, run: schema.Run, rng: np.random.Generator) -> None:
+def _training(name: str, variant: str, config: schema.Configuration, rng: np.random.Generator) -> None:
     """training.csv and manifest.json of a training that was interrupted once."""
-    folder = Path("results", name, variant)
+    run, folder = config.runs[name], Path("results", name, variant)
     folder.mkdir(parents=True)
     columns = "step epoch loss validation_loss calibration_exact calibration_f1 learning_rate gradient_norm"
     with open(folder / "training.csv", "w", newline="", encoding="utf-8") as stream:
@@ -235,7 +241,8 @@ def _training(name: str, variant: str, run: schema.Run, rng: np.random.Generator
     machine = {"node": "node1", "slurm_job_id": "12", "platform": "Linux", "cpu_threads": 2}
     manifest = {
         **{"git_commit": "0" * 40, "git_dirty": False, "run": name, "variant": variant, "code": "0" * 12},
-        **{"run_settings": run.model_dump(), "seed": lineage.seed_of(variant), "settings": {"epochs": 2}, "inputs": {}},
+        **{"run_settings": run.model_dump(), "seed": lineage.seed_of(variant), "inputs": {}},
+        "settings": stages.training(run, config.models),
         **{"versions": versions, "gpus": 1, "started": attempt["started"], "ended": "2026-01-02T10:11:00+00:00"},
         **{"training_windows": 1600, "peak_memory_gib": 1.2, "peak_gpu_memory_gib": 3.4, "steps": 400},
         **{"machine": machine | {"gpu": "Some GPU", "driver": "1", "cuda": "1"}, "samples_per_second": 20.3},

@@ -13,7 +13,17 @@ from matplotlib.figure import Figure
 
 from qa.report import page
 from qa.report.drawing import line_style, thinned
-from qa.report.figures import COLOURS, SERIES, SIZE, Figures, file_name, inlined, shortened, stylesheet_colours
+from qa.report.figures import (
+    COLOURS,
+    SERIES,
+    SIZE,
+    Figures,
+    PdfFigures,
+    file_name,
+    inlined,
+    shortened,
+    stylesheet_colours,
+)
 
 DATA = pd.DataFrame({"step": range(40), "loss": np.linspace(4, 1, 40) ** 2})
 HOSTILE = "<script>alert(1)</script> & \"$x^2$\" 'q' \x00\x0b ]]>"
@@ -111,6 +121,13 @@ def test_the_data_are_saved_as_drawn_and_the_picture_in_twice_its_size(tmp_path)
     assert (width, height) == (2 * SIZE[0], 2 * SIZE[1])
     alone = (tmp_path / "loss.svg").read_text()
     assert "var(--" not in alone and COLOURS["paper"] in alone and "DejaVu" in alone and "<text" in alone
+
+
+def test_a_figure_for_a_paper_has_its_fonts_embedded_as_publishers_ask(tmp_path):
+    PdfFigures(tmp_path).add("loss", HOSTILE, "It falls.", DATA, draw)
+    pdf = (tmp_path / "loss.pdf").read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["loss.pdf"]
+    assert b"/FontFile2" in pdf and b"/CIDFontType2" in pdf and b"/Type3" not in pdf
 
 
 def test_a_figure_in_the_page_has_the_pages_colours_and_no_styles_of_its_own(tmp_path):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from qa.common.files import written_aside
 from qa.report import page
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ STYLE = {
     "legend.handlelength": 2.2,
     "lines.linewidth": 2,
     "path.simplify": False,
+    "pdf.fonttype": 42,  # TrueType: publishers refuse Matplotlib's default, Type 3
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "figure",  # the same ids in every build
     "text.color": INK,
@@ -117,12 +119,8 @@ class Figures:
 
     def _save(self, name: str, data: "pd.DataFrame", draw: Callable[..., None], size: tuple[float, float]) -> str:
         """Write the three files; return the SVG."""
-        from matplotlib.figure import Figure
-
         with _style():
-            figure = Figure(figsize=(size[0] / 72, size[1] / 72), dpi=72, layout="constrained")
-            figure.patch.set_gid("background")
-            draw(figure.subplots(), data)
+            figure = _drawn(data, draw, size)
             with io.StringIO() as stream:
                 figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
                 svg = _NOT_XML.sub("\ufffd", stream.getvalue())
@@ -131,6 +129,26 @@ class Figures:
         (self.folder / f"{name}.svg").write_text(standalone, encoding="utf-8")
         data.to_csv(self.folder / f"{name}.csv", index=False, lineterminator="\n")
         return svg
+
+
+class PdfFigures(Figures):
+    """The same figures for a paper: only `{name}.pdf`, with embedded fonts and no background. Their SVG is empty."""
+
+    def _save(self, name: str, data: "pd.DataFrame", draw: Callable[..., None], size: tuple[float, float]) -> str:
+        with _style():
+            figure = _drawn(data, draw, size)
+            with written_aside(self.folder / f"{name}.pdf") as partial:
+                figure.savefig(partial, format="pdf", facecolor="none", metadata={"CreationDate": None})
+        return "<svg/>"
+
+
+def _drawn(data: "pd.DataFrame", draw: Callable[..., None], size: tuple[float, float]) -> Any:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(size[0] / 72, size[1] / 72), dpi=72, layout="constrained")
+    figure.patch.set_gid("background")
+    draw(figure.subplots(), data)
+    return figure
 
 
 @contextmanager

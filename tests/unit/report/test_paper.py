@@ -1,0 +1,140 @@
+"""`qa table`: numbers, marks and sentences against the files they are from; what is written is LaTeX and BibTeX."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from qa.common.errors import InputError
+from qa.config import settings
+from qa.report import build, comparison, methods, overview, paper
+from qa.report.references import References, latex
+from qa.report.results import Results
+from report_fixture import make_results, plain_config
+
+pytestmark = pytest.mark.slow
+
+SPLIT = "made/validation"
+DECODINGS = ["n_best", "threshold_0"]
+DOCUMENT = r"\documentclass{article}\usepackage{booktabs}\usepackage{url}\begin{document}\input{methods}\input{results}"
+DOCUMENT += r"\bibliographystyle{plain}\bibliography{references}\end{document}"
+
+
+def cited(text):
+    return set(re.findall(r"@([\w-]+)", text))
+
+
+def entries(bibtex):
+    return set(re.findall(r"^@\w+\{([\w-]+),$", bibtex, re.M))
+
+
+def test_a_table_has_the_numbers_of_the_summary_and_of_the_intervals(results):
+    table = paper.table(results, SPLIT, DECODINGS)
+    rows = {tuple(row[:2]): row[2:] for row in table.rows[1:]}
+    summary = pd.read_csv("results/summary.csv").set_index(["run", "decoding"])
+    row, seeds = summary.loc["base", "n_best"], [a.metrics() for a in results.answers[:4] if a.decoding == "n_best"]
+    low, high = (sum(metrics["intervals"]["f1"][end] for metrics in seeds) / 2 for end in (0, 1))
+    f1 = f"{row['f1_mean']:.2f} ± {row['f1_std']:.2f}"
+    assert rows["base", "n_best"][0] == "2" and rows["base", "n_best"][3:] == [f1, f"[{low:.2f}, {high:.2f}]"]
+    assert "±" not in "".join(rows["large", "n_best"]) and len(rows) == 4
+    assert [row[1] for row in paper.table(results, SPLIT, ["n_best"]).rows] == ["Decoding", "n_best", "n_best"]
+
+
+@pytest.mark.parametrize(("p", "over_seeds", "mark"), [
+    (0.01, None, "†"), (0.01, 0.2, "†"), (0.2, 0.01, "‡"), (0.01, 0.01, "‡"), (0.05, 0.05, ""), (0.2, None, ""),
+])  # fmt: skip
+def test_a_mark_says_which_corrected_p_value_is_small(p, over_seeds, mark, results, monkeypatch):
+    compared = results.comparison()
+    side = (compared["run"] == "large") & (compared["decoding"] == "n_best")
+    compared.loc[side, ["f1_p_holm", "f1_seeds_p_holm"]] = p, over_seeds
+    monkeypatch.setattr(Results, "comparison", lambda self: compared)
+    (row,) = [row for row in paper.table(results, SPLIT, DECODINGS).rows if row[:2] == ["large", "n_best"]]
+    assert re.search("[†‡]?$", row[5])[0] == mark
+
+
+def test_with_several_references_a_mark_names_its_own(results, monkeypatch):
+    compared = results.comparison().iloc[[0, 0]].reset_index(drop=True)
+    compared.loc[1, "reference_decoding"] = "other"
+    compared.loc[:, ["f1_p_holm", "f1_seeds_p_holm"]] = 0.001, float("nan")
+    monkeypatch.setattr(Results, "comparison", lambda self: compared)
+    table = paper.table(results, SPLIT, DECODINGS)
+    assert sorted(row[5][-4:] for row in table.rows)[-1] == "†¹†²"
+    assert "† differs from ¹`base/n_best` and ²`base/other`" in table.notes[1]
+
+
+def test_the_methods_say_what_the_records_say_and_cite_only_what_there_is(results):
+    references = References()
+    common, *own = methods.describe(results, references)
+    assert "`someone/tiny` (revision `000000000000`) [@model-tiny]" in common
+    assert "400 steps (2 epochs)" in common and "(1,600 windows)" in common and "on 1 × Some GPU" in common
+    assert "PyTorch 1.2.3" in common and "Datasets" not in common  # which these manifests do not name
+    first = [text.partition(".")[0] for text in own]
+    assert first == ["Run `base`: The seeds were 1 and 2", "Run `large`: The seed was 1"]
+    bibtex = references.bibtex(" ".join([common, *own]))
+    assert entries(bibtex) == cited(common) and "note = {Revision " + "0" * 40 in bibtex
+
+
+def test_settings_that_differ_between_runs_are_said_of_each_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plain = plain_config(runs := {"one": [1], "two": [1]})
+    plain["models"]["tiny"] = {"repo": "FacebookAI/roberta-base", "revision": "0" * 40}
+    plain["runs"]["one"] |= {"training": {"warmup": 0.06, "schedule": "constant"}, "hold_out": 0.1}
+    plain["runs"]["two"] |= {"training": {"warmup": 20, "max_gradient_norm": 0}}
+    plain["runs"]["two"]["windows"] = {"long_contexts": "truncate"}
+    config = make_results(tmp_path, 20, runs, plain=plain)
+    common, one, two = methods.describe(Results(config), References())
+    assert "[@model-tiny; @liu2019roberta]" in common
+    assert "rose over the first 6 % of the steps to 2e-05 and then stayed there" in one and "10 % were held out" in one
+    assert "rose over 20 steps to 2e-05 and then fell to 0 (linear schedule)" in two and "not clipped" in two
+    assert "the rest was cut off" in two and "windows of at most" not in two
+
+
+def test_files_of_a_reader_stay_and_latex_takes_what_is_written(results, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(build, "SECTIONS", (overview, comparison))  # few figures
+    folder = tmp_path / "paper"
+    (folder / "figures").mkdir(parents=True)
+    (folder / "figures" / "mine.pdf").touch()
+    plain = plain_config({"base": [1, 2], "large": [1]})
+    Path("my.yaml").write_text(yaml.safe_dump(plain))
+    assert paper.main(["my.yaml", "--out", str(folder)]) == 0
+    assert capsys.readouterr().out.startswith("| Run")
+    assert {"mine.pdf", "scores-1.pdf", "differences-1.pdf"} == {path.name for path in (folder / "figures").iterdir()}
+    assert entries((folder / "references.bib").read_text()) == cited((folder / "methods.md").read_text())
+    if not shutil.which("pdflatex"):
+        pytest.skip("no pdflatex")
+    (folder / "document.tex").write_text(DOCUMENT)
+    for program in ("pdflatex", "bibtex", "pdflatex", "pdflatex"):
+        options = ["-interaction=nonstopmode", "-halt-on-error"] if program == "pdflatex" else []
+        done = subprocess.run([program, *options, "document"], cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout
+    assert "undefined" not in done.stdout
+
+
+def test_no_letter_of_a_name_is_latex():
+    assert latex(r"a_b & 5% #$ {x} ~^\ <> `n_1` [@a; @b].") == (
+        r"a\_b \& 5\% \#\$ \{x\} \textasciitilde{}\textasciicircum{}\textbackslash{} $<$$>$ \texttt{n\_1}~\cite{a,b}."
+    )
+
+
+def test_results_of_other_settings_are_refused(results):
+    manifest = Path("results/base/seed-1/manifest.json")
+    kept = manifest.read_text()
+    paper.check(results)
+    changed = json.loads(kept)
+    for part, key, value in (
+        (changed["run_settings"]["windows"], "overlap", 8),
+        (changed["settings"], "batch_size", 4),
+    ):
+        part[key] = value
+        manifest.write_text(json.dumps(changed))
+        with pytest.raises(InputError, match=f"seed-1/manifest.json: trained with {key} {value}, but .* has 1"):
+            paper.check(results)
+    manifest.write_text(kept)
+    more = plain_config({"base": [1, 2, 3]})
+    with pytest.raises(InputError, match="no such file: results/base/seed-3"):
+        paper.check(Results(settings.resolve(more)))

@@ -1,0 +1,33 @@
+"""What a paper takes from a finished project: `qa table`."""
+
+import json
+import re
+from contextlib import chdir
+
+import pandas as pd
+
+from qa.report import paper
+
+
+def test_the_methods_of_a_project_with_ensembles_and_distillation_are_its_own(improved, tmp_path, capsys):
+    with chdir(improved.folder):
+        assert paper.main(["tiny.yaml", "--out", str(tmp_path)]) == 0
+    text = (tmp_path / "methods.md").read_text()
+    for sentence in (
+        "Long contexts were cut into windows of at most 96 tokens with the question, which overlap by 16 tokens",
+        "The evaluation asks 10 questions of `mills/validation` (local files)",
+        "averaged over `seeded/seed-1`, `seeded/seed-2` and `bytes/seed-1`",
+        "Fine-tuning went on from the model of run `seeded` with the same seed.",
+        "fine-tuned on `mills/train` (local files) and `mills/extra` (local files) (",
+        "Soft targets of `team` at temperature 2 had a weight of 0.5 in the loss",
+        "Run `seeded`: The pretrained model was a local model called `one`.",
+    ):
+        assert sentence in text, text
+    manifest = json.loads(improved.path("results/seeded/seed-1/manifest.json").read_text())
+    assert f"PyTorch {manifest['versions']['torch']} [" in text
+    summary = pd.read_csv(improved.path("results/summary.csv")).set_index(["run", "split", "decoding"])
+    row = summary.loc["seeded", "validation", "calibrated"]
+    assert f"{row['f1_mean']:.2f} ± {row['f1_std']:.2f}" in capsys.readouterr().out
+    assert set(re.findall(r"@([\w-]+)", text)) == set(
+        re.findall(r"^@\w+{([\w-]+),", (tmp_path / "references.bib").read_text(), re.M)
+    )

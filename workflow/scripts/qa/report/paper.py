@@ -1,0 +1,208 @@
+"""`qa table`: finished runs for a paper. Tables as LaTeX and Markdown, methods, BibTeX, and figures as PDF.
+
+All numbers are those of metrics.json and comparison.csv; nothing is computed anew.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from qa.common.errors import InputError, some
+from qa.common.files import written_aside
+from qa.config import settings, stages
+from qa.evaluation import compare, summarize
+from qa.evaluation.compare import NOTABLE
+from qa.report import build, methods, overview, questions
+from qa.report.drawing import in_words
+from qa.report.figures import PdfFigures
+from qa.report.references import References, label, latex
+from qa.report.results import FOLDER, Results
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+MADE = "Written by `qa table`. The next call replaces this file."
+NEEDS = r"% The tables need \usepackage{booktabs}, references.bib needs \usepackage{url} or hyperref."
+
+
+class Table(NamedTuple):
+    """The scores on one split as text, the header first, and the sentences that explain them."""
+
+    split: str
+    rows: list[list[str]]
+    notes: list[str]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code. Raises InputError where results are missing or are not of the files."""
+    parser = argparse.ArgumentParser(
+        prog="qa table",
+        description="Write finished results for a paper: results.tex, results.md, methods.tex, methods.md, "
+        "references.bib, and figures as PDF. The tables are printed too.",
+    )
+    parser.add_argument(
+        "files", nargs="*", metavar="FILE", help="the configuration files of the results; default: config/config.yaml"
+    )
+    parser.add_argument("--split", action="append", metavar="DATASET/SPLIT", help="this split only; may be repeated")
+    parser.add_argument("--decoding", action="append", metavar="NAME", help="this decoding only; may be repeated")
+    parser.add_argument("--out", default="paper", metavar="FOLDER", help="default: paper")
+    options = parser.parse_args(arguments)
+    files = options.files or ["config/config.yaml"]
+    if missing := [file for file in files if not Path(file).is_file()]:
+        raise InputError(f"{missing[0]}: no such file; name the configuration files of the results")
+    results = Results(settings.check(files))
+    check(results)
+    decodings = _known(options.decoding, {answers.decoding for answers in results.answers}, "decoding")
+    tables = [table(results, split, decodings) for split in _known(options.split, results.splits, "split")]
+    shown = write(results, [each for each in tables if each], Path(options.out))
+    print(f"{shown}\n\nWritten to {options.out}")
+    return 0
+
+
+def _known(asked: list[str] | None, known: Any, what: str) -> list[str]:
+    if unknown := [name for name in asked or [] if name not in known]:
+        raise InputError(f"no {what} `{unknown[0]}` in the results; there are {', '.join(sorted(known))}")
+    return asked or list(known)
+
+
+def check(results: Results) -> None:
+    """Raise InputError where a result is missing, older than its sources, or made with other settings."""
+    scores = [str(answers.folder / "metrics.json") for answers in results.answers]
+    needed = [*scores, *(str(FOLDER / name) for name in ("summary.csv", "comparison.csv"))]
+    if missing := [file for file in needed if not Path(file).exists()]:
+        raise InputError(
+            f"no such file: {some(missing, 2)}; run the workflow with this configuration first, or name that of the "
+            "results: qa table FILE"
+        )
+    for name in ("summary.csv", "comparison.csv"):
+        if message := summarize.outdated(FOLDER / name, scores):
+            raise InputError(message.strip())
+    if older := set(compare.COLUMNS) - set(results.comparison()):
+        raise InputError(
+            f"{FOLDER}/comparison.csv: of an older version, without {some(sorted(older), 2)}; run the workflow"
+        )
+    for model in results.models:
+        run, manifest = results.config.runs[model.run], results.manifest(model)
+        windows, recorded = stages.tokenization(run), manifest["run_settings"]
+        del windows["model"]
+        now = {**stages.training(run, results.config.models), **windows, "train_on": run.train_on}
+        made = {**manifest["settings"], "train_on": recorded["train_on"]}
+        made |= {key: recorded["windows"].get(key) for key in windows}
+        if other := [key for key in {**now, **made} if now.get(key) != made.get(key)]:
+            raise InputError(
+                f"{model.folder}/manifest.json: trained with {other[0]} {made.get(other[0])}, but the configuration "
+                f"has {now.get(other[0])}; run the workflow with this configuration, or name that of the results"
+            )
+
+
+def table(results: Results, split: str, decodings: list[str]) -> Table | None:
+    """The scores on a split with deviations, intervals and marks; None where no run has one of the decodings."""
+    answers = [each for each in results.of_split(split) if each.decoding in decodings]
+    if not answers:
+        return None
+    metrics, comparisons = answers[0].metrics(), results.comparison()
+    compared = comparisons[comparisons["dataset"] + "/" + comparisons["split"] == split]
+    interval = f"{100 * metrics['interval']['level']:g} % interval"
+    f1 = f"F1 ({metrics['f1_by']})" if "f1_by" in metrics else "F1"
+    rows = [["Run", "Decoding", "Seeds", "EM", interval, f1, interval]]
+    for row in overview.scores(answers).to_dict("records"):
+        rows.append([row["run"], row["decoding"], str(row["seeds"])])
+        for metric in ("exact", "f1"):
+            deviation = f" ± {row[f'{metric}_deviation']:.2f}" if row["seeds"] > 1 else ""
+            rows[-1] += [
+                f"{row[metric]:.2f}{deviation}{_marks(compared, row['run'], row['decoding'], metric)}",
+                f"[{row[f'{metric}_low']:.2f}, {row[f'{metric}_high']:.2f}]",
+            ]
+    notes = [
+        f"Exact match (EM) and F1 in percent on the {metrics['total']:,} questions of `{split}`: mean and, with "
+        f"several seeds, ± standard deviation. Brackets: {interval}s over {metrics['interval']['resampled']} "
+        "(bootstrap), each end a mean over seeds."
+    ]
+    return Table(split, rows, notes + (_tests(compared, len(comparisons)) if len(compared) else []))
+
+
+def _references(compared: "pd.DataFrame") -> dict[tuple[str, str], str]:
+    """The numbers of the sides that others are compared with, raised; none where there is only one."""
+    sides = dict.fromkeys(zip(compared["reference_run"], compared["reference_decoding"], strict=True))
+    return {side: str(number).translate(RAISED) if len(sides) > 1 else "" for number, side in enumerate(sides, 1)}
+
+
+def _marks(compared: "pd.DataFrame", run: str, decoding: str, metric: str) -> str:
+    """A mark for each reference that a run and decoding differs from."""
+    marks, numbers = "", _references(compared)
+    for row in compared[(compared["run"] == run) & (compared["decoding"] == decoding)].to_dict("records"):
+        number = numbers[row["reference_run"], row["reference_decoding"]]
+        if row[f"{metric}_seeds_p_holm"] < NOTABLE:  # NaN is not below
+            marks += f"‡{number}"
+        elif row[f"{metric}_p_holm"] < NOTABLE:
+            marks += f"†{number}"
+    return marks
+
+
+def _tests(compared: "pd.DataFrame", corrected: int) -> list[str]:
+    """What the marks of a table mean, with the test behind each."""
+    named = in_words([f"{number}`{'/'.join(side)}`" for side, number in _references(compared).items()])
+    units, drawn = compared["units"].iloc[0], compared["resampled"].iloc[0]
+    notes = [
+        f"† differs from {named} (p < {NOTABLE}, paired randomisation test over {units:,} {drawn}, Holm's rule for "
+        f"{corrected} comparison{'s' * (corrected > 1)})."
+    ]
+    if compared["f1_seeds_p_holm"].notna().any():
+        notes.append(f"‡ differs for other seeds too (p < {NOTABLE}, t-test over {drawn} and seeds, Holm's rule).")
+    return notes
+
+
+def write(results: Results, tables: list[Table], folder: Path) -> str:
+    """Write all files into a folder; return the tables as Markdown."""
+    references = References()
+    paragraphs = methods.describe(results, references)
+    warnings = [*summarize.warnings(FOLDER / "summary.csv"), *compare.warnings(results.comparison().to_dict("records"))]
+    shown = "\n\n".join([*map(_markdown, tables), *(f"Warning: {warning}" for warning in warnings)])
+    remarks = [f"% Warning: {warning}" for warning in warnings]
+    contents = {
+        "results.md": shown,
+        "results.tex": "\n\n".join([NEEDS, *remarks, *map(_latex, tables)]),
+        "methods.md": "\n\n".join(paragraphs),
+        "methods.tex": "\n\n".join(map(latex, paragraphs)),
+        "references.bib": references.bibtex(" ".join(paragraphs)),
+    }
+    for name, text in contents.items():
+        with written_aside(folder / name) as partial:
+            partial.write_text(f"{_comment(name, MADE)}\n\n{text.rstrip()}\n", encoding="utf-8")
+    (folder / "figures").mkdir(exist_ok=True)
+    figures = PdfFigures(folder / "figures")
+    for module in build.SECTIONS:
+        if module is not questions:  # which draws nothing, and reads every answer
+            module.section(results, figures)
+    return shown
+
+
+def _comment(name: str, text: str) -> str:
+    return f"<!-- {text} -->" if name.endswith(".md") else f"% {text}"
+
+
+def _markdown(table: Table) -> str:
+    import tabulate
+
+    header, *rows = table.rows
+    align = ["left"] * 2 + ["right"] * (len(header) - 2)
+    lines = tabulate.tabulate(rows, header, tablefmt="pipe", disable_numparse=True, colalign=align)
+    return f"{lines}\n\n{' '.join(table.notes)}"
+
+
+def _latex(table: Table) -> str:
+    header, *rows = (" & ".join(map(latex, row)) + r" \\" for row in table.rows)
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
+            rf"\caption{{{latex(' '.join(table.notes))}}}",
+            rf"\label{{{label(table.split)}}}",
+            rf"\begin{{tabular}}{{ll{'r' * (len(table.rows[0]) - 2)}}}",
+            *(r"\toprule", header, r"\midrule", *rows, r"\bottomrule"),
+            r"\end{tabular}",
+            r"\end{table}",
+        ]
+    )
