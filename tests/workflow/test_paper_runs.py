@@ -1,12 +1,16 @@
-"""What a paper takes from a finished project: `qa table`."""
+"""What a paper takes from a finished project: `qa table`, and the notebook of docs/."""
 
 import json
 import re
 from contextlib import chdir
+from pathlib import Path
 
+import nbformat
 import pandas as pd
 
 from qa.report import paper
+
+NOTEBOOK = Path(__file__).parents[2] / "docs" / "results.ipynb"
 
 
 def test_the_methods_of_a_project_with_ensembles_and_distillation_are_its_own(improved, tmp_path, capsys):
@@ -31,3 +35,18 @@ def test_the_methods_of_a_project_with_ensembles_and_distillation_are_its_own(im
     assert set(re.findall(r"@([\w-]+)", text)) == set(
         re.findall(r"^@\w+{([\w-]+),", (tmp_path / "references.bib").read_text(), re.M)
     )
+
+
+def test_the_notebook_runs_and_holds_no_output(improved, monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    nbformat.validate(notebook)
+    first, *others = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs or cell.execution_count for cell in (first, *others))
+    names: dict = {}
+    exec(first.source, names)
+    names |= {"RESULTS": improved.path("results"), "RUN": "seeded", "VARIANT": "seed-1"}
+    names |= {"SPLIT": "mills/validation", "DECODING": "calibrated"}
+    for cell in others:
+        exec(cell.source, names)
+    assert names["figure"].axes[0].lines and 0 <= names["answer"].probability <= 1
