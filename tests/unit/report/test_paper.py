@@ -84,13 +84,14 @@ def test_settings_that_differ_between_runs_are_said_of_each_run(tmp_path, monkey
     plain = plain_config(runs := {"one": [1], "two": [1]})
     plain["models"]["tiny"] = {"repo": "FacebookAI/roberta-base", "revision": "0" * 40}
     plain["runs"]["one"] |= {"training": {"warmup": 0.06, "schedule": "constant"}, "hold_out": 0.1}
-    plain["runs"]["two"] |= {"training": {"warmup": 20, "max_gradient_norm": 0}}
+    plain["runs"]["two"] |= {"training": {"warmup": 20, "max_gradient_norm": 0, "questions": 50, "lora_rank": 8}}
     plain["runs"]["two"]["windows"] = {"long_contexts": "truncate"}
     config = make_results(tmp_path, 20, runs, plain=plain)
     common, one, two = methods.describe(Results(config), References())
     assert "[@model-tiny; @liu2019roberta]" in common
     assert "rose over the first 6 % of the steps to 2e-05 and then stayed there" in one and "10 % were held out" in one
     assert "rose over 20 steps to 2e-05 and then fell to 0 (linear schedule)" in two and "not clipped" in two
+    assert "trained on 50 of these" in two and "adapter of rank 8 with alpha 32 [@hu2021lora]" in two
     assert "the rest was cut off" in two and "windows of at most" not in two
 
 
