@@ -206,8 +206,8 @@ def _for_gpu(
     if spec.settings.deterministic:  # not compiled: torch times its kernels and takes the fastest
         return collator, f"{_compile(model, 'none', collator, arguments)}, deterministic"
     mode = spec.options.compile
-    if mode == "graphs" and spec.options.gradient_checkpointing:
-        mode = "kernels"  # graphs were not tried with layers that are computed again
+    if mode == "graphs" and (spec.options.gradient_checkpointing or spec.settings.lora_rank):
+        mode = "kernels"  # graphs were tried neither with layers that are computed again nor with adapters
     return collator, _compile(model, mode, collator, arguments)
 
 
