@@ -20,7 +20,7 @@ import tiny
 import trainings
 from qa.common.errors import InputError
 from qa.data.prepare_questions import convert
-from qa.model import attention, packing
+from qa.model import attention, joined_products, packing
 from qa.model.collators import IGNORED, PackingCollator, PaddingCollator
 from qa.model.loading import with_attention_dropout
 from qa.model.window_dataset import TokenRows, WindowDataset
@@ -196,6 +196,29 @@ def test_every_batch_of_a_size_runs_the_code_compiled_for_the_first(family, monk
         torch.testing.assert_close(output.start_logits, model(**packing.model_inputs(batch)).start_logits)
 
 
+@pytest.mark.parametrize(("family", "joined"), [("bert", False), ("roberta", True), ("modernbert", False)])
+def test_one_compilation_of_a_layer_serves_all_layers(family, joined, monkeypatch):
+    monkeypatch.setattr(attention, "kernel", lambda *_: "padded")  # as on a GPU without the varlen kernel
+    model = model_of(family, layers=6)
+    assert packing.prepare(model, joined=joined) == ""
+    packer = PackingCollator(packing.first_position(model), family != "modernbert", (96,), 6, LONGEST)
+    batches = [packer(rows_of(lengths, 3, False)) for lengths in ([9, 30, 5], [2] * 6)]
+    expected = [computed(model, batch) for batch in batches]
+    torch._dynamo.reset()
+    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    layers = fit._layers(model)
+    assert len(layers) == 6
+    for layer in layers:
+        layer.compile(dynamic=False, fullgraph=True, backend=counter)
+    for batch, values in zip(batches, expected, strict=True):
+        assert_same(values, computed(model, batch))
+    # ModernBERT's first layer has no norm, and its local and global layers differ
+    assert counter.frame_count == (3 if family == "modernbert" else 1)
+    with torch.compiler.set_stance("force_eager"):  # as after an epoch
+        computed(model, packer(rows_of([40] * 5, 3, False)))
+    assert counter.frame_count == (3 if family == "modernbert" else 1)
+
+
 @given(training=st.integers(1, 30_000), validation=st.integers(0, 30_000), step=st.integers(1, 300))
 def test_sizes_of_row_hold_the_largest_batches_and_training_has_only_one(training, validation, step):
     sizes = packing.budgets(training, validation, step)
@@ -228,7 +251,9 @@ def test_an_encoder_that_cannot_pack_is_padded_and_the_log_says_why(family, opti
     before = model.config._attn_implementation
     with caplog.at_level(logging.WARNING):
         collator, rows = packing.collator(model, tiny.word_piece(), "packed")
-    assert isinstance(collator, PaddingCollator) and collator.width is None and rows == "padded rows"
+    assert (
+        isinstance(collator, PaddingCollator) and collator.width is None and rows.startswith("padded rows, attention ")
+    )
     assert why in caplog.text and "padded to the longest" in caplog.text
     assert model.config._attn_implementation == before and model.training
 
@@ -253,14 +278,47 @@ def test_the_kernel_follows_device_precision_and_dropout(monkeypatch):
     assert not attention.try_varlen(cpu)
 
 
-def test_the_kernel_is_tried_with_heads_of_the_models_size(monkeypatch):
-    config = transformers.AutoConfig.for_model("bert", vocab_size=9, hidden_size=24, num_attention_heads=3)
-    model = transformers.AutoModelForQuestionAnswering.from_config(config)
-    model.config._attn_implementation = attention.NAME
-    tried = []
+@pytest.mark.parametrize("fault", ["raises", "computes something else", "none"])
+def test_a_kernel_that_fails_with_the_model_on_its_gpu_is_replaced_before_the_first_step(fault, monkeypatch, caplog):
+    def kernel(query, key, *others, **options):
+        if fault == "raises":
+            raise RuntimeError("head_size should be a multiple of 8")
+        return flash_attention_by_its_documentation(query, key * (fault == "none"), *others, **options)
+
+    model, tried = model_of("bert"), []
+    before = model.config._attn_implementation
+    way = lambda device, half, dropout: "varlen" if attention.varlen_works and half else "padded"  # noqa: E731
+    monkeypatch.setattr(attention, "kernel", way)  # as on a GPU
+    monkeypatch.setattr(attention, "varlen_attn", kernel)
+    monkeypatch.setattr(attention, "varlen_works", True)
     monkeypatch.setattr(attention, "try_varlen", lambda *how: tried.append(how))
-    packing.attention_of(model, torch.device("cpu"), "bf16")
-    assert tried == [(torch.device("cpu"), torch.bfloat16, 8)]
+    gpu = SimpleNamespace(type="cuda", index=0)
+    monkeypatch.setattr(model, "to", lambda device: tried.append(device))
+    assert packing._prepare(model, gpu, "bf16") == ""
+    assert tried == [gpu, (gpu, torch.bfloat16, 8)]  # the model is there, and heads of its size are tried
+    assert model.config._attn_implementation == attention.NAME != before
+    assert attention.varlen_works == (fault == "none") and ("padded instead" in caplog.text) == (fault != "none")
+    assert packing._attention_of(model, gpu, "bf16").startswith(
+        "attention varlen (flash attention)" if fault == "none" else "attention padded"
+    )
+
+
+@families
+@some
+@given(lengths=lengths, shape=shapes)
+def test_joined_projections_give_the_logits_and_gradients_of_separate_ones(family, lengths, shape):
+    model = model_of(family, **shape)
+    joined, names = copy.deepcopy(model), list(model.state_dict())
+    assert packing.prepare(model) == packing.prepare(joined, joined=True) == ""
+    batch = PackingCollator(packing.first_position(model), family != "modernbert")(rows_of(lengths, 1, False))
+    expected = computed(model, batch)
+    assert_same(expected, computed(joined, batch))
+    assert_same(expected, computed(copy.deepcopy(joined), batch))
+    assert list(joined.state_dict()) == names
+    kinds = {type(module).__name__ for module in joined.modules()}
+    assert ("_Query" in kinds) == (family != "modernbert")  # whose projections are one product already
+    joined_products.separate(joined)
+    assert {type(module) for module in joined.modules()} == {type(module) for module in model.modules()}
 
 
 def test_windows_are_read_across_the_chunks_of_a_table():
@@ -380,8 +438,8 @@ def test_rows_in_fixed_shapes_take_the_same_course_and_are_compiled_once_a_size(
     plain = trained(inputs, tmp_path / "plain", padding="packed", precision=precision, max_steps=12)[0]
     collator, counter, sizes = packing.collator, torch._dynamo.testing.CompileCounter(), []
 
-    def in_fixed_shapes(model, tokenizer, padding, max_length):
-        packer, rows = collator(model, tokenizer, padding, max_length)
+    def in_fixed_shapes(model, *others):
+        packer, rows = collator(model, *others)
         spec = trainings.spec_of(inputs, {**SETTINGS, "max_steps": 12}, OPTIONS)
         arguments = fit.training_arguments(spec, tmp_path / "unused")
         fixed = fit._in_fixed_shapes(packer, fit._data(spec, model, arguments), arguments)
@@ -452,9 +510,9 @@ def test_padded_rows_that_are_compiled_have_at_most_six_widths(longest, expected
     [
         ("none", True, 1, "not compiled"),
         ("kernels", False, 1, "not compiled"),
-        ("kernels", True, 1, "compiled"),
+        ("kernels", True, 1, "layers compiled"),
         ("graphs", True, 1, "compiled, in CUDA graphs"),
-        ("graphs", True, 2, "compiled"),
+        ("graphs", True, 2, "layers compiled"),
     ],
 )
 def test_a_model_is_compiled_in_place_where_the_machine_can(wanted, works, parts, told, monkeypatch, tmp_path):
@@ -464,11 +522,15 @@ def test_a_model_is_compiled_in_place_where_the_machine_can(wanted, works, parts
     settings = {**SETTINGS, "precision": "fp32", "accumulation_steps": parts}
     arguments = fit.training_arguments(trainings.spec_of({"model": "m"}, settings, OPTIONS), tmp_path)
     assert fit._compile(model, wanted, PaddingCollator(0, 0, False, width=64), arguments) == told
-    assert (model._compiled_call_impl is not None) == (told != "not compiled")
+    layers = model.bert.encoder.layer
+    assert all((layer._compiled_call_impl is not None) == (told == "layers compiled") for layer in layers)
+    assert (model._compiled_call_impl is not None) == (told == "compiled, in CUDA graphs")
     few = fit._compile(model_of("bert"), wanted, PaddingCollator(0, 0, False, widths=(64, 128)), arguments)
     assert few == told
     for kind, expected in (("deberta-v2", () if wanted == "none" else (64, 100)), ("mpnet", ())):
-        other = SimpleNamespace(config=SimpleNamespace(model_type=kind), compile=lambda **_: None)
+        other = SimpleNamespace(
+            config=SimpleNamespace(model_type=kind), compile=lambda **_: None, modules=lambda: [torch.nn.ModuleList()]
+        )
         spec = trainings.spec_of({"model": "m"}, settings, {**OPTIONS, "compile": wanted})
         data = SimpleNamespace(windows=SimpleNamespace(lengths=np.array([9, 100])), validation=None)
         assert fit._for_gpu(spec, other, PaddingCollator(0, 0, False), data, arguments)[0].widths == expected

@@ -46,6 +46,14 @@ def try_varlen(device: torch.device, dtype: torch.dtype = torch.bfloat16, size: 
     return varlen_works
 
 
+def varlen_library(device: torch.device) -> str:
+    """The library whose kernel varlen_attn calls on a GPU: torch chooses, and another version may choose otherwise."""
+    from torch.nn.attention import varlen
+
+    choose = getattr(varlen, "_should_use_cudnn", None)  # not public, and not in every torch
+    return "cuDNN" if choose and choose(device.index or 0) else "flash attention"
+
+
 def _agree(device: torch.device, dtype: torch.dtype, size: int, sliding_window: int | None) -> bool:
     """Whether both ways agree on windows of 3, 0 and 70 tokens."""
     lengths = torch.tensor([3, 0, 70])

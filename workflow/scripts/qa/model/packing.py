@@ -8,24 +8,28 @@ import torch
 from transformers import AttentionInterface
 
 from qa.common.errors import first_line
-from qa.model import attention, devices
+from qa.model import attention, devices, joined_products
 from qa.model.collators import PackingCollator, PaddingCollator
 from qa.model.loading import ATTENTION_DROPOUT, inputs_of
 from qa.model.window_dataset import POSITIONS, SOFT_TARGETS, TokenRows
 
 PROBED = (3, 160, 5)  # tokens of the windows that a model is tried with; 160 exceed any sliding window
 TOLERANCE = 1e-4  # of the greatest logit; in fp32, other orders of summing differ far less
+ROUNDING = 0.05  # of the greatest logit, in other precisions
+JOINED = ("cuda",)  # kinds of device where queries, keys and values are one product
+
+CPU = torch.device("cpu")
 
 log = logging.getLogger(__name__)
 AttentionInterface.register(attention.NAME, attention.packed_attention)
 
 
-def prepare(model: Any) -> str:
+def prepare(model: Any, precision: str = "fp32", joined: bool = False) -> str:
     """Let a model compute packed rows from now on. Returns "", or the reason why it cannot; it is then unchanged.
 
     A trial decides: three windows must give the same logits packed as padded. So there is no list of architectures;
-    the trial finds encoders with relative positions or convolutions, for example. It runs in fp32 on the model's
-    device.
+    the trial finds encoders with relative positions or convolutions, for example. It runs in `precision` on the
+    model's device. `joined`: queries, keys and values are one product from now on (see `joined_products`).
     """
     name = type(model).__name__
     if not getattr(model, "_supports_attention_backend", False):
@@ -34,46 +38,85 @@ def prepare(model: Any) -> str:
     rows, packer = _probe(model), PackingCollator(first_position(model), "token_type_ids" in _forward(model))
     model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), devices.precision_context(precision):
             padded = _logits(model, PaddingCollator(0, 0, left=False)(rows))
+            if joined:
+                joined_products.join(model)
             model.config._attn_implementation = attention.NAME  # set_attn_implementation refuses some that can
             packed = _logits(model, packer(rows))
     except (TypeError, ValueError, RuntimeError, IndexError, KeyError) as error:
-        model.config._attn_implementation = before
+        _undo(model, before)
         return f"{name} cannot compute packed rows ({type(error).__name__}: {first_line(error)})"
     finally:
         model.train(training)
     real = torch.arange(padded.shape[2]) < torch.from_numpy(rows.lengths)[:, None]
     difference = ((padded - packed).abs() * real).max().item() / (padded.abs() * real).max().item()
-    if not difference < TOLERANCE:
-        model.config._attn_implementation = before
+    if not difference < (TOLERANCE if precision == "fp32" else ROUNDING):
+        _undo(model, before)
         return f"packed rows give other logits with {name} (by {difference:.1%})"
     return ""
 
 
+def _undo(model: Any, implementation: str) -> None:
+    model.config._attn_implementation = implementation
+    joined_products.separate(model)
+
+
 def collator(
-    model: Any, tokenizer: Any, padding: str, max_length: int | None = None
+    model: Any,
+    tokenizer: Any,
+    padding: str,
+    max_length: int | None = None,
+    device: torch.device = CPU,
+    precision: str = "fp32",
 ) -> tuple[PackingCollator | PaddingCollator, str]:
-    """The collator for a model under the setting `padding`, and the name of its rows.
+    """Send a model to its device; the collator for the setting `padding`, and how rows and attention are, in words.
 
     `packed` prepares the model for packed rows. A model that cannot compute them gets padded rows, and the log says
     why. `max_length` tokens are the width of rows under `padding: max_length`.
     """
-    if padding == "packed":
-        fault = prepare(model)
-        if not fault:
-            return PackingCollator(first_position(model), "token_type_ids" in _forward(model)), "packed rows"
+    fault = _prepare(model, device, precision) if padding == "packed" else ""
+    if fault:
         log.warning(f"{fault}; rows are padded to the longest of their batch instead")
-    return PaddingCollator.of(tokenizer, max_length if padding == "max_length" else None), "padded rows"
+    model.to(device)
+    how = _attention_of(model, device, precision)
+    if padding == "packed" and not fault:
+        return PackingCollator(first_position(model), "token_type_ids" in _forward(model)), f"packed rows, {how}"
+    return PaddingCollator.of(tokenizer, max_length if padding == "max_length" else None), f"padded rows, {how}"
 
 
-def attention_of(model: Any, device: torch.device, precision: str) -> str:
+def _prepare(model: Any, device: torch.device, precision: str) -> str:
+    """`prepare` in fp32 where the model is, and on a GPU once more as it will compute there."""
+    before = model.config._attn_implementation
+    fault = (device.type not in JOINED or prepare(model, joined=True)) and prepare(model)
+    if fault or device.type == "cpu":
+        return fault
+    model.to(device)
+    attention.try_varlen(device, torch.float16 if precision == "fp16" else torch.bfloat16, _head_size(model))
+    return _prepare_again(model, before, precision)
+
+
+def _prepare_again(model: Any, before: str, precision: str) -> str:
+    """`prepare` on the model's device in its precision, without the varlen kernel if that fails.
+
+    `before` is the attention implementation that padded rows are computed with.
+    """
+    model.config._attn_implementation = before
+    fault = prepare(model, precision)
+    if fault and attention.varlen_works:
+        log.warning(f"{fault} in {precision} by varlen attention; attention is padded instead")
+        attention.varlen_works = False
+        fault = prepare(model, precision)
+    return fault
+
+
+def _attention_of(model: Any, device: torch.device, precision: str) -> str:
     """The way attention is computed and its dropout in training, in words."""
     dropout = next((getattr(model.config, name) for name in ATTENTION_DROPOUT if hasattr(model.config, name)), 0.0)
     way = model.config._attn_implementation
     if way == attention.NAME:
-        attention.try_varlen(device, torch.float16 if precision == "fp16" else torch.bfloat16, _head_size(model))
         way = attention.kernel(device, precision in devices.AUTOCAST, dropout)
+        way = f"{way} ({attention.varlen_library(device)})" if way == "varlen" else way
     return f"attention {way}, attention dropout {dropout:g}"
 
 

@@ -60,10 +60,10 @@ class Predictor:
         devices.set_threads(threads)
         model = load_model(folder, settings.get("overrides"), trained=True).eval()
         self.tokenizer = load_tokenizer(folder)
-        self.collator, self.form = packing.collator(
-            model, self.tokenizer, settings["padding"], settings.get("max_length")
+        self.collator, self.how = packing.collator(
+            model, self.tokenizer, settings["padding"], settings.get("max_length"), self.device, settings["precision"]
         )
-        self.model = model.to(self.device)
+        self.model = model
 
     def spans(self, table: Any) -> Spans:
         """The spans of a table of windows (see WindowBuilder.rows), in its order; InputError if logits are not finite.
@@ -73,8 +73,7 @@ class Predictor:
         columns = [*inputs_of(self.model, ["input_ids", "token_type_ids"]), *PLACES]
         windows = WindowDataset(table, [name for name in columns if name in table.column_names])
         precision = self.settings["precision"]
-        how = f"{self.form}, {packing.attention_of(self.model, self.device, precision)}"
-        log.info(f"predicting {len(windows):,} windows on {self.device}, {precision}, {how}")
+        log.info(f"predicting {len(windows):,} windows on {self.device}, {precision}, {self.how}")
         with devices.repeatable(self.settings.get("deterministic", False)), devices.precision_context(precision):
             spans = spans_of(
                 self.model,

@@ -30,6 +30,7 @@ from qa.windows.tokenizer import load_tokenizer
 
 MODEL_COLUMNS = ["input_ids", "token_type_ids", *POSITIONS]
 SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
+LAYER_BY_LAYER = ("kernels",)  # values of `compile` by which the layers are compiled, and not the model as a whole
 Collator = PackingCollator | PaddingCollator
 
 log = logging.getLogger(__name__)
@@ -75,8 +76,10 @@ def build_trainer(attempt: Attempt) -> WindowTrainer:
         _checkpoint_gradients(model)
     arguments = training_arguments(spec, attempt.memory.checkpoints)
     data = _data(spec, model, arguments)
-    collator, rows = packing.collator(model, load_tokenizer(spec.inputs.model), settings.padding, settings.max_length)
-    computed = f"{rows}, {packing.attention_of(model, arguments.device, settings.precision)}"
+    tokenizer, width = load_tokenizer(spec.inputs.model), settings.max_length
+    collator, computed = packing.collator(
+        model, tokenizer, settings.padding, width, arguments.device, settings.precision
+    )
     check = None
     if spec.inputs.held_out_windows:  # its collator has no fixed shapes: they are made for training's batches
         held_out = spec.inputs.held_out_windows, spec.inputs.held_out_records
@@ -235,7 +238,7 @@ def _in_fixed_shapes(packer: PackingCollator, data: Data, arguments: TrainingArg
 def _compile(model: Any, mode: str, collator: Collator, arguments: TrainingArguments) -> str:
     """Compile the model in place, the names of its weights untouched, if this machine can. Returns what was done.
 
-    `mode` is none, kernels or graphs.
+    `mode` is none, kernels or graphs. Layers that are compiled one by one share their code, so training starts sooner.
     """
     if isinstance(collator, PaddingCollator) and collator.width is None and not collator.widths:
         return "not compiled, since rows have many widths"  # each would be compiled anew
@@ -244,8 +247,20 @@ def _compile(model: Any, mode: str, collator: Collator, arguments: TrainingArgum
     # graphs would overwrite gradients that live on, or that processes share
     graphs = mode == "graphs" and arguments.gradient_accumulation_steps == arguments.world_size == 1
     torch._dynamo.config.recompile_limit = 32  # widths, each with a last batch, in training and validation
-    model.compile(dynamic=False, mode="reduce-overhead" if graphs else None)
-    return "compiled, in CUDA graphs" if graphs else "compiled"
+    way = "graphs" if graphs else "kernels"
+    parts = _layers(model) if way in LAYER_BY_LAYER else [model]
+    for part in parts:
+        part.compile(dynamic=False, mode="reduce-overhead" if graphs else None)
+    return f"{'compiled' if parts == [model] else 'layers compiled'}{', in CUDA graphs' if graphs else ''}"
+
+
+def _layers(model: Any) -> list[Any]:
+    """The layers of a model's encoder, which are its longest list of modules of one class; else the model itself."""
+    lists = [
+        part for part in model.modules() if isinstance(part, torch.nn.ModuleList) and len(set(map(type, part))) == 1
+    ]
+    longest = max(lists, key=len, default=[])
+    return list(longest) if len(longest) > 1 else [model]
 
 
 def _add_callbacks(trainer: WindowTrainer, attempt: Attempt) -> None:
