@@ -11,7 +11,7 @@ CONFIGFILE = $(if $(CONFIG),--configfile $(CONFIG))
 CONDA := $(if $(filter-out base,$(CONDA_DEFAULT_ENV)),$(CONDA_PREFIX))
 ENV_PYTHON := $(firstword $(wildcard $(addsuffix /bin/python,$(VIRTUAL_ENV) $(CONDA) .venv)) python3)
 
-.PHONY: help setup demo test test-quick test-faults test-fuzz test-alliance test-slurm test-slurm-alliance bench bench-gpu lint format report config-reference \
+.PHONY: help setup demo test test-quick test-faults test-fuzz test-alliance test-slurm test-slurm-alliance bench bench-gpu bench-gpu-changes lint format report config-reference \
   clean clean-results
 
 help: ## this list
@@ -82,6 +82,9 @@ test-slurm-alliance: .venv-alliance/installed ## one run of it with the versions
 
 bench: .venv/installed ## each stage against the public recipes, on the CPU: 5 to 6 minutes, 10 at most, no network
 	$(BIN)/python benchmarks/bench.py
+
+bench-gpu-changes: ## which changes of the training step pay on this CUDA GPU
+	$(ENV_PYTHON) benchmarks/gpu_changes.py
 
 bench-gpu: ## training and prediction against them, on a CUDA GPU
 	$(ENV_PYTHON) benchmarks/bench_gpu.py

@@ -1,12 +1,14 @@
 """`make bench-gpu` goes through from beginning to end, with a tiny model where there is no GPU."""
 
+import json
 import sys
 
-import bench_gpu
 import numpy as np
 import pytest
 import torch
 
+import bench_gpu
+import gpu_changes
 from qa.model.window_dataset import WindowDataset
 from qa.windows.read_windows import arrow_table
 
@@ -31,6 +33,27 @@ def test_its_rows_are_as_long_as_squads(tmp_path):
     windows = WindowDataset(arrow_table(bench_gpu.windows_of(tmp_path, model, 300, 3_000)), ["input_ids"])
     assert 175 < windows.lengths.mean() < 187
     assert 0.01 < np.mean(windows.lengths == 384) < 0.03
+
+
+def test_every_change_of_the_training_step_has_its_turn(monkeypatch, tmp_path):
+    seen, joined = [], gpu_changes.packing.JOINED
+    monkeypatch.setattr(sys, "argv", ["gpu_changes.py", "--cpu", "--out", str(tmp_path / "found.json")])
+
+    def trained(bench, own):
+        if own.compile == "kernels":
+            raise RuntimeError("no compiler")
+        seen.append((gpu_changes.packing.JOINED, gpu_changes.fit.LAYER_BY_LAYER))
+        bench.note("ours", own.batch, 1.0, 3)
+
+    monkeypatch.setattr(bench_gpu.Bench, "own_train", trained)
+    assert gpu_changes.main() == 0
+    found = json.loads((tmp_path / "found.json").read_text())["changes"]
+    assert len(found) == len(gpu_changes.TRAININGS) + 2
+    assert [line.get("failed") for line in found if line["change"].startswith("kernels")] == [
+        "RuntimeError: no compiler"
+    ] * 2
+    assert {joined, ("cuda",)} == {pair[0] for pair in seen} and len({pair[1] for pair in seen}) == 2
+    assert joined == gpu_changes.packing.JOINED  # each switch is put back
 
 
 def test_without_a_gpu_it_says_so_and_measures_nothing(monkeypatch, capsys):

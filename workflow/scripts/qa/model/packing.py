@@ -16,7 +16,7 @@ from qa.model.window_dataset import POSITIONS, SOFT_TARGETS, TokenRows
 PROBED = (3, 160, 5)  # tokens of the windows that a model is tried with; 160 exceed any sliding window
 TOLERANCE = 1e-4  # of the greatest logit; in fp32, other orders of summing differ far less
 ROUNDING = 0.05  # of the greatest logit, in other precisions
-JOINED = ("cuda",)  # kinds of device where queries, keys and values are one product
+JOINED: tuple[str, ...] = ()  # kinds of device where queries, keys and values are one product: to be measured on GPUs
 
 CPU = torch.device("cpu")
 

@@ -1,0 +1,100 @@
+"""Which changes of the training step pay on this GPU: `make bench-gpu-changes`, within ten minutes of one CUDA GPU.
+
+The workflow's own stages run with one switch changed at a time. README.md says what follows from which figure. Writes results/gpu_changes.json as it goes, so that a lease that ends early leaves what was measured.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+
+import bench_gpu
+from measure import machine
+from qa.model import packing
+from qa.training import fit
+from speed_tables import RESULTS
+from training_bench import Own, windows_of
+
+MINUTES = 9.5
+BOTH = ("kernels", "graphs")
+TRAININGS = (  # in order of interest: name, batch, `compile`, and the switches
+    ("as it is", 96, "graphs", {}),
+    ("projections joined", 96, "graphs", {"joined": ("cuda",)}),
+    ("layers in graphs", 96, "graphs", {"layers": BOTH}),
+    ("kernels, by layers", 96, "kernels", {}),
+    ("kernels, whole model", 96, "kernels", {"layers": ()}),
+    ("as it is", 16, "graphs", {}),
+    ("layers in graphs", 16, "graphs", {"layers": BOTH}),
+    ("projections joined", 16, "graphs", {"joined": ("cuda",)}),
+)
+
+
+@contextmanager
+def switched(joined: tuple[str, ...] = packing.JOINED, layers: tuple[str, ...] = fit.LAYER_BY_LAYER) -> Iterator[None]:
+    """Kinds of device whose projections are joined, and ways of compiling whose layers are compiled one by one."""
+    with mock.patch.object(packing, "JOINED", joined), mock.patch.object(fit, "LAYER_BY_LAYER", layers):
+        yield
+
+
+def measure(bench: bench_gpu.Bench, batches: dict[int, int], left: Any, write: Any) -> None:
+    """Every training and prediction that there is time for. `seconds` includes the start and the compilation."""
+    for what, batch, way, switches in TRAININGS:
+        if left() < 90:
+            print(f"left out, no time: {what}, batch {batch}", flush=True)
+            continue
+        before = time.monotonic()
+        with switched(**switches):
+            try:
+                bench.own_train(Own(batch=batches[batch], compile=way))
+                outcome = bench.lines[-1]
+            except Exception as error:  # a switch that fails is an outcome too
+                outcome = {"failed": f"{type(error).__name__}: {error}"[:300]}
+                print(f"{what}, batch {batch}: {outcome['failed']}", flush=True)
+        write({"change": what, **switches, **outcome, "seconds": time.monotonic() - before})
+    for what, switches in (("as it is", {}), ("projections joined", {"joined": ("cuda",)})):
+        if left() > 20:
+            with switched(**switches):
+                bench.own_predict(batches[96])
+            write({"change": what, **switches, **bench.lines[-1]})
+
+
+def main() -> int:
+    """`--cpu` goes through all of it with tiny models; it writes to `--out` only."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--cpu", action="store_true")
+    parser.add_argument("--out", type=Path, default=RESULTS / "gpu_changes.json")
+    options = parser.parse_args()
+    cpu, began = options.cpu, time.monotonic()
+    if not cpu and not torch.cuda.is_available():
+        print("it needs a CUDA GPU and none is visible", file=sys.stderr)
+        return 1
+    found: dict[str, Any] = {"measured": time.strftime("%Y-%m-%d"), "machine": machine(), "changes": []}
+
+    def write(change: dict[str, Any] | None = None) -> None:
+        found["changes"] += [change] if change else []
+        options.out.write_text(json.dumps(found, indent=2, default=float) + "\n", encoding="utf-8")
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        found["gpu"] = None if cpu else torch.cuda.get_device_name()
+        write()
+        model = bench_gpu.roberta(folder / "model", **(bench_gpu.SMALL if cpu else {}))
+        windows = windows_of(folder, model, *((10, 100) if cpu else (2_400, 24_000)))
+        bench = bench_gpu.Bench(model, windows, *((2, 2, (2, 1)) if cpu else (120, 30, (2, 1))))
+        found["bf16_matmul_tflops"] = bench.rate / 1e12
+        batches = {96: 8, 16: 4} if cpu else {96: 96, 16: 16}
+        measure(bench, batches, lambda: MINUTES * 60 - (time.monotonic() - began), write)
+    print(f"written: {options.out}; {time.monotonic() - began:.0f} s in all")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
