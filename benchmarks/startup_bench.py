@@ -10,7 +10,7 @@ from pathlib import Path
 from measure import Stage, seconds
 
 ROOT = Path(__file__).parents[1]
-PARTS = ("Snakefile", "workflow", "profiles", "config", "resources/demo")
+PARTS = ("Snakefile", "workflow", "profiles", "config", "envs", "resources/demo")
 EMPTY = "rule all:\n    input: []\n"
 MODULES = {
     "postprocess": "qa.jobs.stage, qa.jobs.job_records, qa.decoding.postprocess, pyarrow.parquet",

@@ -70,10 +70,26 @@ def test_the_executor_is_told_of_forgotten_jobs_and_waits_while_slurm_does_not_a
     assert found == ({"1": "RUNNING", "2": "CANCELLED", "3": "COMPLETED"}, 0.1) and not answers
 
 
+@pytest.mark.parametrize(("jobs", "own", "pause"), [(3, 15, 15), (40, 15, 40), (500, 15, 60), (500, 180, 180)])
+def test_the_more_jobs_the_longer_the_pause_between_two_questions(jobs, own, pause):
+    async def check(self, active_jobs):
+        self.next_seconds_between_status_checks = own
+        for job in active_jobs:
+            yield job
+
+    async def all_of(executor, active_jobs):
+        return [job async for job in slurm_executor._noting(check, Shared())(executor, active_jobs)]
+
+    active = [SimpleNamespace(external_jobid=str(n), job=SimpleNamespace(is_group=bool, log=[])) for n in range(jobs)]
+    assert asyncio.run(all_of(executor := SimpleNamespace(), active)) == active
+    assert executor.next_seconds_between_status_checks == pause
+
+
 @pytest.fixture
 def cluster(tmp_path, monkeypatch):
     """Stand-ins: sbatch says each of the given errors once and then takes the job 8; squeue lists what it is told."""
     monkeypatch.setattr(slurm_executor, "PAUSE", 0.01)
+    monkeypatch.setattr(slurm_executor, "SPACING", 0.0)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
 
     def answers(*errors: str, squeue: str = ""):
@@ -141,6 +157,16 @@ def test_ctrl_c_ends_the_wait(cluster, monkeypatch):
     Timer(0.1, shared.ending.set).start()
     submission = Submission(shared, CALL, **PIPES)
     assert submission.communicate()[1] == UNREACHABLE and submission.returncode == 1
+
+
+def test_the_next_submission_waits_for_its_time_and_is_dropped_if_snakemake_ends(cluster, monkeypatch):
+    monkeypatch.setattr(slurm_executor, "SPACING", 3600.0)
+    cluster()
+    first, second = (Submission(shared, CALL, **PIPES) for shared in [Shared()] * 2)
+    first.communicate()
+    Timer(0.1, second.shared.ending.set).start()
+    second.communicate()
+    assert (first.returncode, second.returncode, cluster.calls()) == (0, 1, 1)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@
   until there is an answer.
 - A job that squeue has forgotten. The executor takes it as still running. Here accounting, or the record that the job
   itself wrote, says how it ended.
+- Too many questions and submissions. The executor asks every 15 s as long as jobs end, and submits as fast as it can.
+  Here the pause grows with the number of jobs, to a minute, and there is a second between two submissions.
 - A submission that SLURM refuses for now. The executor takes it as a failed job. Here it is submitted again.
 - A training that stopped itself before its walltime, where the cluster forbids that it requeues itself. It starts again
   without costing one of its `retries`.
@@ -18,6 +20,7 @@ import re
 import shlex
 import subprocess
 import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,6 +32,8 @@ from qa.jobs import job_records, slurm, slurm_accounting
 from qa.preflight.slurm_requests import FULL, UNANSWERED
 
 PAUSE, LONGEST_PAUSE = 10.0, 180.0  # seconds between two questions: each pause is twice the one before
+SPACING = 1.0  # seconds between two submissions, as the Alliance asks of programs that submit many jobs
+LEAST_PAUSE = 60.0  # seconds between two questions for the states of that many jobs; for n fewer, n seconds
 FOR_NOW = re.compile(rf"{'|'.join(UNANSWERED)}|{FULL}|temporarily unable to accept job")
 HELD = "PENDING,CONFIGURING,RUNNING"  # states of a job that SLURM has taken
 UUID_LENGTH = 36
@@ -45,6 +50,8 @@ class Shared:
     numbers: set[str] = field(default_factory=set)  # SLURM jobs submitted so far
     announced: str | None = None  # the refusal that the user was told
     ending: threading.Event = field(default_factory=threading.Event)  # no more waiting for SLURM
+    turn: threading.Lock = field(default_factory=threading.Lock)  # of the executor's threads, to submit
+    next_submission: float = 0.0  # not before this time of the monotonic clock
 
 
 def before_jobs(workflow):
@@ -85,12 +92,14 @@ def _naming(submit_command):
 
 
 def _noting(check, shared):
-    """The executor's check of jobs, which first notes the logs of each job."""
+    """The executor's check of jobs, which first notes the logs of each job, and then pauses longer for many jobs."""
 
     async def checked(self, active_jobs):
         shared.logs = {info.external_jobid: _logs_of(info) for info in active_jobs}
         async for info in check(self, active_jobs):
             yield info
+        pause = min(len(active_jobs), LEAST_PAUSE)
+        self.next_seconds_between_status_checks = max(self.next_seconds_between_status_checks, pause)
 
     return checked
 
@@ -200,6 +209,10 @@ class Submission:
         return out, err
 
     def _call(self, input: str | None) -> tuple[str, str]:
+        with self.shared.turn:
+            if self.shared.ending.wait(max(0.0, self.shared.next_submission - time.monotonic())):
+                return "", "not submitted, since Snakemake ends"
+            self.shared.next_submission = time.monotonic() + SPACING
         with subprocess.Popen(self.call, **self.options) as process:
             out, err = process.communicate(input)
         self.returncode = process.returncode
