@@ -1,6 +1,7 @@
 """Which changes of the training step pay on this GPU: `make bench-gpu-changes`, within ten minutes of one CUDA GPU.
 
-The workflow's own stages run with one switch changed at a time. README.md says what follows from which figure. Writes results/gpu_changes.json as it goes, so that a lease that ends early leaves what was measured.
+The workflow's own stages run with one switch changed at a time. README.md says what follows from which figure. Writes
+results/gpu_changes.json as it goes, so that a lease that ends early leaves what was measured.
 """
 
 import argparse
