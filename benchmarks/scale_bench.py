@@ -62,7 +62,7 @@ def watched(command: list[str], folder: Path, log: Path, environment: dict[str, 
             peak = max(peak, login.memory_info().rss / 2**30)
             time.sleep(0.5)
     finally:
-        process.terminate()
+        process.kill()  # SIGTERM would let the jobs end first
     if process.returncode != 0:
         sys.exit("".join(log.read_text().splitlines(keepends=True)[-40:]))
     return {"began": began, "seconds": time.time() - began, "login_cpu_seconds": used, "login_peak_gib": peak}

@@ -6,6 +6,8 @@
   itself wrote, says how it ended.
 - Too many questions and submissions. The executor asks every 15 s as long as jobs end, and submits as fast as it can.
   Here the pause grows with the number of jobs, to a minute, and there is a second between two submissions.
+- Snakemake's limit of jobs a second. For each job that ended, it wakes the scheduler every second, as long as jobs wait
+  for others to end. With hundreds of waiting jobs the login node is then always busy. Here there is no such limit.
 - A submission that SLURM refuses for now. The executor takes it as a failed job. Here it is submitted again.
 - A training that stopped itself before its walltime, where the cluster forbids that it requeues itself. It starts again
   without costing one of its `retries`.
@@ -63,6 +65,7 @@ def before_jobs(workflow):
     if not all(hasattr(plugin, name) for name in REPLACED):
         logger.warning("This version of the SLURM executor is not known: if squeue forgets a job, Snakemake may hang.")
         return
+    workflow.scheduler.job_rate_limiter = None
     shared = Shared()
     settings = workflow.executor_settings
     if settings.status_command == "squeue" and not settings.efficiency_report:  # sacct asks by the long number
