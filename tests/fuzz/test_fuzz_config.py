@@ -127,7 +127,8 @@ def listed(config):
 
 def with_own_files(folder):
     """The files that the shipped configurations name, empty."""
-    for file in ("resources/demo/train.json", "resources/demo/validation.json", *OWN):
+    data = [f"resources/{name}/{split}.json" for name in ("demo", "harbour") for split in ("train", "validation")]
+    for file in [*data, *OWN]:
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         (folder / file).touch()
 

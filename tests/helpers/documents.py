@@ -21,7 +21,7 @@ PROGRAMS = {
         "pip",
     ),
     *("git", "ssh", "scp", "cd", "cp", "module", "source", ".", "export", "tmux", "hostname", "pre-commit", "echo"),
-    *("cat", "mkdir", "xdg-open", "pip-audit", "envs/setup_alliance.sh"),
+    *("apptainer", "cat", "mkdir", "xdg-open", "pip-audit", "envs/setup_alliance.sh"),
 }
 SHELLS = ("bash", "sh", "console")
 WRITTEN = ("demo", "results", "speed", "keys")  # parts of documents that programs write, between comments

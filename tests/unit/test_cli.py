@@ -46,6 +46,16 @@ def test_bad_usage_ends_with_two(arguments, capsys):
     assert end.value.code == 2 and "usage: qa" in capsys.readouterr().err
 
 
+def test_a_reader_that_has_seen_enough_is_no_error():
+    environment = {**os.environ, "PYTHONPATH": str(LIBRARY)}
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "qa", "config", installation.clone() / "config/demo.yaml"]
+    done = subprocess.run(command, env=environment, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(writing)
+    assert (done.stderr, done.returncode) == ("", 1)
+
+
 def test_scores_need_nothing_heavy(tmp_path):
     (tmp_path / "data.json").write_text(
         json.dumps({"data": [{"paragraphs": [{"qas": [{"id": "a", "answers": [{"text": "mill"}]}]}]}]})

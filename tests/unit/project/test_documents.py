@@ -56,7 +56,7 @@ def commands() -> list[str]:
 def folder(tmp_path_factory) -> Path:
     """The workflow in a folder of its own, with what its readers have made by then."""
     folder = tmp_path_factory.mktemp("documents")
-    for part in [*PARTS, "resources/demo"]:
+    for part in [*PARTS, "resources/demo", "resources/harbour"]:
         source, target = ROOT / part, folder / part
         if source.is_dir():
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "default"))

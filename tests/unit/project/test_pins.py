@@ -1,6 +1,7 @@
 """The files of envs/ agree with one another."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,19 @@ def test_the_conda_environment_has_the_locks_versions():
     listed = {name.lower().replace("_", "-"): version for name, version in (line.split("==") for line in packages)}
     lock = pins("requirements.lock")
     assert listed == {name: lock[name] for name in ranges("requirements.txt").keys() - SNAKEMAKES_OWN}
+
+
+def test_the_container_has_the_locks_versions_and_known_sections_only():
+    text = (ENVS / "apptainer.def").read_text()
+    header, *parts = re.split(r"^%", text, flags=re.M)
+    keys = dict(line.split(": ", 1) for line in header.splitlines() if line and not line.startswith("#"))
+    assert keys.keys() == {"Bootstrap", "From"} and keys["From"].startswith("python:3.11-")
+    sections = {name: body for name, body in (part.split("\n", 1) for part in parts)}
+    assert sections.keys() == {"files", "post", "environment", "runscript", "test", "help"}
+    source, target = sections["files"].split()
+    assert (ENVS.parent / source).samefile(ENVS / "requirements.lock")
+    assert re.findall("pip install .*", sections["post"]) == [f"pip install --no-cache-dir -r {target}"]
+    for name in ("post", "environment", "runscript", "test"):
+        assert subprocess.run(["sh", "-n"], input=sections[name], text=True).returncode == 0, name
+    imported = re.search("import (.*)\"", sections["test"])[1].split(", ")
+    assert {*imported} <= pins("requirements.lock").keys()

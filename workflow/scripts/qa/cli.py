@@ -120,7 +120,11 @@ def main(arguments: Arguments | None = None) -> int:
     try:
         if name in OF_A_RUN and find_spec("snakemake") is None:
             raise ModuleNotFoundError(name="snakemake")
-        return COMMANDS[name][0](arguments[1:])
+        code = COMMANDS[name][0](arguments[1:])
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # its reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
     except ModuleNotFoundError as error:
