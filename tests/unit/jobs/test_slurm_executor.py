@@ -9,6 +9,8 @@ from threading import Timer
 from types import SimpleNamespace
 
 import pytest
+import snakemake_executor_plugin_slurm as plugin
+from snakemake.scheduling.job_scheduler import JobScheduler
 
 from hooks import slurm_executor
 from hooks.slurm_executor import Shared, Submission, final_states
@@ -167,6 +169,22 @@ def test_the_next_submission_waits_for_its_time_and_is_dropped_if_snakemake_ends
     Timer(0.1, second.shared.ending.set).start()
     second.communicate()
     assert (first.returncode, second.returncode, cluster.calls()) == (0, 1, 1)
+
+
+def test_the_scheduler_does_not_wake_every_second(monkeypatch):
+    methods = ("report_job_error", "check_active_jobs", "cancel", "shutdown")
+    for owner, names in ((plugin, slurm_executor.REPLACED), (plugin.Executor, methods)):
+        for name in names:
+            monkeypatch.setattr(owner, name, getattr(owner, name))  # restored after the test
+    workflow = SimpleNamespace(
+        is_main_process=True,
+        executor_plugin=SimpleNamespace(name="slurm"),
+        executor_settings=SimpleNamespace(status_command="squeue", efficiency_report=False),
+        scheduler=SimpleNamespace(job_rate_limiter=object()),
+    )
+    slurm_executor.before_jobs(workflow)
+    assert workflow.scheduler.job_rate_limiter is None
+    assert "job_rate_limiter" in JobScheduler.__init__.__code__.co_names  # Snakemake's name for it
 
 
 @pytest.mark.parametrize(
