@@ -83,5 +83,5 @@ def test_the_container_has_the_locks_versions_and_known_sections_only():
     assert re.findall("pip install .*", sections["post"]) == [f"pip install --no-cache-dir -r {target}"]
     for name in ("post", "environment", "runscript", "test"):
         assert subprocess.run(["sh", "-n"], input=sections[name], text=True).returncode == 0, name
-    imported = re.search("import (.*)\"", sections["test"])[1].split(", ")
+    imported = re.search('import (.*)"', sections["test"])[1].split(", ")
     assert {*imported} <= pins("requirements.lock").keys()
