@@ -34,7 +34,7 @@ from qa.jobs import job_records, slurm, slurm_accounting
 from qa.preflight.slurm_requests import FULL, UNANSWERED
 
 PAUSE, LONGEST_PAUSE = 10.0, 180.0  # seconds between two questions: each pause is twice the one before
-SPACING = 1.0  # seconds between two submissions, as the Alliance asks of programs that submit many jobs
+SPACING = 1.0  # seconds between two submissions, so that a thousand jobs do not reach the controller at once
 LEAST_PAUSE = 60.0  # seconds between two questions for the states of that many jobs; for n fewer, n seconds
 FOR_NOW = re.compile(rf"{'|'.join(UNANSWERED)}|{FULL}|temporarily unable to accept job")
 HELD = "PENDING,CONFIGURING,RUNNING"  # states of a job that SLURM has taken
