@@ -171,6 +171,13 @@ def test_questions_are_computed_one_at_a_time(monkeypatch):
     assert together == [False] * 4
 
 
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    """What the command sets for its own process is undone after each test."""
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.setenv(name, "0")
+
+
 @pytest.fixture
 def models(monkeypatch):
     """The command finds a reader at once, and Ctrl-C ends it at once; returns the addresses opened in a browser."""
@@ -179,8 +186,6 @@ def models(monkeypatch):
     def interrupted(self):
         raise KeyboardInterrupt
 
-    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
-        monkeypatch.setenv(name, "0")
     monkeypatch.setattr(server, "Reader", lambda folder, decoding, threads: READER)
     monkeypatch.setattr(server.Server, "serve_forever", interrupted)
     monkeypatch.setattr(server.webbrowser, "open", opened.append)

@@ -14,6 +14,7 @@ NOTEBOOK = Path(__file__).parents[2] / "docs" / "results.ipynb"
 
 
 def test_the_methods_of_a_project_with_ensembles_and_distillation_are_its_own(improved, tmp_path, capsys):
+    improved.snakemake("results/summary.csv", "results/comparison.csv")  # other tests may have made scores anew
     with chdir(improved.folder):
         assert paper.main(["tiny.yaml", "--out", str(tmp_path)]) == 0
     text = (tmp_path / "methods.md").read_text()
