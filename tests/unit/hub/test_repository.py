@@ -265,7 +265,10 @@ def test_a_killed_process_leaves_finished_files_that_the_next_one_takes(hub, tar
     hub.fail("*model.safetensors", truncate=200_000, hang=60, times=1)
     process = in_another_process(target)
     folder = aside_of(target) / SNAPSHOT
-    wait_until(lambda: all((folder / name).exists() for name in MODEL if name != "model.safetensors"))
+    finished = {f"{name}.metadata" for name in MODEL if name != "model.safetensors"}  # written last, of three lines
+    wait_until(
+        lambda: finished <= {path.name for path in folder.rglob("*.metadata") if path.read_text().count("\n") > 2}
+    )
     wait_until(lambda: list(folder.rglob("*.incomplete")))
     process.kill()
     process.communicate(timeout=20)
