@@ -43,12 +43,8 @@ def run_offline(command: Callable[[argparse.Namespace], None], options: argparse
             stream.reconfigure(encoding="utf-8")
     try:
         command(options)
-        sys.stdout.flush()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:  # whoever reads has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         return 130
