@@ -4,10 +4,22 @@ from pathlib import Path
 from typing import Any
 
 import tiny
+from qa.data.prepare_questions import convert
 from qa.training.spec import Identity, RuntimeOptions, TrainingInputs, TrainingOutputs, TrainingSettings, TrainingSpec
 from qa.training.train import train as train_spec
+from qa.windows.tokenize_and_label import tokenize
+from qa.windows.tokenizer import load_tokenizer
 
 OUTPUTS = {name: name for name in ("model", "history", "manifest", "checkpoints")}
+
+
+def inputs_in(folder: Path) -> dict[str, Any]:
+    """A tiny model, and windows of 15 questions to train on and to validate on; their questions are `r.parquet`."""
+    tiny.save_model(folder / "model")
+    convert([tiny.write_squad(folder / "q.json", questions=15)], folder / "r.parquet")
+    tokenize(folder / "r.parquet", load_tokenizer(folder / "model"), tiny.WINDOWS, folder / "windows")
+    windows = [str(folder / "windows")]
+    return {"model": str(folder / "model"), "windows": windows, "validation": windows}
 
 
 def spec_of(

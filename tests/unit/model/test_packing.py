@@ -19,7 +19,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 import tiny
 import trainings
 from qa.common.errors import InputError
-from qa.data.prepare_questions import convert
 from qa.model import attention, joined_products, packing
 from qa.model.collators import IGNORED, PackingCollator, PaddingCollator
 from qa.model.loading import with_attention_dropout
@@ -27,8 +26,6 @@ from qa.model.window_dataset import TokenRows, WindowDataset
 from qa.training import fit
 from qa.training.batch_sampler import EpochBatchSampler
 from qa.training.trainer import window_loss
-from qa.windows.tokenize_and_label import tokenize
-from qa.windows.tokenizer import load_tokenizer
 
 VOCABULARY = 60
 LONGEST = 40
@@ -379,12 +376,7 @@ OPTIONS = tiny.RUNTIME_OPTIONS | {"compile": "kernels"}
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("inputs")
-    tiny.save_model(folder / "model")
-    convert([tiny.write_squad(folder / "q.json", questions=15)], folder / "r.parquet")
-    tokenize(folder / "r.parquet", load_tokenizer(folder / "model"), tiny.WINDOWS, folder / "windows")
-    windows = [str(folder / "windows")]
-    return {"model": str(folder / "model"), "windows": windows, "validation": windows}
+    return trainings.inputs_in(tmp_path_factory.mktemp("inputs"))
 
 
 def trained(inputs, folder, checkpointing=False, **changes):

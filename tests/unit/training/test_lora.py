@@ -13,14 +13,11 @@ import trainings
 from qa.common.errors import InputError
 from qa.common.files import read_json, sha256_of_folder
 from qa.config import settings, stages
-from qa.data.prepare_questions import convert
 from qa.model.loading import load_model
 from qa.preflight.checks import check_optional_packages
 from qa.preflight.plan import Plan, PlannedTraining
 from qa.training import callbacks, lora
 from qa.training.train import fingerprint_inputs
-from qa.windows.tokenize_and_label import tokenize
-from qa.windows.tokenizer import load_tokenizer
 
 SETTINGS = tiny.TRAINING | {"max_steps": 6, "learning_rate": 0.01, "weight_decay": 0.01, "lora_rank": 2}
 SETTINGS |= {"lora_alpha": 4, "overrides": {"hidden_dropout_prob": 0.0}}
@@ -30,12 +27,8 @@ needs_peft = pytest.mark.skipif(not importlib.util.find_spec("peft"), reason="pe
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inputs")
-    tiny.save_model(folder / "model")
-    convert([tiny.write_squad(folder / "q.json", questions=15)], folder / "r.parquet")
-    tokenize(folder / "r.parquet", load_tokenizer(folder / "model"), tiny.WINDOWS, folder / "windows")
-    windows = [str(folder / "windows")]
-    held_out = {"held_out_windows": windows, "held_out_records": [str(folder / "r.parquet")]}
-    return {"model": str(folder / "model"), "windows": windows, "validation": windows, **held_out}
+    made = trainings.inputs_in(folder)
+    return {**made, "held_out_windows": made["windows"], "held_out_records": [str(folder / "r.parquet")]}
 
 
 @pytest.fixture(scope="module")

@@ -89,11 +89,7 @@ def calibrate(
         "temperature_fit": {"log_loss_before": temperature.before, "log_loss_after": temperature.after},
     }
     if scores_file:
-        answered = questions.difference <= threshold
-        scores = {
-            name: np.where(answered, getattr(questions, name), questions.unanswerable) for name in ("exact", "f1")
-        }
-        _write_table({"id": ids, "title": titles, **scores, "weight": weights}, scores_file)
+        _write_scores(questions, threshold, {"id": ids, "title": titles, "weight": weights}, scores_file)
     write_json(target, result)
     log.info(
         f"null threshold {threshold:.2f}, temperature {temperature.value:.2f}, from {len(questions.difference):,} "
@@ -104,12 +100,17 @@ def calibrate(
     return result
 
 
-def _write_table(columns: dict[str, Any], target: str | Path) -> None:
+def _write_scores(
+    questions: CalibrationQuestions, threshold: float, columns: dict[str, Any], target: str | Path
+) -> None:
+    """Write the scores of each question with a threshold, beside `columns`."""
     import pyarrow as pa
     import pyarrow.parquet as parquet
 
+    answered = questions.difference <= threshold
+    scores = {name: np.where(answered, getattr(questions, name), questions.unanswerable) for name in ("exact", "f1")}
     with written_aside(target) as partial:
-        parquet.write_table(pa.table(columns), partial, compression="zstd")
+        parquet.write_table(pa.table(columns | scores), partial, compression="zstd")
 
 
 def few_questions(questions: int) -> str:
