@@ -19,52 +19,53 @@ import torch
 
 import bench_gpu
 from measure import machine
-from qa.model import packing
-from qa.training import fit
+from qa.model import joined_products
+from qa.training import fused_step
 from speed_tables import RESULTS
 from training_bench import Own, windows_of
 
 MINUTES = 9.5
-BOTH = ("kernels", "graphs")
+DETERMINISTIC = {"deterministic": True}
 TRAININGS = (  # in order of interest: name, batch, `compile`, and the switches
-    ("as it is", 96, "graphs", {}),
-    ("projections joined", 96, "graphs", {"joined": ("cuda",)}),
-    ("layers in graphs", 96, "graphs", {"layers": BOTH}),
-    ("kernels, by layers", 96, "kernels", {}),
-    ("kernels, whole model", 96, "kernels", {"layers": ()}),
-    ("as it is", 16, "graphs", {}),
-    ("layers in graphs", 16, "graphs", {"layers": BOTH}),
-    ("projections joined", 16, "graphs", {"joined": ("cuda",)}),
+    ("fused", 96, "graphs", {}),
+    ("compiled", 96, "graphs", {"fused": False}),
+    ("deterministic", 96, "graphs", DETERMINISTIC),
+    ("fused", 16, "graphs", {}),
+    ("compiled", 16, "graphs", {"fused": False}),
+    ("kernels", 96, "kernels", {}),
+    ("not compiled", 96, "none", {}),
 )
 
 
 @contextmanager
-def switched(joined: tuple[str, ...] = packing.JOINED, layers: tuple[str, ...] = fit.LAYER_BY_LAYER) -> Iterator[None]:
-    """Kinds of device whose projections are joined, and ways of compiling whose layers are compiled one by one."""
-    with mock.patch.object(packing, "JOINED", joined), mock.patch.object(fit, "LAYER_BY_LAYER", layers):
+def switched(fused: bool = True, joined: bool = True) -> Iterator[None]:
+    """Whether training has fused kernels, and whether prediction computes queries, keys and values in one product."""
+    prepare = fused_step.prepare if fused else lambda model: "switched off"
+    join = joined_products.join if joined else lambda model: None
+    with mock.patch.object(fused_step, "prepare", prepare), mock.patch.object(joined_products, "join", join):
         yield
 
 
 def measure(bench: bench_gpu.Bench, batches: dict[int, int], left: Any, write: Any) -> None:
     """Every training and prediction that there is time for. `seconds` includes the start and the compilation."""
+    separate = ("projections separate", {"joined": False})
+    for what, switches in (("as it is", {}), separate, ("as it is", {}), separate):  # by turns: the first one warms up
+        with switched(**switches):
+            bench.own_predict(batches[96])
+        write({"change": what, **switches, **bench.lines[-1]})
     for what, batch, way, switches in TRAININGS:
-        if left() < 90:
+        if left() < 60:
             print(f"left out, no time: {what}, batch {batch}", flush=True)
             continue
-        before = time.monotonic()
-        with switched(**switches):
+        before, deterministic = time.monotonic(), switches == DETERMINISTIC
+        with switched(**({} if deterministic else switches)):
             try:
-                bench.own_train(Own(batch=batches[batch], compile=way))
+                bench.own_train(Own(batch=batches[batch], compile=way, deterministic=deterministic))
                 outcome = bench.lines[-1]
             except Exception as error:  # a switch that fails is an outcome too
                 outcome = {"failed": f"{type(error).__name__}: {error}"[:300]}
                 print(f"{what}, batch {batch}: {outcome['failed']}", flush=True)
         write({"change": what, **switches, **outcome, "seconds": time.monotonic() - before})
-    for what, switches in (("as it is", {}), ("projections joined", {"joined": ("cuda",)})):
-        if left() > 20:
-            with switched(**switches):
-                bench.own_predict(batches[96])
-            write({"change": what, **switches, **bench.lines[-1]})
 
 
 def main() -> int:

@@ -162,6 +162,7 @@ class Own:
     precision: str = "bf16"
     padding: str = "packed"
     compile: str = "kernels"
+    deterministic: bool = False
 
 
 def own_training(model_folder: str, windows_folder: str, own: Own, steps: int, every: int, warm: int) -> dict[str, Any]:
@@ -181,6 +182,7 @@ def own_training(model_folder: str, windows_folder: str, own: Own, steps: int, e
         precision=own.precision,
         padding=own.padding,
         overrides={},
+        deterministic=own.deterministic,
         **OPTIMIZER,
     )
     options = RuntimeOptions(

@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("same")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by torch when it is imported, in the tests' processes too
+if not os.path.exists("/dev/nvidia0"):  # noqa: PTH110
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # read by Triton when it is imported: kernels run on the CPU
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

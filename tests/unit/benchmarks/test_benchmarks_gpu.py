@@ -36,24 +36,22 @@ def test_its_rows_are_as_long_as_squads(tmp_path):
 
 
 def test_every_change_of_the_training_step_has_its_turn(monkeypatch, tmp_path):
-    seen, joined = [], gpu_changes.packing.JOINED
+    seen, plain = [], (gpu_changes.fused_step.prepare, gpu_changes.joined_products.join)
     monkeypatch.setattr(sys, "argv", ["gpu_changes.py", "--cpu", "--out", str(tmp_path / "found.json")])
 
     def trained(bench, own):
         if own.compile == "kernels":
             raise RuntimeError("no compiler")
-        seen.append((gpu_changes.packing.JOINED, gpu_changes.fit.LAYER_BY_LAYER))
+        seen.append((gpu_changes.fused_step.prepare is plain[0], own.deterministic))
         bench.note("ours", own.batch, 1.0, 3)
 
     monkeypatch.setattr(bench_gpu.Bench, "own_train", trained)
     assert gpu_changes.main() == 0
     found = json.loads((tmp_path / "found.json").read_text())["changes"]
-    assert len(found) == len(gpu_changes.TRAININGS) + 2
-    assert [line.get("failed") for line in found if line["change"].startswith("kernels")] == [
-        "RuntimeError: no compiler"
-    ] * 2
-    assert {joined, ("cuda",)} == {pair[0] for pair in seen} and len({pair[1] for pair in seen}) == 2
-    assert joined == gpu_changes.packing.JOINED  # each switch is put back
+    assert len(found) == len(gpu_changes.TRAININGS) + 4
+    assert [line["failed"] for line in found if line["change"] == "kernels"] == ["RuntimeError: no compiler"]
+    assert {*seen} == {(True, False), (False, False), (True, True)}
+    assert plain == (gpu_changes.fused_step.prepare, gpu_changes.joined_products.join)  # each switch is put back
 
 
 def test_without_a_gpu_it_says_so_and_measures_nothing(monkeypatch, capsys):

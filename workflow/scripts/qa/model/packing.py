@@ -16,7 +16,6 @@ from qa.model.window_dataset import POSITIONS, SOFT_TARGETS, TokenRows
 PROBED = (3, 160, 5)  # tokens of the windows that a model is tried with; 160 exceed any sliding window
 TOLERANCE = 1e-4  # of the greatest logit; in fp32, other orders of summing differ far less
 ROUNDING = 0.05  # of the greatest logit, in other precisions
-JOINED: tuple[str, ...] = ()  # kinds of device where queries, keys and values are one product: to be measured on GPUs
 
 CPU = torch.device("cpu")
 
@@ -69,13 +68,15 @@ def collator(
     max_length: int | None = None,
     device: torch.device = CPU,
     precision: str = "fp32",
+    joined: bool = False,
 ) -> tuple[PackingCollator | PaddingCollator, str]:
     """Send a model to its device; the collator for the setting `padding`, and how rows and attention are, in words.
 
     `packed` prepares the model for packed rows. A model that cannot compute them gets padded rows, and the log says
-    why. `max_length` tokens are the width of rows under `padding: max_length`.
+    why. `max_length` tokens are the width of rows under `padding: max_length`. `joined`: on a GPU, queries, keys and
+    values are one product, which predicts faster.
     """
-    fault = _prepare(model, device, precision) if padding == "packed" else ""
+    fault = _prepare(model, device, precision, joined) if padding == "packed" else ""
     if fault:
         log.warning(f"{fault}; rows are padded to the longest of their batch instead")
     model.to(device)
@@ -85,10 +86,10 @@ def collator(
     return PaddingCollator.of(tokenizer, max_length if padding == "max_length" else None), f"padded rows, {how}"
 
 
-def _prepare(model: Any, device: torch.device, precision: str) -> str:
+def _prepare(model: Any, device: torch.device, precision: str, joined: bool = False) -> str:
     """`prepare` in fp32 where the model is, and on a GPU once more as it will compute there."""
     before = model.config._attn_implementation
-    fault = (device.type not in JOINED or prepare(model, joined=True)) and prepare(model)
+    fault = (device.type == "cpu" or not joined or prepare(model, joined=True)) and prepare(model)
     if fault or device.type == "cpu":
         return fault
     model.to(device)
@@ -180,8 +181,18 @@ def _probe(model: Any) -> TokenRows:
     return TokenRows(lists, {}, lengths.astype(np.int64))
 
 
+def probe_batch(model: Any) -> dict[str, Any]:
+    """The windows of the trial in one row, on the model's device, for a model that `prepare` has prepared."""
+    packer = PackingCollator(first_position(model), "token_type_ids" in _forward(model))
+    return _on_device(packer(_probe(model)), model)
+
+
+def _on_device(batch: dict[str, Any], model: Any) -> dict[str, Any]:
+    return {name: values.to(model.device) if hasattr(values, "to") else values for name, values in batch.items()}
+
+
 def _logits(model: Any, batch: dict[str, Any]) -> torch.Tensor:
-    batch = {name: values.to(model.device) if hasattr(values, "to") else values for name, values in batch.items()}
+    batch = _on_device(batch, model)
     start, end, _ = window_logits(model(**model_inputs(batch)), batch)
     return torch.stack([start, end]).float().cpu()
 

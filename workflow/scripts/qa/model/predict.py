@@ -61,7 +61,13 @@ class Predictor:
         model = load_model(folder, settings.get("overrides"), trained=True).eval()
         self.tokenizer = load_tokenizer(folder)
         self.collator, self.how = packing.collator(
-            model, self.tokenizer, settings["padding"], settings.get("max_length"), self.device, settings["precision"]
+            model,
+            self.tokenizer,
+            settings["padding"],
+            settings.get("max_length"),
+            self.device,
+            settings["precision"],
+            joined=True,
         )
         self.model = model
 

@@ -18,7 +18,7 @@ from qa.model import devices, packing
 from qa.model.collators import PackingCollator, PaddingCollator
 from qa.model.loading import inputs_of, load_model, with_attention_dropout
 from qa.model.window_dataset import POSITIONS, WindowDataset, read_targets
-from qa.training import lora
+from qa.training import fused_step, lora
 from qa.training.batch_sampler import EpochBatchSampler
 from qa.training.callbacks import CheckpointCallback, ProgressCallback, SetEpochCallback
 from qa.training.checkpoints import step_of
@@ -30,7 +30,7 @@ from qa.windows.tokenizer import load_tokenizer
 
 MODEL_COLUMNS = ["input_ids", "token_type_ids", *POSITIONS]
 SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
-LAYER_BY_LAYER = ("kernels",)  # values of `compile` by which the layers are compiled, and not the model as a whole
+FUSED = "layers by fused kernels, both passes in one CUDA graph"
 Collator = PackingCollator | PaddingCollator
 
 log = logging.getLogger(__name__)
@@ -85,9 +85,10 @@ def build_trainer(attempt: Attempt) -> WindowTrainer:
         held_out = spec.inputs.held_out_windows, spec.inputs.held_out_records
         once = spec.inputs.validation == spec.inputs.held_out_windows and settings.padding != "max_length"
         check = epochs_module().Check(*held_out, collator, arguments.device, with_loss=once)
+    in_graph = False
     if arguments.device.type == "cuda":
         collator, compilation = _for_gpu(spec, model, collator, data, arguments)
-        computed += f", {compilation}"
+        computed, in_graph = f"{computed}, {compilation}", compilation == FUSED
     trainer = WindowTrainer(
         model=model,
         args=arguments,
@@ -98,6 +99,7 @@ def build_trainer(attempt: Attempt) -> WindowTrainer:
         padding_counts=settings.padding == "max_length",
         distillation=settings.distillation,
         check=check,
+        in_graph=in_graph,
     )
     _add_callbacks(trainer, attempt)
     where = f"{arguments.device}, processes: {arguments.world_size}"
@@ -211,6 +213,12 @@ def _for_gpu(
     mode = spec.options.compile
     if mode == "graphs" and (spec.options.gradient_checkpointing or spec.settings.lora_rank):
         mode = "kernels"  # graphs were tried neither with layers that are computed again nor with adapters
+    alone = arguments.gradient_accumulation_steps == arguments.world_size == 1  # else gradients live on
+    if mode == "graphs" and alone and spec.settings.precision == "bf16" and isinstance(collator, PackingCollator):
+        fault = fused_step.prepare(model)
+        if not fault:
+            return collator, FUSED
+        log.info(f"no fused kernels, the model is compiled instead: {fault}")
     return collator, _compile(model, mode, collator, arguments)
 
 
@@ -238,7 +246,7 @@ def _in_fixed_shapes(packer: PackingCollator, data: Data, arguments: TrainingArg
 def _compile(model: Any, mode: str, collator: Collator, arguments: TrainingArguments) -> str:
     """Compile the model in place, the names of its weights untouched, if this machine can. Returns what was done.
 
-    `mode` is none, kernels or graphs. Layers that are compiled one by one share their code, so training starts sooner.
+    `mode` is none, kernels or graphs.
     """
     if isinstance(collator, PaddingCollator) and collator.width is None and not collator.widths:
         return "not compiled, since rows have many widths"  # each would be compiled anew
@@ -247,20 +255,8 @@ def _compile(model: Any, mode: str, collator: Collator, arguments: TrainingArgum
     # graphs would overwrite gradients that live on, or that processes share
     graphs = mode == "graphs" and arguments.gradient_accumulation_steps == arguments.world_size == 1
     torch._dynamo.config.recompile_limit = 32  # widths, each with a last batch, in training and validation
-    way = "graphs" if graphs else "kernels"
-    parts = _layers(model) if way in LAYER_BY_LAYER else [model]
-    for part in parts:
-        part.compile(dynamic=False, mode="reduce-overhead" if graphs else None)
-    return f"{'compiled' if parts == [model] else 'layers compiled'}{', in CUDA graphs' if graphs else ''}"
-
-
-def _layers(model: Any) -> list[Any]:
-    """The layers of a model's encoder, which are its longest list of modules of one class; else the model itself."""
-    lists = [
-        part for part in model.modules() if isinstance(part, torch.nn.ModuleList) and len(set(map(type, part))) == 1
-    ]
-    longest = max(lists, key=len, default=[])
-    return list(longest) if len(longest) > 1 else [model]
+    model.compile(dynamic=False, mode="reduce-overhead" if graphs else None)
+    return f"compiled{', in CUDA graphs' if graphs else ''}"
 
 
 def _add_callbacks(trainer: WindowTrainer, attempt: Attempt) -> None:

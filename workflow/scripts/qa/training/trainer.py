@@ -18,6 +18,7 @@ from qa.model.window_dataset import POSITIONS
 from qa.training import lora
 from qa.training.batch_sampler import EpochBatchSampler
 from qa.training.checkpoints import checkpoints_in, is_whole
+from qa.training.fused_step import StepGraph
 from qa.training.spec import Distillation
 
 UNLOGGED = "unlogged_loss.json"
@@ -33,7 +34,8 @@ class WindowTrainer(Trainer):
     checkpoint holds it. With `padding_counts` the loss is the model's own: its softmax runs over the whole row, padding
     included, as in the walkthrough. Without it, padding is left out, so a window's loss does not depend on the other
     windows of its batch. `distillation` weighs the loss on soft targets, where windows have some. Each validation adds
-    the scores that `check`, an `epochs.Check`, returns for the model.
+    the scores that `check`, an `epochs.Check`, returns for the model. With `in_graph`, both passes of a step are one
+    CUDA graph: for one process in bf16 without accumulation, whose batches have one shape.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class WindowTrainer(Trainer):
         padding_counts: bool,
         distillation: Distillation | None = None,
         check: Any = None,
+        in_graph: bool = False,
         **options: Any,
     ):
         super().__init__(*arguments, **options)
@@ -50,6 +53,7 @@ class WindowTrainer(Trainer):
         self.accelerator.gradient_accumulation_steps = 1
         self.batches, self.padding_counts = batches, padding_counts
         self.distillation, self.check = distillation, check
+        self.in_graph, self.step_graph = in_graph, None
         self.unlogged = torch.tensor(0.0, device=self.args.device)
         self.logged_step = 0
         self.diverged_at = torch.tensor(NEVER, device=self.args.device)
@@ -87,19 +91,28 @@ class WindowTrainer(Trainer):
             loss = loss * (here * self.args.world_size / everywhere)
         return (loss, outputs) if return_outputs else loss
 
-    def training_step(self, *arguments: Any, **options: Any) -> torch.Tensor:
+    def training_step(self, model: Any, inputs: Any, *arguments: Any, **options: Any) -> torch.Tensor:
         """The Trainer's step. It adds the loss to the sum on the device, without waiting for it.
 
         The device also remembers the first step whose loss is not finite. A CPU checks that at once; a GPU would have
         to wait, so it is checked when a loss is logged or a checkpoint is saved.
         """
-        loss = super().training_step(*arguments, **options)
+        loss = self._step_in_graph(model, inputs) if self.in_graph else None
+        if loss is None:
+            loss = super().training_step(model, inputs, *arguments, **options)
         self.unlogged += loss.detach()
         first = ~self.unlogged.isfinite() & (self.diverged_at == NEVER)
         self.diverged_at.masked_fill_(first, self.state.global_step + 1)
         if self.args.device.type == "cpu" and self.args.world_size == 1:
             self._check_losses()
         return loss
+
+    def _step_in_graph(self, model: Any, inputs: Any) -> torch.Tensor | None:
+        """A step's loss and gradients, or None for a batch whose shape the graph does not have."""
+        model.train()
+        if self.step_graph is None:
+            self.step_graph = StepGraph(lambda batch: self.compute_loss(model, batch), model)
+        return self.step_graph(self._prepare_inputs(inputs))
 
     def _check_losses(self) -> None:
         """Raise InputError if the loss of some step was not finite. Every process must call it."""
