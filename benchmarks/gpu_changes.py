@@ -19,8 +19,8 @@ import torch
 
 import bench_gpu
 from measure import machine
+from qa.fused import step
 from qa.model import joined_products
-from qa.training import fused_step
 from speed_tables import RESULTS
 from training_bench import Own, windows_of
 
@@ -40,9 +40,9 @@ TRAININGS = (  # in order of interest: name, batch, `compile`, and the switches
 @contextmanager
 def switched(fused: bool = True, joined: bool = True) -> Iterator[None]:
     """Whether training has fused kernels, and whether prediction computes queries, keys and values in one product."""
-    prepare = fused_step.prepare if fused else lambda model: "switched off"
+    prepare = step.prepare if fused else lambda model: "switched off"
     join = joined_products.join if joined else lambda model: None
-    with mock.patch.object(fused_step, "prepare", prepare), mock.patch.object(joined_products, "join", join):
+    with mock.patch.object(step, "prepare", prepare), mock.patch.object(joined_products, "join", join):
         yield
 
 

@@ -36,13 +36,13 @@ def test_its_rows_are_as_long_as_squads(tmp_path):
 
 
 def test_every_change_of_the_training_step_has_its_turn(monkeypatch, tmp_path):
-    seen, plain = [], (gpu_changes.fused_step.prepare, gpu_changes.joined_products.join)
+    seen, plain = [], (gpu_changes.step.prepare, gpu_changes.joined_products.join)
     monkeypatch.setattr(sys, "argv", ["gpu_changes.py", "--cpu", "--out", str(tmp_path / "found.json")])
 
     def trained(bench, own):
         if own.compile == "kernels":
             raise RuntimeError("no compiler")
-        seen.append((gpu_changes.fused_step.prepare is plain[0], own.deterministic))
+        seen.append((gpu_changes.step.prepare is plain[0], own.deterministic))
         bench.note("ours", own.batch, 1.0, 3)
 
     monkeypatch.setattr(bench_gpu.Bench, "own_train", trained)
@@ -51,7 +51,7 @@ def test_every_change_of_the_training_step_has_its_turn(monkeypatch, tmp_path):
     assert len(found) == len(gpu_changes.TRAININGS) + 4
     assert [line["failed"] for line in found if line["change"] == "kernels"] == ["RuntimeError: no compiler"]
     assert {*seen} == {(True, False), (False, False), (True, True)}
-    assert plain == (gpu_changes.fused_step.prepare, gpu_changes.joined_products.join)  # each switch is put back
+    assert plain == (gpu_changes.step.prepare, gpu_changes.joined_products.join)  # each switch is put back
 
 
 def test_without_a_gpu_it_says_so_and_measures_nothing(monkeypatch, capsys):

@@ -92,7 +92,7 @@ COMMANDS: dict[str, tuple[Callable[[Arguments], int], str]] = {
     "preflight": (preflight, "say what would stop a run; queue nothing"),
     "status": (_main_of("qa.jobs.status"), "say what runs, waits, failed and is done"),
     "usage": (usage, "compare the time and memory of jobs with their requests"),
-    "table": (_main_of("qa.report.paper"), "write results for a paper: tables, methods, references, figures"),
+    "table": (_main_of("qa.paper.table"), "write results for a paper: tables, methods, references, figures"),
     "verify": (verify, "say whether results and downloads are as they were written"),
 }
 OF_A_RUN = ("config", "preflight", "status", "table", "usage", "verify")  # useless without the workflow's environment

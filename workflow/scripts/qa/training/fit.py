@@ -13,12 +13,13 @@ import transformers
 from transformers import PrinterCallback, TrainingArguments
 
 from qa.common.errors import InputError
+from qa.fused import step
 from qa.jobs.interruption import Walltime
 from qa.model import devices, packing
 from qa.model.collators import PackingCollator, PaddingCollator
 from qa.model.loading import inputs_of, load_model, with_attention_dropout
 from qa.model.window_dataset import POSITIONS, WindowDataset, read_targets
-from qa.training import fused_step, lora
+from qa.training import lora
 from qa.training.batch_sampler import EpochBatchSampler
 from qa.training.callbacks import CheckpointCallback, ProgressCallback, SetEpochCallback
 from qa.training.checkpoints import step_of
@@ -215,7 +216,7 @@ def _for_gpu(
         mode = "kernels"  # graphs were tried neither with layers that are computed again nor with adapters
     alone = arguments.gradient_accumulation_steps == arguments.world_size == 1  # else gradients live on
     if mode == "graphs" and alone and spec.settings.precision == "bf16" and isinstance(collator, PackingCollator):
-        fault = fused_step.prepare(model)
+        fault = step.prepare(model)
         if not fault:
             return collator, FUSED
         log.info(f"no fused kernels, the model is compiled instead: {fault}")

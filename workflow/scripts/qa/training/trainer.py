@@ -12,13 +12,13 @@ from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
 from qa.common.errors import InputError, shortage
+from qa.fused.step import StepGraph
 from qa.model import packing
 from qa.model.collators import IGNORED
 from qa.model.window_dataset import POSITIONS
 from qa.training import lora
 from qa.training.batch_sampler import EpochBatchSampler
 from qa.training.checkpoints import checkpoints_in, is_whole
-from qa.training.fused_step import StepGraph
 from qa.training.spec import Distillation
 
 UNLOGGED = "unlogged_loss.json"

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from qa.common.errors import first_line
-from qa.model import devices, fused_encoder, packing
+from qa.fused import encoder
+from qa.model import devices, packing
 
 TOLERANCE = 0.02  # of the norm of logits and of gradients: on an H100, rounding to bf16 in another order is 0.005
 HALF = {"bf16": torch.bfloat16, "fp32": torch.float32}
@@ -28,19 +29,19 @@ def prepare(model: Any, precision: str = "bf16") -> str:
     model.eval()  # without dropout
     try:
         expected = _trial(model, precision)
-        if fault := fused_encoder.fuse(model, HALF[precision]):
+        if fault := encoder.fuse(model, HALF[precision]):
             return fault
-        with fused_encoder.trial(model):
+        with encoder.trial(model):
             found = _trial(model, precision)
     except Exception as error:  # Triton's errors have no public base class
-        fused_encoder.undo(model)
+        encoder.undo(model)
         return f"the kernels cannot run ({type(error).__name__}: {first_line(error)})"
     finally:
         model.train(was_training)
         model.zero_grad()
     apart = [((one - other).norm() / one.norm()).item() for one, other in zip(expected, found, strict=True)]
     if not max(apart) < TOLERANCE:
-        fused_encoder.undo(model)
+        encoder.undo(model)
         return f"the kernels give other logits or gradients (by {max(apart):.1%})"
     return ""
 

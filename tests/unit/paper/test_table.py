@@ -12,8 +12,10 @@ import yaml
 
 from qa.common.errors import InputError
 from qa.config import settings
-from qa.report import build, comparison, methods, overview, paper
-from qa.report.references import References, latex
+from qa.paper import methods
+from qa.paper import table as paper
+from qa.paper.references import References, latex
+from qa.report import build, comparison, overview
 from qa.report.results import Results
 from report_fixture import make_results, plain_config
 

@@ -1,4 +1,4 @@
-"""Models in the style of BERT that train by the kernels of `fused_layers`, for the speed of GPUs."""
+"""Models in the style of BERT that train by the kernels of `layers`, for the speed of GPUs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
-from qa.model.fused_layers import Embed, Encode, Norms, Shape, kernels
+from qa.fused.layers import Embed, Encode, Norms, Shape, kernels
 
 HEAD_SIZES = (16, 32, 64, 128)  # that the kernels' tiles can have
 LARGEST = 2**31  # numbers of a tensor that the kernels can index

@@ -13,10 +13,11 @@ from qa.common.files import written_aside
 from qa.config import settings, stages
 from qa.evaluation import compare, summarize
 from qa.evaluation.compare import NOTABLE
-from qa.report import build, methods, overview, questions
+from qa.paper import methods
+from qa.paper.references import References, label, latex
+from qa.report import build, overview, questions
 from qa.report.drawing import in_words
 from qa.report.figures import PdfFigures
-from qa.report.references import References, label, latex
 from qa.report.results import FOLDER, Results
 
 if TYPE_CHECKING:

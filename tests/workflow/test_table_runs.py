@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 
-from qa.report import paper
+from qa.paper import table as paper
 
 NOTEBOOK = Path(__file__).parents[2] / "docs" / "results.ipynb"
 

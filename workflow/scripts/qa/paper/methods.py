@@ -4,15 +4,18 @@ The sentences are `templates/methods.j2`. What nothing records is left out.
 """
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from qa.common.text import readable_seconds
 from qa.config import lineage
 from qa.config.schema import External
-from qa.report import page, training
+from qa.paper.references import COMMIT_DIGITS, SOFTWARE, References
+from qa.report import training
 from qa.report.drawing import in_words
-from qa.report.references import COMMIT_DIGITS, SOFTWARE, References
 from qa.report.results import Model, Results
+
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 def describe(results: Results, references: References) -> list[str]:
@@ -20,7 +23,7 @@ def describe(results: Results, references: References) -> list[str]:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(page.TEMPLATES), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     template: Any = environment.get_template("methods.j2").module
     config = results.config

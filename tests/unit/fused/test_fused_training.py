@@ -9,10 +9,12 @@ import transformers
 
 import tiny
 import trainings
-from qa.model import devices, fused_encoder, fused_layers, packing
+from qa.fused import encoder, layers
+from qa.fused import step as fused_step
+from qa.model import devices, packing
 from qa.model.collators import PackingCollator, PaddingCollator
 from qa.model.window_dataset import TokenRows
-from qa.training import fit, fused_step
+from qa.training import fit
 from qa.training.trainer import window_loss
 
 pytest.importorskip("triton")
@@ -65,7 +67,7 @@ def computed(model, batch):
 def test_the_kernels_give_the_loss_logits_and_gradients_of_the_plain_model(family, fixed):
     plain = model_of(family)
     fused, batch = copy.deepcopy(plain), batch_of(plain, **fixed)
-    assert fused_encoder.fuse(fused, torch.float32) == ""
+    assert encoder.fuse(fused, torch.float32) == ""
     expected, found = computed(plain, batch), computed(fused, batch)
     assert found[0] == pytest.approx(expected[0], abs=1e-5)
     torch.testing.assert_close(found[1], expected[1], atol=1e-5, rtol=1e-5)
@@ -77,7 +79,7 @@ def test_the_kernels_give_the_loss_logits_and_gradients_of_the_plain_model(famil
 def test_the_gradients_are_those_of_the_loss_with_dropout():
     """Along one direction, by finite differences: the masks of both passes must be the same."""
     model = model_of("bert", hidden_dropout_prob=0.25)
-    assert fused_encoder.fuse(model, torch.float32) == ""
+    assert encoder.fuse(model, torch.float32) == ""
     batch, draw = batch_of(model, [20, 5]), torch.Generator().manual_seed(1)
     direction = {name: torch.randn(weights.shape, generator=draw) for name, weights in model.named_parameters()}
 
@@ -96,16 +98,14 @@ def test_the_gradients_are_those_of_the_loss_with_dropout():
 
 
 def test_dropout_keeps_its_share_and_scales_the_rest_up():
-    norms = fused_layers.Norms(torch.tensor([5]), 0.25, 1e-5)
-    shape = fused_layers.Shape(1, torch.tensor([0, 400], dtype=torch.int32), 400, torch.float32, norms)
+    norms = layers.Norms(torch.tensor([5]), 0.25, 1e-5)
+    shape = layers.Shape(1, torch.tensor([0, 400], dtype=torch.int32), 400, torch.float32, norms)
     width = 64
-    fields = fused_layers.Weights._fields
-    weights = fused_layers.Weights(
-        *(torch.ones(width) if "bias" in name else torch.ones(width, width) for name in fields)
-    )
+    fields = layers.Weights._fields
+    weights = layers.Weights(*(torch.ones(width) if "bias" in name else torch.ones(width, width) for name in fields))
     masks = []
     for number in (0, 1):
-        layer = fused_layers.Layer(number, weights, shape)
+        layer = layers.Layer(number, weights, shape)
         ones, zeros = torch.ones(400, width), torch.zeros(400, width)
         layer._norm("norm", ones, zeros, torch.ones(width), torch.zeros(width))
         masks.append(layer.keep["norm_xhat"] > 0)
@@ -116,7 +116,7 @@ def test_dropout_keeps_its_share_and_scales_the_rest_up():
 def test_in_evaluation_and_over_padded_rows_the_model_is_the_plain_one():
     plain = model_of("bert").eval()
     fused = copy.deepcopy(plain)
-    assert fused_encoder.fuse(fused) == ""
+    assert encoder.fuse(fused) == ""
     batch, names = batch_of(plain), list(plain.state_dict())
     assert torch.equal(computed(plain, batch)[1], computed(fused, batch)[1])
     fused.train().config._attn_implementation = plain.train().config._attn_implementation = "sdpa"
@@ -124,7 +124,7 @@ def test_in_evaluation_and_over_padded_rows_the_model_is_the_plain_one():
     padded = PaddingCollator(0, 0, left=False)(rows)
     assert torch.equal(packing._logits(plain, padded), packing._logits(fused, padded))
     assert list(fused.state_dict()) == names
-    fused_encoder.undo(fused)
+    encoder.undo(fused)
     assert all("forward" not in vars(part) for part in fused.modules())
 
 
@@ -138,33 +138,33 @@ def test_in_evaluation_and_over_padded_rows_the_model_is_the_plain_one():
 )
 def test_a_model_of_another_kind_is_left_alone(family, changes, reason):
     model = model_of(family, **changes)
-    assert fused_encoder.fuse(model) == reason
-    assert not fused_encoder._fused(model)
+    assert encoder.fuse(model) == reason
+    assert not encoder._fused(model)
 
 
 def test_without_triton_the_reason_is_told(monkeypatch):
     def missing():
         raise ImportError("No module named 'triton'")
 
-    monkeypatch.setattr(fused_encoder, "kernels", missing)
-    assert fused_encoder.fuse(model_of("bert")) == "Triton is not there (No module named 'triton')"
+    monkeypatch.setattr(encoder, "kernels", missing)
+    assert encoder.fuse(model_of("bert")) == "Triton is not there (No module named 'triton')"
 
 
 def test_a_trial_accepts_right_kernels_and_refuses_wrong_ones(monkeypatch):
     model = model_of("roberta", hidden_dropout_prob=0.1)
     assert fused_step.prepare(model, "fp32") == ""
-    assert fused_encoder._fused(model) and model.training and all(part.grad is None for part in model.parameters())
-    fused_encoder.undo(model)
-    monkeypatch.setattr(fused_layers.Layer, "_scale", lambda self: 3.0)
+    assert encoder._fused(model) and model.training and all(part.grad is None for part in model.parameters())
+    encoder.undo(model)
+    monkeypatch.setattr(layers.Layer, "_scale", lambda self: 3.0)
     assert fused_step.prepare(model, "fp32").startswith("the kernels give other logits or gradients (by ")
-    assert not fused_encoder._fused(model) and model.training
+    assert not encoder._fused(model) and model.training
 
     def broken(*_):
         raise RuntimeError("no kernel image is available\nfor this device")
 
-    monkeypatch.setattr(fused_layers.Layer, "forward", broken)
+    monkeypatch.setattr(layers.Layer, "forward", broken)
     assert fused_step.prepare(model, "fp32") == "the kernels cannot run (RuntimeError: no kernel image is available)"
-    assert not fused_encoder._fused(model)
+    assert not encoder._fused(model)
 
 
 class Replayed:

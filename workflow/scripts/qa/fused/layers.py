@@ -1,6 +1,6 @@
 """Embeddings and layers in the style of BERT, forward and backward by hand-written kernels.
 
-cuBLAS computes the matrix products, `fused_kernels` all else. Numbers have the precision of autocast to bf16: products
+cuBLAS computes the matrix products, `kernels` all else. Numbers have the precision of autocast to bf16: products
 and activations in bf16, weights, their gradients, sums and the residual stream in fp32. Only the gradient of the
 residual stream is rounded to bf16 after each norm.
 """
@@ -62,9 +62,9 @@ class Shape:
 
 def kernels() -> Any:
     """The module of the kernels. Raises ImportError where Triton is not installed, as on a CPU."""
-    from qa.model import fused_kernels
+    from qa.fused import kernels
 
-    return fused_kernels
+    return kernels
 
 
 class Layer:

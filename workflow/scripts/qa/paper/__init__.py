@@ -1,0 +1,1 @@
+"""Finished runs for a paper: tables, methods in words, references and figures."""
