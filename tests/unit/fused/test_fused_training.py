@@ -1,6 +1,7 @@
 """Hand-written kernels give what the plain model gives; on a CPU, Triton's interpreter runs them (see conftest.py)."""
 
 import copy
+import csv
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import tiny
 import trainings
 from qa.fused import encoder, layers
 from qa.fused import step as fused_step
-from qa.model import devices, packing
+from qa.model import packing
 from qa.model.collators import PackingCollator, PaddingCollator
 from qa.model.window_dataset import TokenRows
 from qa.training import fit
@@ -20,14 +21,14 @@ from qa.training.trainer import window_loss
 pytest.importorskip("triton")
 pytestmark = pytest.mark.slow
 
-BASE = {"vocab_size": 60, "max_position_embeddings": 150, "hidden_size": 48, "num_attention_heads": 3}
+BASE = {"vocab_size": 60, "max_position_embeddings": 90, "hidden_size": 48, "num_attention_heads": 3}
 BASE |= {"num_hidden_layers": 2, "intermediate_size": 40, "attention_probs_dropout_prob": 0.0}
 FAMILIES = {
     "bert": BASE,
     "roberta": {**BASE, "pad_token_id": 1, "type_vocab_size": 1},
     "electra": {**BASE, "embedding_size": 12},  # another width of embeddings
 }
-LENGTHS = [3, 130, 17]  # one window of two blocks
+LENGTHS = [3, 70, 17]  # one window of two blocks
 
 
 def model_of(family: str, **changes):
@@ -62,7 +63,7 @@ def computed(model, batch):
     return loss.item(), torch.stack([start[tokens], end[tokens]]).detach(), gradients
 
 
-@pytest.mark.parametrize("fixed", [{}, {"budgets": (256,), "windows": 5, "width": 140}])
+@pytest.mark.parametrize("fixed", [{}, {"budgets": (128,), "windows": 5, "width": 72}])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_kernels_give_the_loss_logits_and_gradients_of_the_plain_model(family, fixed):
     plain = model_of(family)
@@ -156,14 +157,14 @@ def test_a_trial_accepts_right_kernels_and_refuses_wrong_ones(monkeypatch):
     assert encoder._fused(model) and model.training and all(part.grad is None for part in model.parameters())
     encoder.undo(model)
     monkeypatch.setattr(layers.Layer, "_scale", lambda self: 3.0)
-    assert fused_step.prepare(model, "fp32").startswith("the kernels give other logits or gradients (by ")
+    assert fused_step.prepare(model, "fp32").startswith("they give other logits or gradients (by ")
     assert not encoder._fused(model) and model.training
 
     def broken(*_):
         raise RuntimeError("no kernel image is available\nfor this device")
 
     monkeypatch.setattr(layers.Layer, "forward", broken)
-    assert fused_step.prepare(model, "fp32") == "the kernels cannot run (RuntimeError: no kernel image is available)"
+    assert fused_step.prepare(model, "fp32") == "their trial failed (RuntimeError: no kernel image is available)"
     assert not encoder._fused(model)
 
 
@@ -182,10 +183,11 @@ class Replayed:
             weights.grad = None
 
 
-def test_training_in_a_graph_takes_the_course_of_training_without(tmp_path, monkeypatch):
-    """Through the Trainer; the last batch of an epoch has another shape and is computed in the plain way."""
+@pytest.mark.parametrize(("fused", "steps", "batch"), [(False, 7, 16), (True, 3, 4)])
+def test_training_in_a_graph_takes_the_course_of_training_without(fused, steps, batch, tmp_path, monkeypatch):
+    """Through the Trainer: several epochs with validation, or few steps by the kernels. Batches have several shapes."""
     inputs = trainings.inputs_in(tmp_path)
-    settings = tiny.TRAINING | {"padding": "packed", "max_steps": 9, "batch_size": 4, "precision": "fp32"}
+    settings = tiny.TRAINING | {"padding": "packed", "max_steps": steps, "batch_size": batch, "precision": "fp32"}
     settings |= {"overrides": {"hidden_dropout_prob": 0.0}}
     shapes = []
 
@@ -201,20 +203,28 @@ def test_training_in_a_graph_takes_the_course_of_training_without(tmp_path, monk
         shapes.append(fused_step._shapes(batch)["input_ids"])
         return plain_call(step, batch)
 
-    plain_call = fused_step.StepGraph.__call__
+    def collator(model, *others):
+        chosen = plain_collator(model, *others)
+        assert fused_step.prepare(model, "fp32") == ""
+        return chosen
+
+    plain_call, plain_collator = fused_step.StepGraph.__call__, packing.collator
+    courses = [course_of(inputs, tmp_path / "plain", settings)]
     monkeypatch.setattr(fused_step.StepGraph, "__call__", called)
     monkeypatch.setattr(fused_step.StepGraph, "_capture", capture)
-    courses = []
-    for in_graph in (False, True):
-        build = fit.WindowTrainer
-        monkeypatch.setattr(
-            fit, "WindowTrainer", lambda build=build, fused=in_graph, **o: build(**o | {"in_graph": fused})
-        )
-        folder = trainings.train(inputs, tmp_path / str(in_graph), settings=settings)
-        monkeypatch.setattr(fit, "WindowTrainer", build)
-        courses.append((folder / "history").read_text())
-    drop_times = [[line.split(",")[:3] for line in course.splitlines()] for course in courses]
-    assert drop_times[0] == drop_times[1] and len(shapes) == 9 and len(set(shapes)) > 1
+    if fused:
+        monkeypatch.setattr(packing, "collator", collator)
+    build = fit.WindowTrainer
+    monkeypatch.setattr(fit, "WindowTrainer", lambda **options: build(**options | {"in_graph": True}))
+    courses.append(course_of(inputs, tmp_path / "graph", settings))
+    assert courses[0] == pytest.approx(courses[1], rel=1e-4)
+    assert len(shapes) == steps and len(set(shapes)) > 1
+
+
+def course_of(inputs, folder, settings, options=tiny.RUNTIME_OPTIONS):
+    """The losses in training and validation that a training logs."""
+    rows = csv.DictReader((trainings.train(inputs, folder, settings, options) / "history").open(newline=""))
+    return [float(value) for row in rows for name, value in row.items() if name.endswith("loss") and value]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
@@ -225,10 +235,6 @@ def test_on_a_gpu_training_by_the_kernels_takes_the_course_of_plain_training(tmp
     losses = {}
     for way in ("none", "graphs"):
         options = tiny.RUNTIME_OPTIONS | {"compile": way, "log_every_steps": 5}
-        folder = trainings.train(inputs, tmp_path / way, settings=settings, options=options)
-        rows = [row.split(",") for row in (folder / "history").read_text().splitlines()]
-        column = rows[0].index("loss")
-        losses[way] = [float(row[column]) for row in rows[1:] if row[column]]
-        assert (fit.FUSED in (folder / "manifest").read_text()) == (way == "graphs")
+        losses[way] = course_of(inputs, tmp_path / way, settings, options)
+        assert (fit.FUSED in (tmp_path / way / "manifest").read_text()) == (way == "graphs")
     assert losses["graphs"] == pytest.approx(losses["none"], rel=0.05)
-    assert devices.device().type == "cuda"

@@ -71,7 +71,7 @@ def _fused(model: Any) -> list[Any]:
 def _encode(encoder: Any, hidden_states: Tensor, *arguments: Any, **options: Any) -> Any:
     """In the place of an encoder's `forward`."""
     first = encoder.layer[0]
-    largest = hidden_states.shape[1] * first.intermediate.dense.out_features
+    largest = hidden_states.shape[1] * max(first.intermediate.dense.out_features, 3 * hidden_states.shape[2])
     if "window_bounds" not in options or not (encoder.training or encoder.in_trial) or largest >= LARGEST:
         return encoder.unfused(hidden_states, *arguments, **options)
     shape = Shape(

@@ -1,8 +1,8 @@
-"""Triton kernels of an encoder layer: all of it but its matrix products. `fused_encoder` starts them.
+"""Triton kernels of an encoder layer: all of it but its matrix products. `layers` starts them.
 
 T is the number of tokens of a packed row, H the width of the model, W that of the product at hand. Activations are
 bf16, and the residual stream, the sums and the normalisation are fp32. Dropout is drawn from a hash of seed, place and
-site (lowbias32 of github.com/skeeto/hash-prospector), because Philox needs more time than the memory does.
+site (lowbias32 of github.com/skeeto/hash-prospector): Philox makes the kernels slower than their memory traffic.
 """
 
 import triton
@@ -265,9 +265,9 @@ def embed_backward(
     IDS, PLACES, TYPES, DY, XHAT, RSTD, GAMMA, DWORDS, DPOSITIONS, PARTS, SEED, T, no_word, no_position,
     H: tl.constexpr, BLOCK: tl.constexpr, P: tl.constexpr, THRESHOLD: tl.constexpr,
 ):  # fmt: skip
-    """Adds to the gradients of words and positions, but not to padding's; a program's sums of the four others.
+    """Adds to the gradients of words and positions, padding's excepted.
 
-    These are gamma, beta and the two token types.
+    Each program stores its partial sums for gamma, beta and the two token types.
     """
     col = tl.arange(0, BLOCK)
     mask = col < H

@@ -1,8 +1,8 @@
 """Embeddings and layers in the style of BERT, forward and backward by hand-written kernels.
 
 cuBLAS computes the matrix products, `kernels` all else. Numbers have the precision of autocast to bf16: products
-and activations in bf16, weights, their gradients, sums and the residual stream in fp32. Only the gradient of the
-residual stream is rounded to bf16 after each norm.
+and activations in bf16, weights, their gradients, sums and the residual stream in fp32. Two things
+are rounded to bf16 that autocast has in fp32: the normalised rows that a norm keeps, and the gradient of that stream.
 """
 
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ PRODUCTS = 12  # of the fields: those that products read in half precision
 
 @dataclass(frozen=True)
 class Norms:
-    """Of norms and the dropout beside them. `seed` is an int64 tensor (1,) on the device."""
+    """Options of the norms and of the dropout before them. `seed` is an int64 tensor (1,) on the device."""
 
     seed: Tensor
     dropout: float
@@ -51,7 +51,7 @@ class Norms:
 
 @dataclass(frozen=True)
 class Shape:
-    """What is the same for all layers and one batch. `bounds` are the windows', int32; `longest` is in tokens."""
+    """Values shared by all layers for one batch. `bounds` are the windows', int32; `longest` is in tokens."""
 
     heads: int
     bounds: Tensor
@@ -73,7 +73,7 @@ class Layer:
     def __init__(self, number: int, weights: Weights, shape: Shape):
         self.kernels = kernels()
         self.number, self.weights, self.shape = number, weights, shape
-        self.width, self.inner = weights.out.shape[0], weights.up.shape[0]
+        self.width = weights.out.shape[0]
         self.keep: dict[str, Tensor] = {}
         self.half = self._halves()
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from qa.common.errors import first_line
+from qa.common.errors import InputError, first_line
 from qa.fused import encoder
 from qa.model import devices, packing
 
@@ -33,16 +33,18 @@ def prepare(model: Any, precision: str = "bf16") -> str:
             return fault
         with encoder.trial(model):
             found = _trial(model, precision)
+        model.train()
+        _trial(model, precision)  # the kernels with dropout are others; they must run
     except Exception as error:  # Triton's errors have no public base class
         encoder.undo(model)
-        return f"the kernels cannot run ({type(error).__name__}: {first_line(error)})"
+        return f"their trial failed ({type(error).__name__}: {first_line(error)})"
     finally:
         model.train(was_training)
         model.zero_grad()
     apart = [((one - other).norm() / one.norm()).item() for one, other in zip(expected, found, strict=True)]
     if not max(apart) < TOLERANCE:
         encoder.undo(model)
-        return f"the kernels give other logits or gradients (by {max(apart):.1%})"
+        return f"they give other logits or gradients (by {max(apart):.1%})"
     return ""
 
 
@@ -69,7 +71,10 @@ class StepGraph:
         self.graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, batch: Batch) -> torch.Tensor | None:
-        """Leave a batch's gradients in the weights; its loss. None for a batch of another shape than the first."""
+        """Leave a batch's gradients in the weights; its loss. None for a batch of another shape than the first.
+
+        Collators of fixed shapes make no such batch; a graph would compute nonsense of it.
+        """
         if self.graph is None:
             self._capture(batch)
         elif _shapes(batch) != self.shapes:
@@ -82,18 +87,26 @@ class StepGraph:
         return self.loss.clone()
 
     def _capture(self, batch: Batch) -> None:
+        """Raises InputError if the step cannot be captured; torch cannot go on in this process then."""
         self.shapes = _shapes(batch)
         self.inputs = {name: values.clone() for name, values in batch.items() if isinstance(values, torch.Tensor)}
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
+        with torch.cuda.stream(side), torch.random.fork_rng([torch.cuda.current_device()]):
             for _ in range(WARM_UPS):
                 self._passes({**batch, **self.inputs})
         torch.cuda.current_stream().wait_stream(side)
         self.model.zero_grad()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            self.loss = self._passes({**batch, **self.inputs})
+        try:
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                self.loss = self._passes({**batch, **self.inputs})
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise InputError(
+                f"training.compile: a step cannot be captured as a CUDA graph ({first_line(error)}); set it to kernels"
+            ) from error
         self.gradients = [(weights, weights.grad) for weights in self.model.parameters() if weights.grad is not None]
         self.graph = graph
 

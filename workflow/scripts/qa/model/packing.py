@@ -89,7 +89,9 @@ def collator(
 def _prepare(model: Any, device: torch.device, precision: str, joined: bool = False) -> str:
     """`prepare` in fp32 where the model is, and on a GPU once more as it will compute there."""
     before = model.config._attn_implementation
-    fault = (device.type == "cpu" or not joined or prepare(model, joined=True)) and prepare(model)
+    fault = prepare(model, joined=joined and device.type != "cpu")
+    if fault and joined:
+        fault = prepare(model)
     if fault or device.type == "cpu":
         return fault
     model.to(device)

@@ -31,7 +31,7 @@ from qa.windows.tokenizer import load_tokenizer
 
 MODEL_COLUMNS = ["input_ids", "token_type_ids", *POSITIONS]
 SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
-FUSED = "layers by fused kernels, both passes in one CUDA graph"
+FUSED = "trained by fused kernels, attention too, both passes in one CUDA graph"
 Collator = PackingCollator | PaddingCollator
 
 log = logging.getLogger(__name__)
@@ -88,8 +88,8 @@ def build_trainer(attempt: Attempt) -> WindowTrainer:
         check = epochs_module().Check(*held_out, collator, arguments.device, with_loss=once)
     in_graph = False
     if arguments.device.type == "cuda":
-        collator, compilation = _for_gpu(spec, model, collator, data, arguments)
-        computed, in_graph = f"{computed}, {compilation}", compilation == FUSED
+        collator, compilation, in_graph = _for_gpu(spec, model, collator, data, arguments)
+        computed += f", {compilation}"
     trainer = WindowTrainer(
         model=model,
         args=arguments,
@@ -202,15 +202,15 @@ def epochs_module() -> Any:
 
 def _for_gpu(
     spec: TrainingSpec, model: Any, collator: Collator, data: Data, arguments: TrainingArguments
-) -> tuple[Collator, str]:
-    """The collator with few shapes where code is compiled for each, and how the model was compiled, in words."""
+) -> tuple[Collator, str, bool]:
+    """The collator with few shapes, how the model trains, in words, and whether each step is one CUDA graph."""
     if isinstance(collator, PackingCollator):
         collator = _in_fixed_shapes(collator, data, arguments)
     elif _compiles_padded(spec, model) and collator.width is None:
         longest = max(int(part.lengths.max()) for part in (data.windows, data.validation) if part is not None)
         collator = replace(collator, widths=packing.widths(longest))
     if spec.settings.deterministic:  # not compiled: torch times its kernels and takes the fastest
-        return collator, f"{_compile(model, 'none', collator, arguments)}, deterministic"
+        return collator, f"{_compile(model, 'none', collator, arguments)}, deterministic", False
     mode = spec.options.compile
     if mode == "graphs" and (spec.options.gradient_checkpointing or spec.settings.lora_rank):
         mode = "kernels"  # graphs were tried neither with layers that are computed again nor with adapters
@@ -218,9 +218,9 @@ def _for_gpu(
     if mode == "graphs" and alone and spec.settings.precision == "bf16" and isinstance(collator, PackingCollator):
         fault = step.prepare(model)
         if not fault:
-            return collator, FUSED
+            return collator, FUSED, True
         log.info(f"no fused kernels, the model is compiled instead: {fault}")
-    return collator, _compile(model, mode, collator, arguments)
+    return collator, _compile(model, mode, collator, arguments), False
 
 
 def _compiles_padded(spec: TrainingSpec, model: Any) -> bool:
