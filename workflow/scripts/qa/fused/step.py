@@ -1,6 +1,5 @@
 """The fastest training step on one GPU: hand-written kernels in the encoder, and both passes in one CUDA graph."""
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -15,8 +14,6 @@ HALF = {"bf16": torch.bfloat16, "fp32": torch.float32}
 WARM_UPS = 3  # passes before a capture: libraries allocate and choose in the first ones
 
 Batch = dict[str, Any]
-
-log = logging.getLogger(__name__)
 
 
 def prepare(model: Any, precision: str = "bf16") -> str:
