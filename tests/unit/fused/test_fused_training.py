@@ -2,6 +2,8 @@
 
 import copy
 import csv
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import transformers
 
 import tiny
 import trainings
+from qa.common.errors import InputError
 from qa.fused import encoder, layers
 from qa.fused import step as fused_step
 from qa.model import packing
@@ -219,6 +222,29 @@ def test_training_in_a_graph_takes_the_course_of_training_without(fused, steps, 
     courses.append(course_of(inputs, tmp_path / "graph", settings))
     assert courses[0] == pytest.approx(courses[1], rel=1e-4)
     assert len(shapes) == steps and len(set(shapes)) > 1
+
+
+@pytest.mark.parametrize("error", [RuntimeError("operation not permitted"), torch.OutOfMemoryError("out of memory")])
+def test_a_step_that_cannot_be_captured_names_the_setting_and_short_memory_stays_what_it_is(error, monkeypatch):
+    @contextmanager
+    def graph(*_, **__):
+        raise error
+        yield
+
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    fakes = {"Stream": lambda: stream, "current_stream": lambda: stream, "stream": lambda _: nullcontext()}
+    fakes |= {"current_device": lambda: 0, "CUDAGraph": object, "graph": graph}
+    for name, fake in fakes.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    monkeypatch.setattr(torch.random, "fork_rng", lambda devices: nullcontext())
+    model, passes = torch.nn.Linear(2, 1), []
+    step = fused_step.StepGraph(lambda batch: passes.append(batch) or model(batch["rows"]).sum(), model)
+    refused = type(error) if isinstance(error, torch.OutOfMemoryError) else InputError
+    with pytest.raises(refused) as raised:
+        step({"rows": torch.ones(3, 2), "longest_window": 3})
+    assert len(passes) == fused_step.WARM_UPS and step.graph is None
+    told = "training.compile: a step cannot be captured as a CUDA graph (operation not permitted); set it to kernels"
+    assert refused is not InputError or str(raised.value) == told
 
 
 def course_of(inputs, folder, settings, options=tiny.RUNTIME_OPTIONS):
