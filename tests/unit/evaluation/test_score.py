@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
+from qa.common import checksums
 from qa.data.prepare_questions import convert, gold_texts
 from qa.decoding import nbest
 from qa.evaluation import question_scores, summarize
@@ -176,8 +177,12 @@ def test_a_table_that_is_older_than_its_scores_is_not_shown_but_the_target_that_
     summary, metrics = tmp_path / "summary.csv", tmp_path / "metrics.json"
     summary.write_text(f"{','.join(row)}\n{','.join(row.values())}\n")
     metrics.write_text("{}")
-    for age, shown in ((1, True), (-1, False)):
+    for age, bytes_then, shown in ((1, "", True), (-1, "", False), (-1, "{}", True), (-1, "[]", False)):
+        if bytes_then:  # Snakemake does not make it anew for a newer file of the same bytes
+            metrics.write_text(bytes_then)
+            checksums.record_sources(summary, [metrics])
+            metrics.write_text("{}")
         os.utime(metrics, (summary.stat().st_mtime - age,) * 2)
-        message = summarize.closing_message(summary, scores=[str(metrics), str(tmp_path / "not made")])
+        message = summarize.closing_message(summary, sources=[str(metrics), str(tmp_path / "not made")])
         assert ("12.34" in message) == shown
         assert (f"The target {summary} brings it up to date" in message) != shown

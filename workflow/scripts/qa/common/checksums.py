@@ -2,7 +2,8 @@
 
 A disk, a copy or an editor may change a file that Snakemake takes for finished. The seal of `x/y.json` is
 `x/.y.json.seal`, the seal of a folder is `folder/.seal`. It is JSON: each file's size in bytes and its CRC-32. A file
-without a seal is taken as it is. `qa verify` compares all files that have one.
+without a seal is taken as it is. `qa verify` compares all files that have one. The sums of the files that a table was
+made of are in `.table.csv.sources`.
 """
 
 import shlex
@@ -43,6 +44,22 @@ def check(paths: Iterable[str | Path]) -> None:
             f"{message}. A disk or a copy has damaged it, or somebody edited it. To have it made anew: rm -r {paths} "
             f"and run again; to take it as it is: rm {seals}"
         )
+
+
+def record_sources(table: str | Path, files: Iterable[str | Path]) -> None:
+    """Write the sums of the files that a table was made of, beside the table."""
+    write_json(_beside(Path(table), "sources"), {str(file): sums(file) for file in files})
+
+
+def changed_sources(table: str | Path, files: Iterable[str | Path]) -> list[str]:
+    """The existing `files` that are newer than a table and hold other bytes than it was made of.
+
+    As Snakemake does, it takes a newer file of the same bytes for the same file.
+    """
+    written, recorded = Path(table).stat().st_mtime_ns, _beside(Path(table), "sources")
+    newer = [str(file) for file in files if Path(file).exists() and Path(file).stat().st_mtime_ns > written]
+    known = read_json(recorded) if newer and recorded.exists() else {}
+    return [file for file in newer if file not in known or difference(Path(file), known[file])]
 
 
 def fault_of(path: str | Path) -> str:
@@ -97,8 +114,8 @@ def seal_of(path: Path) -> Path:
     return path / ".seal" if path.is_dir() else _beside(path)
 
 
-def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.seal")
+def _beside(path: Path, what: str = "seal") -> Path:
+    return path.with_name(f".{path.name}.{what}")
 
 
 def _names(path: Path) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from qa.common import checksums
 from qa.common.errors import InputError, some
 from qa.common.files import written_aside
 from qa.common.text import text_table
@@ -78,6 +79,7 @@ def compare(
         writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+    checksums.record_sources(target, files)
     return rows
 
 
@@ -184,16 +186,16 @@ def differences(sides: np.ndarray, references: np.ndarray, article: np.ndarray |
     ]
 
 
-def closing_message(comparison_file: str | Path, scores: Iterable[str] = ()) -> str:
+def closing_message(comparison_file: str | Path, sources: Iterable[str] = ()) -> str:
     """The differences in F1 of comparison.csv for the terminal; "" where there is no file or no row.
 
-    They are not shown if one of the `scores` that they are made of is newer.
+    They are not shown if one of the `sources`, question_scores.parquet, has changed since.
     """
     file = Path(comparison_file)
     rows = list(csv.DictReader(file.read_text(encoding="utf-8").splitlines())) if file.exists() else []
     if not rows:
         return ""
-    if message := summarize.outdated(file, scores):
+    if message := summarize.outdated(file, sources):
         return message
     head_line = ("run", "decoding", "against", "dataset", "split", "seeds", "F1", "95 % interval", "corrected p")
     over_seeds_too = any(row.get("f1_seeds_p_holm") for row in rows)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from qa.common import checksums
 from qa.common.errors import InputError, some
 from qa.common.files import read_json, written_aside
 from qa.common.text import text_table
@@ -43,7 +44,7 @@ def summarize(
     """
     import pandas as pd
 
-    swept = swept or {}
+    swept, calibrations = swept or {}, calibrations or {}
     rows = []
     for (run, variant, split, decoding), file in zip(scored, files, strict=True):
         row = {
@@ -53,7 +54,7 @@ def summarize(
         }
         if limits := row.get("limits"):
             row["limits"] = ", ".join(f"{dataset}: {limit}" for dataset, limit in limits.items())
-        if calibration_file := (calibrations or {}).get((run, variant, decoding)):
+        if calibration_file := calibrations.get((run, variant, decoding)):
             calibration = read_json(calibration_file)
             row |= {f"calibration_{name}": calibration[name] for name in ("exact", "f1", "questions")}
         rows.append(row)
@@ -69,6 +70,7 @@ def summarize(
         table.insert(place, setting, [swept.get(run, {}).get(setting, "") for run in table["run"]])
     with written_aside(target) as aside:
         table.to_csv(aside, index=False)
+    checksums.record_sources(target, [*files, *calibrations.values()])
     return table
 
 
@@ -109,16 +111,16 @@ def _rows(summary_file: str | Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def closing_message(summary_file: str | Path, comparison: str = "", scores: Iterable[str] = ()) -> str:
+def closing_message(summary_file: str | Path, comparison: str = "", sources: Iterable[str] = ()) -> str:
     """What a run of the workflow ends with: its scores, if there are any, `comparison`, and where the files are.
 
-    A table that is older than one of the `scores` that it is made of is not shown.
+    A table of which one of the `sources` has changed since is not shown.
     """
     summary = Path(summary_file)
     report = summary.with_name("report.html")
     if not summary.exists():
         return ""
-    table = outdated(summary, scores) or (
+    table = outdated(summary, sources) or (
         f"Scores in percent ({summary}, written {written_at(summary)}):\n\n{as_text(summary)}\n\n"
         + "".join(f"Warning: {line}\n\n" for line in warnings(summary))
     )
@@ -130,10 +132,9 @@ def closing_message(summary_file: str | Path, comparison: str = "", scores: Iter
     ) + (f"Report:  {report}\n" if report.exists() else "")
 
 
-def outdated(table: str | Path, scores: Iterable[str]) -> str:
-    """A sentence on a table that is older than one of the files that it is made of; "" for one that is not."""
-    written = Path(table).stat().st_mtime_ns
-    newer = [file for file in scores if Path(file).exists() and Path(file).stat().st_mtime_ns > written]
+def outdated(table: str | Path, sources: Iterable[str]) -> str:
+    """A sentence on a table of which one of the `sources` has changed since; "" for one that is up to date."""
+    newer = checksums.changed_sources(table, sources)
     if not newer:
         return ""
     return f"{table} is not shown, since {some(newer, 1)} is newer. The target {table} brings it up to date.\n\n"

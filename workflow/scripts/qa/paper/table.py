@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qa.common.errors import InputError, some
 from qa.common.files import written_aside
-from qa.config import settings, stages
+from qa.config import comparisons, lineage, settings, stages
 from qa.evaluation import compare, summarize
 from qa.evaluation.compare import NOTABLE
 from qa.paper import methods
@@ -71,14 +71,19 @@ def _known(asked: list[str] | None, known: Any, what: str) -> list[str]:
 def check(results: Results) -> None:
     """Raise InputError where a result is missing, older than its sources, or made with other settings."""
     scores = [str(answers.folder / "metrics.json") for answers in results.answers]
-    needed = [*scores, *(str(FOLDER / name) for name in ("summary.csv", "comparison.csv"))]
+    _, paired = comparisons.compared(results.config, lineage.scored(results.config))
+    sources = {
+        "summary.csv": scores,
+        "comparison.csv": [str(FOLDER.joinpath(*answered) / "question_scores.parquet") for answered in paired],
+    }
+    needed = [*scores, *(str(FOLDER / name) for name in sources)]
     if missing := [file for file in needed if not Path(file).exists()]:
         raise InputError(
             f"no such file: {some(missing, 2)}; run the workflow with this configuration first, or name that of the "
             "results: qa table FILE"
         )
-    for name in ("summary.csv", "comparison.csv"):
-        if message := summarize.outdated(FOLDER / name, scores):
+    for name, made_of in sources.items():
+        if message := summarize.outdated(FOLDER / name, made_of):
             raise InputError(message.strip())
     if older := set(compare.COLUMNS) - set(results.comparison()):
         raise InputError(
