@@ -11,7 +11,7 @@ CONFIGFILE = $(if $(CONFIG),--configfile $(CONFIG))
 CONDA := $(if $(filter-out base,$(CONDA_DEFAULT_ENV)),$(CONDA_PREFIX))
 ENV_PYTHON := $(firstword $(wildcard $(addsuffix /bin/python,$(VIRTUAL_ENV) $(CONDA) .venv)) python3)
 
-.PHONY: help setup demo test test-quick test-faults test-fuzz test-alliance test-slurm test-slurm-alliance bench bench-gpu bench-gpu-changes lint format report config-reference \
+.PHONY: help setup demo test test-quick test-faults test-fuzz test-alliance test-slurm test-slurm-alliance bench bench-gpu bench-gpu-changes bench-host lint format report config-reference \
   clean clean-results
 
 help: ## this list
@@ -85,6 +85,9 @@ bench: .venv/installed ## each stage against the public recipes, on the CPU: 5 t
 
 bench-gpu-changes: ## which changes of the training step pay on this CUDA GPU
 	$(ENV_PYTHON) benchmarks/gpu_changes.py
+
+bench-host: .venv/installed ## what a training step costs the processor beside the two passes
+	$(BIN)/python benchmarks/host_bench.py
 
 bench-gpu: ## training and prediction against them, on a CUDA GPU
 	$(ENV_PYTHON) benchmarks/bench_gpu.py

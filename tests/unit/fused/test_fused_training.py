@@ -199,7 +199,7 @@ def test_training_in_a_graph_takes_the_course_of_training_without(fused, steps, 
         step.inputs = {name: values.clone() for name, values in batch.items() if isinstance(values, torch.Tensor)}
         step.numbers = {name: value for name, value in batch.items() if name not in step.inputs}
         step.loss = step._passes(batch).clone()
-        step.gradients = [(w, w.grad.clone()) for w in step.model.parameters() if w.grad is not None]
+        step.gradients = [(w, w.grad.clone()) for w in step.weights if w.grad is not None]
         step.graph = Replayed(step)
 
     def called(step, batch):

@@ -56,6 +56,7 @@ class WindowTrainer(Trainer):
         self.in_graph, self.step_graph = in_graph, None
         self.unlogged = torch.tensor(0.0, device=self.args.device)
         self.logged_step = 0
+        self.operations: int | None = None  # a token costs, forward and backward
         self.diverged_at = torch.tensor(NEVER, device=self.args.device)
 
     def get_train_dataloader(self) -> DataLoader:
@@ -109,10 +110,25 @@ class WindowTrainer(Trainer):
 
     def _step_in_graph(self, model: Any, inputs: Any) -> torch.Tensor | None:
         """A step's loss and gradients, or None for a batch whose shape the graph does not have."""
-        model.train()
+        if not model.training:  # after a validation
+            model.train()
         if self.step_graph is None:
             self.step_graph = StepGraph(lambda batch: self.compute_loss(model, batch), model)
+            model.zero_grad = self.step_graph.zero_grad
         return self.step_graph(self._prepare_inputs(inputs))
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        """The norm of all gradients, which are clipped. accelerate's way walks all modules and looks at each weight."""
+        if self.step_graph is None:
+            return super()._clip_grad_norm(model)
+        return torch.nn.utils.clip_grad_norm_(self.step_graph.weights, self.args.max_grad_norm)
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """The Trainer's estimate. Its own way counts the model's weights in each step."""
+        tokens = inputs["input_ids"].numel()
+        if self.operations is None:
+            self.operations = super().floating_point_ops(inputs) // tokens
+        return self.operations * tokens
 
     def _check_losses(self) -> None:
         """Raise InputError if the loss of some step was not finite. Every process must call it."""
