@@ -118,10 +118,15 @@ class WindowTrainer(Trainer):
         return self.step_graph(self._prepare_inputs(inputs))
 
     def _clip_grad_norm(self, model: Any) -> Any:
-        """The norm of all gradients, which are clipped. accelerate's way walks all modules and looks at each weight."""
-        if self.step_graph is None:
+        """The norm of all gradients. In a graph, the fused optimizer clips them as it reads them, as it does for fp16.
+
+        accelerate's way walks all modules, looks at each weight, and writes all gradients once more.
+        """
+        if self.step_graph is None or not self.optimizer.optimizer.defaults["fused"]:
             return super()._clip_grad_norm(model)
-        return torch.nn.utils.clip_grad_norm_(self.step_graph.weights, self.args.max_grad_norm)
+        norm = torch.nn.utils.get_total_norm([weights.grad for weights, _ in self.step_graph.gradients])
+        self.optimizer.optimizer.grad_scale = (norm / self.args.max_grad_norm).clamp(min=1.0)
+        return norm
 
     def floating_point_ops(self, inputs: Any) -> int:
         """The Trainer's estimate. Its own way counts the model's weights in each step."""
