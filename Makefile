@@ -92,7 +92,7 @@ bench-host: .venv/installed ## what a training step costs the processor beside t
 bench-gpu: ## training and prediction against them, on a CUDA GPU
 	$(ENV_PYTHON) benchmarks/bench_gpu.py
 
-lint: .venv/installed-dev ## style of Python and Snakemake files, and the directions of imports
+lint: .venv/installed-dev ## style of Python, Snakemake and shell files, directions of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow
