@@ -245,10 +245,10 @@ class Training(Section):
         "How a GPU trains. With `graphs`, encoders like BERT and RoBERTa train by hand-written kernels, in one CUDA "
         "graph. This needs `precision: bf16`, `padding: packed`, `attention_dropout: 0`, one GPU, and no "
         "accumulation, `deterministic`, `gradient_checkpointing` or `lora_rank`. All else is compiled by "
-        "torch.compile, in CUDA graphs where that is possible. `kernels` is torch.compile without graphs, and `none` is "
-        "neither. Compiling takes up to a few minutes. Results differ by rounding and dropout masks only, so a change reruns "
-        "nothing. Rows that are padded to many widths are not compiled, except DeBERTa's, which get "
-        "six widths at most.",
+        "torch.compile, in CUDA graphs where that is possible. `kernels` is torch.compile without graphs, and `none` "
+        "is neither. Compiling takes up to a few minutes. Results differ by rounding and dropout masks only, so a "
+        "change reruns nothing. Rows that are padded to many widths are not compiled, except DeBERTa's, which get six "
+        "widths at most.",
         "graphs",
     )
     gradient_checkpointing: Flag = setting(
