@@ -37,7 +37,7 @@ def test_they_are_those_of_the_measures_of_resamples_written_out(article):
     expected = np.clip(2 * np.array(plain(confidence, correct)) - drawn.mean(axis=0) + np.stack([-reach, reach]), 0, 1)
     found = intervals(*given, resamples=200)
     ends = np.array([found[name] for name in ("ece", "brier", "aurc")]).T
-    np.testing.assert_allclose(ends, expected, atol=1e-5)  # Student's quantile is that of a series
+    np.testing.assert_allclose(ends, expected, atol=1e-6)
 
 
 def test_of_the_brier_score_which_is_a_mean_it_is_that_of_scipy():
