@@ -149,29 +149,26 @@ def _sums(values: np.ndarray, article: np.ndarray | None) -> np.ndarray:
     return totals
 
 
-def least_p(units: int, flips: int = FLIPS) -> float:
+def least_p(units: int) -> float:
     """The least p-value that `randomisation_test` can give if `units` questions (articles) can be swapped."""
-    return 2 / 2**units if 2**units <= flips else 1 / (flips + 1)
+    return 2 / 2**units if 2**units <= FLIPS else 1 / (FLIPS + 1)
 
 
-def randomisation_test(
-    differences: np.ndarray, article: np.ndarray | None = None, flips: int = FLIPS, seed: int = SEED
-) -> np.ndarray:
+def randomisation_test(differences: np.ndarray, article: np.ndarray | None = None) -> np.ndarray:
     """Two-sided p-values of paired differences, float64 (questions, metrics): (metrics,).
 
     Fisher's paired randomisation test (for such scores Noreen 1989, Yeh 2000). If the two systems were equal, the two
     scores of a question could be swapped, which changes the sign of its difference. With `article`, the questions of an
     article are swapped together, since they are not independent. p is the share of all assignments whose sum is at
-    least as far from 0 as the observed sum. If there are more than `flips` assignments and k of `flips` random ones are
-    as far, p = (k + 1) / (flips + 1); this keeps the test valid (Davison and Hinkley 1997). Random assignments depend
-    only on the seed and the number of questions (articles).
+    least as far from 0 as the observed sum. If there are more than FLIPS assignments and k of FLIPS random ones are
+    as far, p = (k + 1) / (FLIPS + 1); this keeps the test valid (Davison and Hinkley 1997). Random assignments depend
+    only on SEED and the number of questions (articles).
     """
     sums = _sums(differences, article)
-    exact = 2 ** len(sums) <= flips
-    if exact:
-        flips = 2 ** len(sums)
+    exact = 2 ** len(sums) <= FLIPS
+    flips = 2 ** len(sums) if exact else FLIPS
     observed = np.abs(sums.sum(axis=0)) - ROUNDING * np.abs(sums).sum(axis=0)
-    draws, as_far = np.random.default_rng(seed), np.zeros(sums.shape[1], int)
+    draws, as_far = np.random.default_rng(SEED), np.zeros(sums.shape[1], int)
     step, progress = max(1, CELLS // len(sums)), Progress("test differences", flips, "assignments")
     for first in range(0, flips, step):
         size = min(step, flips - first)
@@ -216,15 +213,13 @@ def _drawn(counts: np.ndarray, resamples: int, draws: np.random.Generator) -> It
         progress.reach(first + size)
 
 
-def question_draws(
-    questions: int, article: np.ndarray | None, resamples: int, seed: int = SEED
-) -> Iterator[np.ndarray]:
+def question_draws(questions: int, article: np.ndarray | None, resamples: int) -> Iterator[np.ndarray]:
     """Yield float64 (resamples, questions), some resamples at a time: how often each question is drawn.
 
     Draws are with replacement, as many as there are questions, or with `article`, int (questions,), articles.
     """
     place = np.arange(questions) if article is None else np.unique(article, return_inverse=True)[1]
-    draws, units = np.random.default_rng(seed), int(place.max()) + 1
+    draws, units = np.random.default_rng(SEED), int(place.max()) + 1
     step, progress = max(1, CELLS // questions), Progress("bootstrap", resamples, "resamples")
     for first in range(0, resamples, step):
         size = min(step, resamples - first)
