@@ -22,7 +22,7 @@ from qa.common.progress import ProgressState
 from qa.common.text import readable_seconds, text_table
 from qa.jobs import job_records, slurm, slurm_accounting
 from qa.jobs.job_records import JobRecord
-from qa.jobs.log_lines import error_lines, printable
+from qa.jobs.log_lines import error_lines, plain
 from qa.jobs.slurm_accounting import Start
 
 SQUEUE = f"{slurm_accounting.SQUEUE}|%r|%Z|%k"  # and reason, working directory, comment
@@ -221,7 +221,7 @@ def as_text(jobs: list[JobStatus], hindrance: str = "", everything: bool = False
         lines.append(f"and {more} more that failed: --all lists them")
     if groups["completed"] and not everything:
         lines += ["", *_table(_by_stage(groups["completed"]))]
-    return "\n".join(map(printable, lines))
+    return "\n".join(map(plain, lines))
 
 
 def _cells(job: JobStatus) -> tuple[str, ...]:
@@ -266,7 +266,7 @@ def _by_stage(completed: list[JobStatus]) -> list[tuple[str, ...]]:
 
 
 def _table(rows: list[tuple[str, ...]]) -> list[str]:
-    return text_table([tuple(map(printable, row)) for row in rows]).splitlines()
+    return text_table([tuple(map(plain, row)) for row in rows]).splitlines()
 
 
 def as_json(jobs: Iterable[JobStatus], hindrance: str = "") -> str:
