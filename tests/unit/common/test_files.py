@@ -12,7 +12,7 @@ import stage_jobs
 import torch
 
 from qa.common.errors import InputError, some
-from qa.common.files import digest_of_json, read_json, sha256_of_folder, write_json, written_aside
+from qa.common.files import digest_of_json, read_json, sha256_of_folder, write_csv, write_json, written_aside
 from qa.metrics import squad
 from qa.model import devices
 from qa.training import manifest
@@ -28,6 +28,13 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
         aside.write_text("whole")
         assert not target.exists()
     assert target.read_text() == "whole" and list(target.parent.iterdir()) == [target]
+
+
+def test_a_table_has_a_line_for_each_row_and_empty_cells_for_what_a_row_lacks(tmp_path):
+    write_csv(tmp_path / "t.csv", ("a", "b"), iter([{"b": 1.5, "a": "x,y"}, {"a": None}]))
+    assert (tmp_path / "t.csv").read_bytes() == b'a,b\n"x,y",1.5\n,\n'
+    with pytest.raises(ValueError, match="c"):
+        write_csv(tmp_path / "t.csv", ("a", "b"), [{"a": 1, "c": 2}])
 
 
 def test_a_folder_replaces_the_one_before_and_what_a_killed_job_left(tmp_path):

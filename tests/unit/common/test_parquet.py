@@ -39,8 +39,11 @@ def test_a_file_of_other_columns_is_named(file):
         spans.read(["id"]).column("id")
 
 
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"missing\.parquet: records cannot be read .*run again"):
+        ids(tmp_path / "missing.parquet")
+
+
 def test_an_error_of_the_system_within_the_block_passes_through(file, tmp_path):
     with pytest.raises(FileNotFoundError), opened(file):
         (tmp_path / "missing").read_bytes()
-    with pytest.raises(FileNotFoundError):
-        ids(tmp_path / "missing.parquet")

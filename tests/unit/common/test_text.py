@@ -42,3 +42,13 @@ def test_the_libraries_load_on_first_use_only():
     code = "import sys, qa.common.text; sys.exit('humanfriendly' in sys.modules or 'tabulate' in sys.modules)"
     path = str(next(parent for parent in map(str, sys.path) if parent.endswith("workflow/scripts")))
     assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": path}).returncode == 0
+
+
+def test_what_cannot_be_shown_is_replaced():
+    assert text.printable("a\x1b[31m\nb\u202e café") == "a [31m b  café"
+    assert text.printable("a\tb", "?") == "a?b"
+
+
+def test_a_name_that_is_close_is_offered():
+    assert text.did_you_mean("traim", {"train": 1, "predict": 2}) == "; did you mean `train`?"
+    assert text.did_you_mean("traim", ["score"]) == text.did_you_mean("trail", ["train"], 0.9) == ""

@@ -292,7 +292,7 @@ def test_the_example_of_the_guide_makes_the_runs_that_it_names():
 
 def test_how_many_points_were_drawn_is_no_setting_of_a_run_that_was_drawn():
     few, more = (settings.resolve(sweeping(DRAWN.replace("12", count))).runs["lr.draw-1"] for count in ("2", "3"))
-    assert few.model_dump() == more.model_dump() and "draw" not in settings.as_yaml(few)
+    assert few.model_dump() == more.model_dump() and "draw" not in settings.as_yaml(few.model_dump())
 
 
 def test_a_name_that_is_taken_is_refused():

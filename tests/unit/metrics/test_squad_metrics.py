@@ -360,8 +360,8 @@ def test_a_curve_has_a_point_for_each_distinct_null_score():
     exact, f1 = metrics.raw_scores(GOLD, PREDICTIONS)
     curves = metrics.precision_recall_curves(GOLD, exact, f1, {"a": 0.1, "b": 0.3, "c": 0.3, "d": 0.1})
     assert list(curves) == ["exact", "f1", "oracle"]
-    assert curves["exact"] == [(-math.inf, 1.0, 0.0), (0.1, 0.0, 0.0), (0.3, 0.25, 0.5)]
-    assert curves["oracle"] == [(-math.inf, 1.0, 0.0), (0.1, 0.5, 0.5), (0.3, 0.5, 1.0)]
+    assert list(curves["exact"]) == [(-math.inf, 1.0, 0.0), (0.1, 0.0, 0.0), (0.3, 0.25, 0.5)]
+    assert list(curves["oracle"]) == [(-math.inf, 1.0, 0.0), (0.1, 0.5, 0.5), (0.3, 0.5, 1.0)]
 
 
 def test_importing_the_module_loads_no_heavy_library():

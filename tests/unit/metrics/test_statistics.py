@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from qa.metrics import statistics
-from qa.metrics.statistics import Ratios, bootstrap, clusters, intervals, mean_metrics, percentiles, reach
+from qa.metrics.statistics import Ratios, bootstrap, clusters, intervals, mean_metrics, percentiles, reach, student
 
 
 def questions(number, seed=0):
@@ -143,12 +143,20 @@ def test_articles_are_drawn_where_enough_titles_tell_them_apart():
 
 
 def test_intervals_reach_as_far_as_students_distribution_says():
-    for units in (5, 8, 10, 35, 1_000):
+    for units in (2, 3, 5, 8, 35, 1_000):
         expected = stats.t.ppf(0.975, units - 1) * (units / (units - 1)) ** 0.5
-        assert reach(units) == pytest.approx(expected, abs=0.003)
+        assert reach(units) == pytest.approx(expected, rel=1e-6)
         low, high = percentiles(units)
-        assert low == pytest.approx(100 * stats.norm.cdf(-expected), rel=0.02) and high == 100 - low
+        assert low == pytest.approx(100 * stats.norm.cdf(-expected), rel=1e-5) and high == 100 - low
+    assert reach(1) == reach(2)
     assert percentiles(10**6) == pytest.approx((2.5, 97.5), abs=1e-4)
+
+
+@pytest.mark.parametrize("freedom", [1, 1.5, 2, 3.7, 60, 10**6])
+def test_quantile_and_p_values_of_students_distribution_are_scipys(freedom):
+    for t in (0, -0.3, 2, 9):
+        expected = stats.t.ppf(0.975, freedom), 2 * stats.t.sf(abs(t), freedom)
+        assert student(freedom, t) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("articles", [5, 8])

@@ -76,7 +76,7 @@ def test_the_curve_begins_where_nothing_is_answered(group):
 
 
 def test_the_area_of_the_steps_is_the_average_precision(group):
-    points = no_answer_data.precision_recall(group, thin=False)
+    points = no_answer_data.precision_recall(group)
     for name, metric in (("F1", "pr_f1_ap"), ("EM", "pr_exact_ap")):
         rows = points[points["series"] == name]
         area = (rows["precision"].to_numpy()[1:] * np.diff(rows["recall"])).sum() / 100

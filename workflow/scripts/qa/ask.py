@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from qa.common.errors import InputError, shortage
+from qa.common.text import printable
 from qa.reader import AT_ONCE, Answer, Candidate, Question, Reader
 
 __all__ = ["Answer", "Candidate", "Question", "Reader", "main"]
@@ -137,29 +138,24 @@ def as_text(question: Question, answer: Answer, several: bool = False) -> str:
 
     Its candidates follow, a line each.
     """
-    lines = [f"{_shown(question.question.strip())}"] if several else []
+    lines = [f"{printable(question.question.strip())}"] if several else []
     if answer:
-        lines.append(_shown(answer.text))
+        lines.append(printable(answer.text))
         lines.append(f"  {_place(answer)} ({answer.null_probability:.2f} that there is none)")
         before = question.context[max(0, answer.start - AROUND) : answer.start]
         after = question.context[answer.end : answer.end + AROUND]
         first = "… " if answer.start > AROUND else ""
         last = " …" if answer.end + AROUND < len(question.context) else ""
-        lines.append(f"  {first}{_shown(before)}[{_shown(answer.text)}]{_shown(after)}{last}")
+        lines.append(f"  {first}{printable(before)}[{printable(answer.text)}]{printable(after)}{last}")
     else:
         lines.append(f"no answer (probability {answer.null_probability:.2f} that there is none)")
     for rank, candidate in enumerate(answer.candidates, 1):
-        lines.append(f"  {rank}. {_shown(candidate.text)} ({_place(candidate)})")
+        lines.append(f"  {rank}. {printable(candidate.text)} ({_place(candidate)})")
     return "\n".join(line.rstrip() for line in lines)
 
 
 def _place(found: Answer | Candidate) -> str:
     return f"characters {found.start:,} to {found.end:,}, probability {found.probability:.2f}"
-
-
-def _shown(text: str) -> str:
-    """Text for a terminal: a line, without characters that would steer it."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def _contexts(path: Path) -> dict[str, str]:

@@ -62,7 +62,7 @@ def config(arguments: Arguments) -> int:
         raise InputError(f"no run `{options.run}` in the configuration; there are {', '.join(runs)}")
     print("runs:")
     for name in runs if options.run is None else [options.run]:
-        print(indent(f"{name}:\n{indent(settings.as_yaml(runs[name]), '  ')}", "  "), end="")
+        print(indent(f"{name}:\n{indent(settings.as_yaml(runs[name].model_dump()), '  ')}", "  "), end="")
     return 0
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from qa.common import checksums
-from qa.common.errors import InputError, some
+from qa.common.errors import InputError, some, unencodable
 from qa.common.files import read_json
 from qa.hub.package import PACKAGE, SETTINGS
 
@@ -232,8 +232,8 @@ def _records(questions: list[Question]) -> Any:
             text = getattr(question, name)
             if not isinstance(text, str) or not text.strip():
                 raise InputError(f"{label}: its {name} is {'empty' if isinstance(text, str) else 'no text'}")
-            if any("\ud800" <= letter <= "\udfff" for letter in text):
-                raise InputError(f"{label}: its {name} holds half a surrogate pair, which is no character")
+            if fault := unencodable(text):
+                raise InputError(f"{label}: its {name} {fault}")
     no_answers = {"text": [], "answer_start": []}
     rows = [
         {"id": each.id, "title": "", "context": each.context, "question": each.question, "answers": no_answers}

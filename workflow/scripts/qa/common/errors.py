@@ -4,6 +4,8 @@ import errno
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from qa.common.text import printable
+
 
 class InputError(ValueError):
     """A mistake of the user's, or a lack of the machine's, in one message: what is wrong, where, and what to do.
@@ -14,8 +16,7 @@ class InputError(ValueError):
 
 def first_line(error: BaseException) -> str:
     """The first line of an exception's message, or its class name without one. Unprintable letters become `?`."""
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return "".join(letter if letter.isprintable() else "?" for letter in line)
+    return printable((str(error).strip().splitlines() or [type(error).__name__])[0], "?")
 
 
 SHORTAGES = (  # error numbers of the system, words of libraries without a number, and the message
@@ -76,6 +77,15 @@ def some(items, limit: int = 5) -> str:
     items = list(items)
     shown = ", ".join(map(str, items[:limit]))
     return f"{shown} and {len(items) - limit:,} more" if len(items) > limit else shown
+
+
+def unencodable(text: str) -> str:
+    """The end of a message on a text that UTF-8 cannot hold; "" for any other text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "holds half a surrogate pair, which is no character"
+    return ""
 
 
 class Interrupted(Exception):  # noqa: N818, it is not an error

@@ -1,10 +1,11 @@
 """Files between the stages: written under another name and then renamed, so that a killed job leaves no half file."""
 
+import csv
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,17 @@ def read_json(path: str | Path) -> Any:
         raise InputError(f"{path}: not JSON ({error.msg} at line {error.lineno}, column {error.colno})") from None
     except RecursionError:
         raise InputError(f"{path}: not JSON that can be read (nested too deeply)") from None
+
+
+def write_csv(path: str | Path, columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a line with `columns`, and one for each row, by renaming a finished file into place.
+
+    A cell that a row lacks is empty. Raises ValueError for a row with another column.
+    """
+    with written_aside(path) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(columns), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def sha256_of_file(path: str | Path) -> str:

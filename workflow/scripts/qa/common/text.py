@@ -1,13 +1,26 @@
-"""Numbers and tables as people read them in a terminal or a log.
+"""Text as people read it in a terminal or a log: durations, sizes, tables, names that are close to another one.
 
 No part of a stage's code digest (see `qa.plan.code_digest`). The libraries load on first use, since most jobs print no
 such text.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
+
+
+def printable(text: str, instead: str = " ") -> str:
+    """A text in which each character that cannot be shown, such as a line feed, is replaced."""
+    return "".join(letter if letter.isprintable() else instead for letter in text)
+
+
+def did_you_mean(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
+    """The known name that is close to an unknown one, as the end of a message; "" if none is."""
+    import difflib
+
+    found = difflib.get_close_matches(name, list(known), 1, likeness)
+    return f"; did you mean `{found[0]}`?" if found else ""
 
 
 def readable_seconds(seconds: float, units: int = 2) -> str:

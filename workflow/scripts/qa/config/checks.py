@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from qa.common.errors import InputError
-from qa.config import comparisons, lineage, messages
+from qa.common.text import did_you_mean
+from qa.config import comparisons, lineage
 from qa.config.lineage import ENSEMBLE
 from qa.config.schema import AS_GIVEN, AnyRun, Configuration, Run
 from qa.config.sections import Decoding, EarlierRun
@@ -72,7 +73,7 @@ def _decodings(config: Configuration) -> dict[str, Decoding]:
 
 def _known(where: str, name: str, names: dict[str, Any]) -> Lines:
     if name not in names:
-        yield f"{where}: no `{name}` among {', '.join(names) or 'none'}{messages.meant(name, names)}"
+        yield f"{where}: no `{name}` among {', '.join(names) or 'none'}{did_you_mean(name, names)}"
 
 
 def room(config: Configuration) -> Lines:

@@ -1,12 +1,12 @@
 """Mistakes in a configuration as lines for people: key path, value, what is allowed, and "did you mean"."""
 
-import difflib
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pydantic import ValidationError
 
+from qa.common.text import did_you_mean
 from qa.config import fields
 
 LONGEST = 60  # characters of a value that a line shows
@@ -53,13 +53,7 @@ def lines(error: ValidationError) -> list[str]:
 def near(name: str, known: Iterable[str]) -> str:
     """What else an unknown name may mean: the closest known one, or all of them."""
     known = list(known)
-    return meant(name, known).removeprefix("; ") or _any_of(known)
-
-
-def meant(name: str, known: Iterable[str]) -> str:
-    """The known name that is close to an unknown one, as the end of a message; "" if none is."""
-    found = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean `{found[0]}`?" if found else ""
+    return did_you_mean(name, known).removeprefix("; ") or _any_of(known)
 
 
 def shown(value: Any) -> str:

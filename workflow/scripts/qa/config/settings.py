@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from qa.common.errors import InputError, first_line
 from qa.config import checks, comparisons, lineage, messages, strict_yaml, sweeps
@@ -126,9 +126,9 @@ def _is_whole(annotation: Any) -> bool:
     return annotation is int or any(map(_is_whole, get_args(annotation)))
 
 
-def as_yaml(part: BaseModel) -> str:
-    """A run, or another part of a configuration, as YAML with every default filled in."""
-    return yaml.safe_dump(part.model_dump(), sort_keys=False, allow_unicode=True)
+def as_yaml(part: dict[str, Any]) -> str:
+    """What `model_dump` gives of a run, or of another part of a configuration, as YAML."""
+    return yaml.safe_dump(part, sort_keys=False, allow_unicode=True)
 
 
 def own_files(config: Configuration) -> dict[tuple[str, str], list[str]]:

@@ -10,7 +10,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from qa.common.errors import InputError
+from qa.common.errors import InputError, unencodable
 from qa.common.files import read_json, written_aside
 from qa.data.align_answers import AnswerAligner, GoldAnswer, QuestionCounts, QuestionRecord
 from qa.data.file_formats import keys_of, rows_of
@@ -189,8 +189,8 @@ def _record(row: dict[str, Any], where: str) -> QuestionRecord:
         if not isinstance(text, str):
             fault = "is missing" if text is None else f"is {type(text).__name__}, not text"
             raise InputError(f"{where}: `{key}` {fault}")
-        if not _encodes(text):
-            raise InputError(f"{where}: `{key}` holds half a surrogate pair, which is no character")
+        if fault := unencodable(text):
+            raise InputError(f"{where}: `{key}` {fault}")
     if not texts["question"].strip():
         raise InputError(f"{where}: `question` is empty")
     answers = tuple(_answers(row, where))
@@ -207,7 +207,7 @@ def _identity(row: dict[str, Any], where: str) -> str:
         raise InputError(
             f"{where}: `id` is a whole column; write a row for each question (pandas: to_json with orient='records')"
         )
-    if not isinstance(identity, str) or not identity or not _encodes(identity):
+    if not isinstance(identity, str) or not identity or unencodable(identity):
         raise InputError(f"{where} has no `id` (a text that is not empty){keys_of(row)}")
     return identity
 
@@ -219,14 +219,6 @@ def _text_of_number(value: Any) -> Any:
 
 def _short(identity: str) -> str:
     return repr(identity if len(identity) <= ID_SHOWN else f"{identity[:ID_SHOWN]}…")
-
-
-def _encodes(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _answers(row: dict[str, Any], where: str) -> Iterator[GoldAnswer]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from qa.common.errors import InputError, some
+from qa.common.errors import InputError, some, unencodable
 from qa.data.file_formats import DECODER
 
 TEXT_KEYS = ("answer", "text")
@@ -99,8 +99,8 @@ def _answer(row: dict[str, Any], where: str) -> GivenAnswer:
     texts = [row[key] for key in TEXT_KEYS if key in row]
     if len(texts) != 1 or not isinstance(texts[0], str):
         raise InputError(f'{where}: it needs one text, `answer` or `text`; write "" for no answer')
-    if any("\ud800" <= letter <= "\udfff" for letter in texts[0]):
-        raise InputError(f"{where}: its answer holds half a surrogate pair, which is no character")
+    if fault := unencodable(texts[0]):
+        raise InputError(f"{where}: its answer {fault}")
     known = [_probability(row.get(key), f"{where}: `{key}`") for key in ("probability", "null_probability")]
     start = row.get("start")
     return GivenAnswer(texts[0] if texts[0].strip() else "", *known, start if type(start) is int else None)

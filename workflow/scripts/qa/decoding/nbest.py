@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from qa.common.errors import broken
 from qa.common.parquet import opened
 from qa.decoding.answers import Candidates, Decision
 
@@ -161,16 +160,10 @@ def batches(path: str | Path, columns: Sequence[str], what: str = "n-best lists"
 
     Raises InputError, which names `what` cannot be read, for a file that is broken or lacks a column.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as parquet
-
-    try:
-        with parquet.ParquetFile(path) as file:
-            if missing := {name.partition(".")[0] for name in columns} - set(file.schema_arrow.names):
-                raise KeyError(f"no column {min(missing)}")
-            yield from _batches(file, columns)
-    except (OSError, KeyError, pa.ArrowInvalid) as error:
-        raise broken(path, what, error) from None
+    with opened(path, what) as file:
+        if missing := {name.partition(".")[0] for name in columns} - set(file.schema_arrow.names):
+            raise KeyError(f"no column {min(missing)}")
+        yield from _batches(file, columns)
 
 
 def _batches(file: Any, columns: Sequence[str]) -> Iterator[Any]:

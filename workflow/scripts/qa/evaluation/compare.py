@@ -15,7 +15,7 @@ import numpy as np
 
 from qa.common import checksums
 from qa.common.errors import InputError, some
-from qa.common.files import written_aside
+from qa.common.files import write_csv
 from qa.common.text import text_table
 from qa.evaluation import question_scores, summarize
 from qa.metrics import statistics
@@ -75,10 +75,7 @@ def compare(
             row[corrected] = float(p)
     for line in warnings(rows):
         log.warning(line)
-    with written_aside(target) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(target, COLUMNS, rows)
     checksums.record_sources(target, files)
     return rows
 

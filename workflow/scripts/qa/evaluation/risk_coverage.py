@@ -1,11 +1,11 @@
 """Risk-coverage curves: the error rate when only the most confident questions are answered."""
 
-import csv
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from qa.common.files import written_aside
+from qa.common.files import write_csv
 from qa.evaluation import question_scores
 from qa.metrics import confidence
 
@@ -21,12 +21,13 @@ def write_risk_coverage(scores_file: str | Path, target: str | Path) -> None:
     probabilities have no curve.
     """
     scores = question_scores.read(scores_file, numbers=("exact", *PROBABILITIES.values()))
-    with written_aside(target) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for name, column in PROBABILITIES.items():
-            if np.isnan(scores[column]).any():
-                continue
-            curve = confidence.risk_coverage(scores[column], scores["exact"])
-            points = zip(curve.threshold, curve.coverage, curve.risk, strict=True)
-            writer.writerows([name, *(f"{value:.6g}" for value in point)] for point in points)
+    write_csv(target, COLUMNS, _points(scores))
+
+
+def _points(scores: Mapping[str, np.ndarray]) -> Iterator[dict[str, str]]:
+    for name, column in PROBABILITIES.items():
+        if np.isnan(scores[column]).any():
+            continue
+        curve = confidence.risk_coverage(scores[column], scores["exact"])
+        for point in zip(curve.threshold, curve.coverage, curve.risk, strict=True):
+            yield dict(zip(COLUMNS, (name, *(f"{value:.6g}" for value in point)), strict=True))

@@ -101,11 +101,7 @@ def _confidence(scores: QuestionScores, article: np.ndarray | None) -> tuple[dic
     for suffix, sure in (("", scores.probability), ("_uncalibrated", scores.uncalibrated_probability)):
         if np.isnan(sure).any():
             continue
-        values = {
-            "ece": confidence.expected_calibration_error(sure, scores.exact),
-            "brier": confidence.brier(sure, scores.exact),
-            "aurc": confidence.risk_coverage(sure, scores.exact).area,
-        }
+        values = confidence.measures(sure, scores.exact)
         measures |= {f"{name}{suffix}": 100.0 * value for name, value in values.items()}
         ends = confidence.intervals(sure, scores.exact, article)
         intervals |= {f"{name}{suffix}": [100.0 * end for end in ends[name]] for name in values}

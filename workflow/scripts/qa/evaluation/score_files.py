@@ -1,22 +1,22 @@
 """The command `qa score`: predictions scored with the numbers, arguments and output of SQuAD's evaluate-v2.0.py."""
 
 import argparse
-import csv
 import json
 import sys
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
 from qa.common.errors import InputError, check_ids
-from qa.common.files import written_aside
+from qa.common.files import write_csv, written_aside
 from qa.data.prepare_questions import gold_texts
 from qa.data.read_answers import by_id, json_of, read_answers
 from qa.metrics import squad
 
 BINS = 20  # of a histogram
+BIN = ("from", "to", "proportion")
 
 
 def read_predictions(path: str | Path) -> dict[str, str]:
@@ -49,17 +49,12 @@ def write_curves(
 ) -> None:
     """Write what the official script draws, as pr_*.csv and na_prob_hist_*.csv (over 0 to 1, or more if needed)."""
     for name, points in squad.precision_recall_curves(gold_answers, *raw, null_scores).items():
-        _write_csv(Path(folder, f"pr_{name}.csv"), squad.CurvePoint._fields, points)
+        write_csv(Path(folder, f"pr_{name}.csv"), squad.CurvePoint._fields, (point._asdict() for point in points))
     low, high = min(0.0, *null_scores.values()), max(1.0, *null_scores.values())
     for name, has_answer in (("hasAns", True), ("noAns", False)):
         if scores := [score for key, score in null_scores.items() if bool(gold_answers[key]) == has_answer]:
-            rows = histogram(scores, low, high)
-            _write_csv(Path(folder, f"na_prob_hist_{name}.csv"), ("from", "to", "proportion"), rows)
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[float]]) -> None:
-    with written_aside(path) as aside, aside.open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream, lineterminator="\n").writerows([header, *rows])
+            rows = (dict(zip(BIN, row, strict=True)) for row in histogram(scores, low, high))
+            write_csv(Path(folder, f"na_prob_hist_{name}.csv"), BIN, rows)
 
 
 def _parser() -> argparse.ArgumentParser:

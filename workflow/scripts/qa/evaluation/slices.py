@@ -1,6 +1,5 @@
 """Slices: exact match and F1 of kinds of questions, each with its interval."""
 
-import csv
 import logging
 import re
 from collections import Counter
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from qa.common.files import written_aside
+from qa.common.files import write_csv
 from qa.common.progress import Progress
 from qa.decoding.nbest import golds_of
 from qa.evaluation import question_scores
@@ -227,9 +226,6 @@ def write_slices(scores_file: str | Path, target: str | Path) -> list[dict[str, 
         for row in rows(slicing, questions.scores, questions.titles):
             found.append(row)
             progress.reach(progress.done + row["count"])
-    with written_aside(target) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(found)
+    write_csv(target, COLUMNS, found)
     log.info(f"{len(found):,} slices of {len(questions.titles):,} questions")
     return found

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qa.common.files import sha256_of_file
+from qa.common.text import printable
 
 TEMPLATE = Path(__file__).with_suffix(".md.j2")
 UNKNOWN = "unknown"  # the hub's identifier for a licence that nobody named
@@ -221,5 +222,5 @@ def _text(value: Any) -> str:
     """A value as one line of plain text in Markdown: nothing in it is markup or HTML."""
     if isinstance(value, Markdown):
         return value
-    line = " ".join("".join(letter if letter.isprintable() else " " for letter in str(value)).split())
+    line = " ".join(printable(str(value)).split())
     return SPECIAL.sub(r"\\\1", line)

@@ -18,7 +18,7 @@ from qa.common.text import readable_seconds
 from qa.jobs import job_records, slurm_accounting
 from qa.jobs.advice import advice
 from qa.jobs.job_records import JobRecord
-from qa.jobs.log_lines import error_lines, printable
+from qa.jobs.log_lines import error_lines, plain
 from qa.jobs.slurm_accounting import Start
 
 IN_FULL = 4  # failed jobs; each of the others has one line
@@ -179,7 +179,7 @@ def _in_full(failure: Failure, starts: dict[str, list[Start]] | None) -> list[st
 
 
 def _lines_of(message: str) -> list[str]:
-    return [printable(line).rstrip() for line in message.partition(GENERAL)[0].splitlines() if line.strip()]
+    return [plain(line).rstrip() for line in message.partition(GENERAL)[0].splitlines() if line.strip()]
 
 
 def _logs(failure: Failure) -> list[str]:

@@ -4,6 +4,8 @@ import os
 import re
 from pathlib import Path
 
+from qa.common.text import printable
+
 LAST_LINES = 10
 TAIL = 2**16  # bytes of a log that are read
 STAMP = re.compile(r"\d\d:\d\d:\d\d \w+: [A-Z]+ ")  # of a stage's own lines
@@ -13,14 +15,14 @@ ESCAPE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")  # sequences of terminals, suc
 
 
 def last_lines(file: str | Path, count: int = LAST_LINES) -> list[str]:
-    """The last lines of a log that are not empty, as `printable` text; none if the file cannot be read."""
+    """The last lines of a log that are not empty, as `plain` text; none if the file cannot be read."""
     try:
         with open(file, "rb") as stream:
             stream.seek(-min(TAIL, stream.seek(0, os.SEEK_END)), os.SEEK_END)
             text = stream.read(TAIL).decode("utf-8", "replace")
     except OSError:
         return []
-    return [printable(line).rstrip() for line in text.splitlines() if line.strip()][-count:]
+    return [plain(line).rstrip() for line in text.splitlines() if line.strip()][-count:]
 
 
 def error_lines(file: str | Path, count: int = LAST_LINES) -> list[str]:
@@ -34,6 +36,6 @@ def error_lines(file: str | Path, count: int = LAST_LINES) -> list[str]:
     return lines[-count:]
 
 
-def printable(text: str) -> str:
+def plain(text: str) -> str:
     """A text without escape sequences; every other character that cannot be shown becomes a space."""
-    return "".join(letter if letter.isprintable() else " " for letter in ESCAPE.sub("", text))
+    return printable(ESCAPE.sub("", text))

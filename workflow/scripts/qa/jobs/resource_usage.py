@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from qa.common.files import read_json, written_aside
+from qa.common.files import read_json, write_csv
 from qa.common.text import readable_bytes, readable_seconds, text_table
 from qa.jobs import job_records, slurm_accounting
 from qa.jobs.job_records import JobRecord
@@ -196,10 +196,7 @@ def write(target: str | Path = TABLE, expected: Iterable[dict[str, str]] | None 
     )
     requests = next_requests(rows)
     rows = [row | requests[row["rule"]] for row in rows]
-    with written_aside(target) as partial, open(partial, "w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(target, COLUMNS, rows)
     return rows
 
 

@@ -6,7 +6,6 @@ of the weaker places are added here, and what a user writes as SLURM does (03:00
 """
 
 import ast
-import difflib
 import itertools
 import re
 from collections.abc import Iterable, Iterator
@@ -17,6 +16,7 @@ import humanfriendly
 import yaml
 
 from qa.common.errors import InputError
+from qa.common.text import did_you_mean
 from qa.jobs import slurm_accounting
 
 OWN = Path("profiles/default/config.yaml")  # the user's, which Snakemake reads by itself
@@ -83,9 +83,7 @@ def check_rules(requests: dict[str, dict[str, Request]], rules: Iterable[str]) -
     named = [(name.partition(":")[0], request) for key in KEYS[1:] for name, request in requests[key].items()]
     for rule, request in named:
         if rule not in known:
-            close = difflib.get_close_matches(rule, known, 1)
-            hint = f"; did you mean `{close[0]}`?" if close else ""
-            raise InputError(f"{request.place}: there is no rule `{rule}`{hint}")
+            raise InputError(f"{request.place}: there is no rule `{rule}`{did_you_mean(rule, known)}")
 
 
 def _pairs(node: yaml.Node | None) -> Iterator[tuple[str, yaml.Node]]:
@@ -103,8 +101,8 @@ def _entries(node: yaml.Node) -> Iterator[tuple[str, yaml.ScalarNode]]:
 
 def _understood(name: str, text: str, place: str) -> tuple[str, str]:
     """A resource and its value as Snakemake's command line takes them."""
-    if name not in RESOURCES and (close := difflib.get_close_matches(name, RESOURCES, 1, 0.8)):
-        raise InputError(f"{place}: there is no resource `{name}`; did you mean `{close[0]}`?")
+    if name not in RESOURCES and (hint := did_you_mean(name, RESOURCES, 0.8)):
+        raise InputError(f"{place}: there is no resource `{name}`{hint}")
     if name == "runtime":
         seconds = slurm_accounting.seconds(text)
         minutes = (

@@ -3,6 +3,24 @@
 `qa status`, in the folder where the workflow runs: while Snakemake is at work elsewhere, and after it was killed. The
 sources are the records of jobs (`qa.jobs.job_records`), the progress beside them and the ends of logs. SLURM is asked
 twice at most, once by `squeue` and once by `sacct`.
+
+The state of a job comes from the record of its last attempt, the start of its SLURM job in which that attempt ran, and
+its process, which is gone if this node does not have it:
+
+    record      start in SLURM         process          state
+    ----------  ---------------------  ---------------  ---------------------------------------------------
+    with end    any                    any              the record's, or SLURM's reason for a failure
+    no end      SLURM knows its end    any              `completed`, or SLURM's, such as TIMEOUT
+    no end      only a later start     any              `requeued`
+    no end      SLURM knows no start   any              `killed`
+    no end      any other, or no job   gone             `killed`
+    no end      SLURM cannot be asked  not gone         `unknown`
+    no end      not at its end         not gone         `running`
+    no end      no SLURM job           on another node  `running?`
+    no end      no SLURM job           on this node     `running`
+
+A row of squeue that is newer (see `_is_newer`) counts instead. Its job is `queued`, `starting` or `suspended`, or has
+the state in which SLURM ended it.
 """
 
 import argparse
@@ -22,7 +40,7 @@ from qa.common.progress import ProgressState
 from qa.common.text import readable_seconds, text_table
 from qa.jobs import job_records, slurm, slurm_accounting
 from qa.jobs.job_records import JobRecord
-from qa.jobs.log_lines import error_lines, printable
+from qa.jobs.log_lines import error_lines, plain
 from qa.jobs.slurm_accounting import Start
 
 SQUEUE = f"{slurm_accounting.SQUEUE}|%r|%Z|%k"  # and reason, working directory, comment
@@ -221,7 +239,7 @@ def as_text(jobs: list[JobStatus], hindrance: str = "", everything: bool = False
         lines.append(f"and {more} more that failed: --all lists them")
     if groups["completed"] and not everything:
         lines += ["", *_table(_by_stage(groups["completed"]))]
-    return "\n".join(map(printable, lines))
+    return "\n".join(map(plain, lines))
 
 
 def _cells(job: JobStatus) -> tuple[str, ...]:
@@ -266,7 +284,7 @@ def _by_stage(completed: list[JobStatus]) -> list[tuple[str, ...]]:
 
 
 def _table(rows: list[tuple[str, ...]]) -> list[str]:
-    return text_table([tuple(map(printable, row)) for row in rows]).splitlines()
+    return text_table([tuple(map(plain, row)) for row in rows]).splitlines()
 
 
 def as_json(jobs: Iterable[JobStatus], hindrance: str = "") -> str:

@@ -32,13 +32,12 @@ class RiskCoverage:
     """Error rate if only the most confident questions are answered: float64 arrays, a point for each confidence.
 
     `threshold`: the lowest confidence that is answered, in falling order; `coverage`: the share of questions answered;
-    `risk`: the mean of 1 - correct over them; `area`: the area under risk against coverage (AURC).
+    `risk`: the mean of 1 - correct over them.
     """
 
     threshold: np.ndarray
     coverage: np.ndarray
     risk: np.ndarray
-    area: float
 
 
 def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -> Reliability:
@@ -57,39 +56,33 @@ def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -
     return Reliability(edges[filled], edges[filled + 1], count[filled], *means)
 
 
-def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -> float:
-    """Expected calibration error: the mean gap, from 0 to 1, between confidence and correctness of the bins.
-
-    Bins are weighted by their questions (Naeini, Cooper and Hauskrecht, "Obtaining well calibrated probabilities using
-    Bayesian binning", 2015; equal widths as Guo et al. 2017). Arguments and errors are those of `reliability`.
-    """
-    diagram = reliability(confidence, correct, bins)
-    return float(np.average(np.abs(diagram.accuracy - diagram.confidence), weights=diagram.count))
-
-
-def brier(confidence: np.ndarray, correct: np.ndarray) -> float:
-    """Mean squared difference of confidence and correctness, from 0 to 1 (Brier, "Verification of forecasts", 1950).
-
-    Only the outcome "right" is counted, not "wrong", so this is half of Brier's own figure. Arguments and errors are
-    those of `reliability`.
-    """
-    confidence, correct = checked(confidence, correct)
-    return float(np.mean((confidence - correct) ** 2))
-
-
 def risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> RiskCoverage:
     """Error rate (risk) against the share answered (coverage) if only the most confident questions are answered.
 
     Geifman and El-Yaniv, "Selective classification for deep neural networks", 2017. Questions of equal confidence are
-    answered together. The area is the mean risk over the questions, with the confidence of each as the threshold (AURC,
-    Geifman, Uziel and El-Yaniv 2019). Arguments and errors are those of `reliability`.
+    answered together. Arguments and errors are those of `reliability`.
     """
     confidence, correct = checked(confidence, correct)
     threshold, group, count = np.unique(-confidence, return_inverse=True, return_counts=True)
     answered = np.cumsum(count)
     risk = np.cumsum(np.bincount(group, 1.0 - correct)) / answered
-    area = float(np.average(risk, weights=count))
-    return RiskCoverage(-threshold, answered / len(confidence), risk, area)
+    return RiskCoverage(-threshold, answered / len(confidence), risk)
+
+
+def measures(confidence: np.ndarray, correct: np.ndarray) -> dict[str, float]:
+    """MEASURES: how far a confidence can be believed, each from 0 to 1, lower is better.
+
+    `ece`: expected calibration error, the mean gap between confidence and correctness of the bins of `reliability`,
+    weighted by their questions (Naeini, Cooper and Hauskrecht, "Obtaining well calibrated probabilities using Bayesian
+    binning", 2015). `brier`: mean squared difference of confidence and correctness (Brier, "Verification of forecasts",
+    1950; half of his own figure, since only the outcome "right" is counted, not "wrong"). `aurc`: the area under risk
+    against coverage, which is the mean risk over the questions, with the confidence of each as the threshold (Geifman,
+    Uziel and El-Yaniv 2019). Arguments and errors are those of `reliability`.
+    """
+    confidence, correct = checked(confidence, correct)
+    order = np.argsort(-confidence)
+    (values,) = _measured(confidence[order], correct[order])(np.ones((1, len(order))))
+    return dict(zip(MEASURES, values.tolist(), strict=True))
 
 
 def checked(confidence: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -106,7 +99,7 @@ def checked(confidence: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, np
 def intervals(
     confidence: np.ndarray, correct: np.ndarray, article: np.ndarray | None = None, resamples: int = RESAMPLES
 ) -> dict[str, list[float]]:
-    """Bootstrap intervals of `ece`, `brier` and `aurc`: {name: [low, high]}, from 0 to 1, at statistics.LEVEL.
+    """Bootstrap intervals of `measures`: {name: [low, high]}, from 0 to 1, at statistics.LEVEL.
 
     A resample draws questions, or with `article`, int (n,), whole articles, as in statistics.bootstrap. An interval
     reaches `statistics.reach` standard deviations of the resamples to both sides. Calibration errors are too high on
@@ -117,7 +110,7 @@ def intervals(
     confidence, correct = checked(confidence, correct)
     order = np.argsort(-confidence, kind="stable")  # sorted once for all resamples
     article = None if article is None else np.asarray(article)[order]
-    measured = _measures(confidence[order], correct[order])
+    measured = _measured(confidence[order], correct[order])
     whole = measured(np.ones((1, len(confidence))))
     draws = statistics.question_draws(len(correct), article, resamples)
     drawn = np.concatenate([measured(times) for times in draws])
@@ -126,7 +119,7 @@ def intervals(
     return dict(zip(MEASURES, ends.T.tolist(), strict=True))
 
 
-def _measures(confidence: np.ndarray, correct: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+def _measured(confidence: np.ndarray, correct: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """A function from counts of the questions, float64 (resamples, n), to MEASURES, float64 (resamples, 3).
 
     Questions are in falling order of confidence.

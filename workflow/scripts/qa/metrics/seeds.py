@@ -5,9 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qa.metrics.statistics import LEVEL
-
-POINTS = 20_001  # of the grid on which Student's distribution is integrated
+from qa.metrics.statistics import student
 
 
 class OverSeeds(NamedTuple):
@@ -42,23 +40,15 @@ def over_seeds(differences: np.ndarray, article: np.ndarray | None, seeds: Seque
     levels += [(scores.var(axis=0, ddof=1) / len(scores), len(scores) - 1) for scores in seeds]
     variance = sum(part for part, _ in levels)
     squares = sum(part**2 / freedom for part, freedom in levels)
-    found = [_student(*values) for values in zip(mean, variance, squares, strict=True)]
+    found = [_interval(*values) for values in zip(mean, variance, squares, strict=True)]
     reach, p = (np.array(column) for column in zip(*found, strict=True))
     return OverSeeds(mean - reach, mean + reach, p)
 
 
-def _student(mean: float, variance: float, squares: float) -> tuple[float, float]:
-    """Half the width of the interval of a mean, and the p-value of a mean of 0.
-
-    With t = tan(angle) * sqrt(freedom), the density of Student's distribution is a power of the angle's cosine.
-    """
+def _interval(mean: float, variance: float, squares: float) -> tuple[float, float]:
+    """Half the width of the interval of a mean, and the p-value of a mean of 0."""
     if variance == 0:
         return 0.0, float(mean == 0)
-    freedom, deviation = variance**2 / squares, variance**0.5
-    angle = np.linspace(0, np.pi / 2, POINTS)
-    density = np.cos(angle) ** (freedom - 1)
-    steps = (density[1:] + density[:-1])[::-1]
-    beyond = np.append(0.0, np.cumsum(steps))[::-1] / steps.sum()  # P(|T| > t) at each angle
-    reach = np.tan(np.interp(1 - LEVEL, beyond[::-1], angle[::-1])) * freedom**0.5
-    p = np.interp(np.arctan(abs(mean) / deviation / freedom**0.5), angle, beyond)
-    return float(reach * deviation), float(p)
+    deviation = variance**0.5
+    quantile, p = student(variance**2 / squares, mean / deviation)
+    return quantile * deviation, p

@@ -118,7 +118,7 @@ def official_metrics(
         best, threshold = best_threshold(gold_answers, best_texts or predictions, scores, null_scores)
         metrics |= {f"best_{name}": best, f"best_{name}_thresh": threshold}
     if average_precision:
-        for name, points in _curves(gold_answers, exact, f1_scores, null_scores).items():
+        for name, points in precision_recall_curves(gold_answers, exact, f1_scores, null_scores).items():
             metrics[f"pr_{name}_ap"] = _average_precision(points)
     return metrics
 
@@ -166,19 +166,13 @@ class CurvePoint(NamedTuple):
 
 def precision_recall_curves(
     gold_answers: GoldAnswers, exact: Scores, f1_scores: Scores, null_scores: Scores
-) -> dict[str, list[CurvePoint]]:
+) -> dict[str, Iterator[CurvePoint]]:
     """Precision-recall curves named exact, f1 and oracle (every answered question with an answer is right).
 
     A curve starts at precision 1 and recall 0 and has a point for each distinct null score, in rising order. The
-    dictionary is empty if no question has an answer.
+    points are iterators, since lists of a million would double the memory. The dictionary is empty if no question has
+    an answer.
     """
-    return {name: list(points) for name, points in _curves(gold_answers, exact, f1_scores, null_scores).items()}
-
-
-def _curves(
-    gold_answers: GoldAnswers, exact: Scores, f1_scores: Scores, null_scores: Scores
-) -> dict[str, Iterator[CurvePoint]]:
-    """The curves' points as iterators: lists of a million points would double the memory."""
     if not (answerable := sum(map(bool, gold_answers.values()))):
         return {}
     oracle = {key: float(bool(golds)) for key, golds in gold_answers.items()}

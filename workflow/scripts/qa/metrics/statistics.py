@@ -16,6 +16,7 @@ SEED = 0  # fixed, so that the same scores have the same intervals
 LEAST_ARTICLES = 5  # with fewer, 95 % intervals hold the mean only 86 to 89 % of the time
 CELLS = 1_000_000  # draws in memory at once
 ROUNDING = 1e-9  # two sums of differences are equal if they differ by less than this share of their sizes
+POINTS = 20_001  # of the grid on which Student's distribution is integrated
 DRAWS_A_GROUP = 16  # one multinomial draw of a group takes as long as this many draws of single units
 
 
@@ -103,22 +104,29 @@ def bootstrap(
     return intervals
 
 
+def student(freedom: float, t: float = 0.0) -> tuple[float, float]:
+    """Student's distribution: the quantile that |T| exceeds in 1 - LEVEL of all cases, and P(|T| > |t|), t's p-value.
+
+    `freedom`: the degrees of freedom, at least 1. The density is integrated over the angle whose tangent is t, since
+    it is finite up to the right angle.
+    """
+    angle = np.linspace(0, np.pi / 2, POINTS)
+    square = np.tan(angle) ** 2
+    density = np.exp(-(freedom + 1) / 2 * np.log1p(square / freedom)) * (1 + square)
+    steps = density[1:] + density[:-1]
+    beyond = np.append(np.cumsum(steps[::-1])[::-1], 0.0) / steps.sum()  # P(|T| > t) at each angle
+    quantile = np.tan(np.interp(1 - LEVEL, beyond[::-1], angle[::-1]))
+    return float(quantile), float(np.interp(np.arctan(abs(t)), angle, beyond))
+
+
 def reach(units: int) -> float:
     """Half the width of an interval at LEVEL, in standard deviations of the resamples, if `units` are drawn.
 
-    It is Student's quantile for units - 1 degrees of freedom (Abramowitz and Stegun 1964, 26.7.5; within 0.002 from 5
-    units on) times the root of units / (units - 1), since resamples spread less than means. One unit counts as two.
+    It is Student's quantile for units - 1 degrees of freedom times the root of units / (units - 1), since resamples
+    spread less than means. One unit counts as two.
     """
     units = max(units, 2)
-    z, freedom = NormalDist().inv_cdf((1 + LEVEL) / 2), units - 1
-    terms = (
-        z,
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92_160,
-    )
-    return sum(term / freedom**power for power, term in enumerate(terms)) * (units / freedom) ** 0.5
+    return student(units - 1)[0] * (units / (units - 1)) ** 0.5
 
 
 def percentiles(units: int) -> tuple[float, float]:
@@ -141,29 +149,26 @@ def _sums(values: np.ndarray, article: np.ndarray | None) -> np.ndarray:
     return totals
 
 
-def least_p(units: int, flips: int = FLIPS) -> float:
+def least_p(units: int) -> float:
     """The least p-value that `randomisation_test` can give if `units` questions (articles) can be swapped."""
-    return 2 / 2**units if 2**units <= flips else 1 / (flips + 1)
+    return 2 / 2**units if 2**units <= FLIPS else 1 / (FLIPS + 1)
 
 
-def randomisation_test(
-    differences: np.ndarray, article: np.ndarray | None = None, flips: int = FLIPS, seed: int = SEED
-) -> np.ndarray:
+def randomisation_test(differences: np.ndarray, article: np.ndarray | None = None) -> np.ndarray:
     """Two-sided p-values of paired differences, float64 (questions, metrics): (metrics,).
 
     Fisher's paired randomisation test (for such scores Noreen 1989, Yeh 2000). If the two systems were equal, the two
     scores of a question could be swapped, which changes the sign of its difference. With `article`, the questions of an
     article are swapped together, since they are not independent. p is the share of all assignments whose sum is at
-    least as far from 0 as the observed sum. If there are more than `flips` assignments and k of `flips` random ones are
-    as far, p = (k + 1) / (flips + 1); this keeps the test valid (Davison and Hinkley 1997). Random assignments depend
-    only on the seed and the number of questions (articles).
+    least as far from 0 as the observed sum. If there are more than FLIPS assignments and k of FLIPS random ones are
+    as far, p = (k + 1) / (FLIPS + 1); this keeps the test valid (Davison and Hinkley 1997). Random assignments depend
+    only on SEED and the number of questions (articles).
     """
     sums = _sums(differences, article)
-    exact = 2 ** len(sums) <= flips
-    if exact:
-        flips = 2 ** len(sums)
+    exact = 2 ** len(sums) <= FLIPS
+    flips = 2 ** len(sums) if exact else FLIPS
     observed = np.abs(sums.sum(axis=0)) - ROUNDING * np.abs(sums).sum(axis=0)
-    draws, as_far = np.random.default_rng(seed), np.zeros(sums.shape[1], int)
+    draws, as_far = np.random.default_rng(SEED), np.zeros(sums.shape[1], int)
     step, progress = max(1, CELLS // len(sums)), Progress("test differences", flips, "assignments")
     for first in range(0, flips, step):
         size = min(step, flips - first)
@@ -208,15 +213,13 @@ def _drawn(counts: np.ndarray, resamples: int, draws: np.random.Generator) -> It
         progress.reach(first + size)
 
 
-def question_draws(
-    questions: int, article: np.ndarray | None, resamples: int, seed: int = SEED
-) -> Iterator[np.ndarray]:
+def question_draws(questions: int, article: np.ndarray | None, resamples: int) -> Iterator[np.ndarray]:
     """Yield float64 (resamples, questions), some resamples at a time: how often each question is drawn.
 
     Draws are with replacement, as many as there are questions, or with `article`, int (questions,), articles.
     """
     place = np.arange(questions) if article is None else np.unique(article, return_inverse=True)[1]
-    draws, units = np.random.default_rng(seed), int(place.max()) + 1
+    draws, units = np.random.default_rng(SEED), int(place.max()) + 1
     step, progress = max(1, CELLS // questions), Progress("bootstrap", resamples, "resamples")
     for first in range(0, resamples, step):
         size = min(step, resamples - first)

@@ -3,13 +3,13 @@
 `python -m qa.model.overrides FOLDER KEYS...` checks keys and prints what is wrong.
 """
 
-import difflib
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from qa.common.errors import InputError, first_line, shortage
+from qa.common.text import did_you_mean
 
 
 def read_config(folder: str | Path) -> Any:
@@ -29,8 +29,7 @@ def check(config: Any, folder: str | Path, keys: Iterable[str]) -> None:
     lines = []
     for key in keys:
         if not hasattr(config, key):
-            near = difflib.get_close_matches(key, config.to_dict(), n=1)
-            hint = f"; did you mean `{near[0]}`?" if near else ""
+            hint = did_you_mean(key, config.to_dict())
             lines.append(f"models.{Path(folder).name}.overrides: {type(config).__name__} has no {key}{hint}")
     if lines:
         raise InputError("\n".join(lines))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from qa.common.errors import broken
+from qa.common.parquet import opened
 from qa.windows.read_windows import TokenOffsets
 
 BLOCK = 50_000  # windows whose offsets are in memory at once
@@ -99,17 +99,13 @@ class Spans:
     def read(cls, path: str | Path) -> "Spans":
         """Read what `write` wrote; raises InputError for a file that is broken or holds something else."""
         import pyarrow as pa
-        import pyarrow.parquet as parquet
 
-        try:
-            arrays = {}
-            with parquet.ParquetFile(path) as file:
-                for part in fields(cls):  # one by one, since reading takes twice what a column does
-                    column = file.read([part.name]).column(part.name)
-                    chunks = [c.flatten() if pa.types.is_fixed_size_list(c.type) else c for c in column.chunks]
-                    width = column.type.list_size if pa.types.is_fixed_size_list(column.type) else None
-                    arrays[part.name] = np.from_dlpack(pa.concat_arrays(chunks)).reshape((-1, width) if width else -1)
-        except (OSError, KeyError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise broken(path, "spans", error) from None
+        arrays = {}
+        with opened(path, "spans") as file:
+            for part in fields(cls):  # one by one, since reading takes twice what a column does
+                column = file.read([part.name]).column(part.name)
+                chunks = [c.flatten() if pa.types.is_fixed_size_list(c.type) else c for c in column.chunks]
+                width = column.type.list_size if pa.types.is_fixed_size_list(column.type) else None
+                arrays[part.name] = np.from_dlpack(pa.concat_arrays(chunks)).reshape((-1, width) if width else -1)
         pa.default_memory_pool().release_unused()  # what reading took beside the columns
         return cls(**arrays)

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from qa.common.errors import InputError, broken
+from qa.common.errors import InputError
+from qa.common.parquet import opened
 
 POSITIONS = ("start_positions", "end_positions")  # a window's labels
 GOLDS = "golds"  # the labels of all gold answers that a window holds
@@ -93,13 +94,12 @@ def read_targets(files: list[str], windows: int) -> dict[str, np.ndarray]:
     Raises InputError for a broken file, or if the files do not have `windows` rows in all.
     """
     import pyarrow as pa
-    import pyarrow.parquet as parquet
 
-    try:
-        tables = [parquet.read_table(file) for file in files]
-        table = pa.concat_tables(tables).select(SOFT_TARGETS)
-    except (OSError, KeyError, pa.ArrowInvalid) as error:
-        raise broken(" ".join(files), "soft targets", error) from None
+    tables = []
+    for path in files:
+        with opened(path, "soft targets") as file:
+            tables.append(file.read().select(SOFT_TARGETS))
+    table = pa.concat_tables(tables)
     if table.num_rows != windows:
         raise InputError(
             f"{', '.join(files)}: soft targets of {table.num_rows:,} windows, but training has {windows:,} windows; "

@@ -124,7 +124,7 @@ def against_threshold(group: Group) -> "pd.DataFrame":
     return pd.concat(parts, ignore_index=True)[["series", "threshold", "score"]]
 
 
-def precision_recall(group: Group, thin: bool = True) -> "pd.DataFrame":
+def precision_recall(group: Group) -> "pd.DataFrame":
     """`series` (F1, EM), `null_score`, `recall` and `precision`; empty if no question has an answer."""
     import pandas as pd
 
@@ -135,7 +135,7 @@ def precision_recall(group: Group, thin: bool = True) -> "pd.DataFrame":
     for name, points in (("F1", curves.get("f1", [])), ("EM", curves.get("exact", []))):
         part = pd.DataFrame(points, columns=["null_score", "precision", "recall"])
         part[["precision", "recall"]] *= 100.0
-        parts.append((thinned(part, "precision") if thin else part).assign(series=name))
+        parts.append(thinned(part, "precision").assign(series=name))
     return pd.concat(parts, ignore_index=True)[["series", "null_score", "recall", "precision"]]
 
 

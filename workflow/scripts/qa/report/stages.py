@@ -2,8 +2,7 @@
 
 from typing import Any
 
-import yaml
-
+from qa.config.settings import as_yaml
 from qa.report import page
 from qa.report.figures import Figures
 from qa.report.results import Results
@@ -11,8 +10,8 @@ from qa.report.results import Results
 
 def section(results: Results, figures: Figures) -> page.Section:
     """Each run as it was configured, the decodings, and the versions of the software."""
-    settings = [(name, _as_yaml(run.model_dump())) for name, run in results.config.all_runs.items()]
-    decodings = _as_yaml({name: decoding.model_dump() for name, decoding in results.config.decodings.items()})
+    settings = [(name, as_yaml(run.model_dump())) for name, run in results.config.all_runs.items()]
+    decodings = as_yaml({name: decoding.model_dump() for name, decoding in results.config.decodings.items()})
     versions = [(model.name, _software(results.manifest(model))) for model in results.models]
     body = page.render(
         "stages.html",
@@ -21,10 +20,6 @@ def section(results: Results, figures: Figures) -> page.Section:
         versions=_grouped(versions),
     )
     return page.Section("stages", "Settings and software", body)
-
-
-def _as_yaml(value: Any) -> str:
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
 
 
 def _software(manifest: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,10 @@ import numpy as np
 from qa.common.files import written_aside
 from qa.decoding.answers import Candidates, decide
 from qa.decoding.postprocess import candidates_of
+from qa.windows.labels import NONE, exact_labels
+from qa.windows.ranges import bounds_of, concatenated_ranges
 from qa.windows.read_windows import TokenOffsets, arrow_table
+from qa.windows.tokenizer import EncodedTexts
 
 COLUMNS = ("record", "offset_start", "offset_end", "context_start", "context_stop", "null_position")
 TEACHER = {"method": "n_best", "n_best_size": 20, "max_answer_length": 30}  # the teacher's candidates
@@ -53,10 +56,13 @@ def soft_targets(
     Vinyals and Dean 2015, over characters, so teacher and student may have different tokenizers.
     """
     decision = decide(candidates, np.inf, temperature)
-    window, candidate = _pairs(decision.bounds, rows.record)
-    start, end = _tokens(rows, windows, window, candidates.start[candidate], candidates.stop[candidate])
-    inside = start >= 0
-    window, candidate, start, end = window[inside], candidate[inside], start[inside], end[inside]
+    counts = np.diff(decision.bounds)[rows.record]
+    window = np.repeat(np.arange(len(rows.record)), counts)
+    candidate = concatenated_ranges(decision.bounds[rows.record], counts)
+    labels = _labels(rows, windows, window, candidates.start[candidate], candidates.stop[candidate])
+    held = labels[:, 0] != NONE
+    window, candidate = window[held], candidate[held]
+    tokens = labels[held] + windows["context_start"][window, None]
     rank = 1 + np.arange(len(window)) - np.searchsorted(window, window)
     shape = (len(rows.record), PLACES)
     weights = np.zeros(shape)
@@ -64,7 +70,7 @@ def soft_targets(
     weights[:, 0] = np.maximum(0.0, 1.0 - weights[:, 1:].sum(axis=1))
     weights = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
     targets = {}
-    for name, place in (("start", start), ("end", end)):
+    for name, place in zip(("start", "end"), tokens.T, strict=True):
         places = np.repeat(windows["null_position"].astype(np.int32)[:, None], PLACES, axis=1)
         places[window, rank] = place
         targets |= {f"{name}_places": places, f"{name}_weights": weights}
@@ -75,39 +81,21 @@ def _columns(table: Any, names: tuple[str, ...]) -> dict[str, np.ndarray]:
     return {name: table.column(name).to_numpy() for name in names}
 
 
-def _pairs(bounds: np.ndarray, record: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of a window and a candidate of its record, window by window: two int arrays of equal length."""
-    counts = np.diff(bounds)[record]
-    window = np.repeat(np.arange(len(record)), counts)
-    first = np.cumsum(counts) - counts
-    return window, bounds[record][window] + np.arange(len(window)) - first[window]
-
-
-def _tokens(
+def _labels(
     rows: TokenOffsets, windows: dict[str, np.ndarray], window: np.ndarray, start: np.ndarray, stop: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """First and last token of the smallest span of tokens with the characters [start, stop) of the context.
+) -> np.ndarray:
+    """The `exact_labels` of the characters [start, stop) in the context tokens of each `window`: int64 (spans, 2).
 
-    This is the rule of labels.answer_tokens, so teacher and labels agree. Both are -1 if the window does not hold all
-    of these characters.
+    NONE where the window does not hold all of these characters.
     """
-    owner = np.repeat(np.arange(len(rows.record)), np.diff(rows.first_token))
-    place = np.arange(len(owner)) - rows.first_token[owner]
-    context = (place >= windows["context_start"][owner]) & (place < windows["context_stop"][owner])
-    wide = np.flatnonzero(context & (rows.offset_end > rows.offset_start))
-    owner, place = owner[wide], place[wide]
-    token_start, token_stop = (offsets[wide].astype(np.int64) for offsets in (rows.offset_start, rows.offset_end))
-    reach = int(token_stop.max(initial=0)) + 1
-    low, high = np.full(len(rows.record), reach), np.zeros(len(rows.record), np.int64)
-    np.minimum.at(low, owner, token_start)
-    np.maximum.at(high, owner, token_stop)
-    held = np.flatnonzero((low[window] <= start) & (stop <= high[window]))
-    # offsets grow from window to window, and ascend within one, even where a normalizer's offsets go back and forth
-    stops = np.maximum.accumulate(owner * reach + token_stop)
-    starts = np.minimum.accumulate((owner * reach + token_start)[::-1])[::-1]
-    first = np.searchsorted(stops, window[held] * reach + start[held], side="right")
-    last = np.searchsorted(starts, window[held] * reach + stop[held], side="left") - 1
-    nonempty = first <= last  # else the tokenizer drops all of these characters
-    found = np.full((2, len(window)), -1)
-    found[:, held[nonempty]] = place[first[nonempty]], place[last[nonempty]]
-    return found[0], found[1]
+    sizes = windows["context_stop"] - windows["context_start"]
+    tokens = concatenated_ranges(rows.first_token[:-1] + windows["context_start"], sizes)
+    contexts = EncodedTexts(tokens, rows.offset_start[tokens], rows.offset_end[tokens], bounds_of(sizes))
+    wide = np.flatnonzero(contexts.stop > contexts.start)
+    owner = np.repeat(np.arange(len(contexts)), contexts.lengths)[wide]
+    low, high = np.full(len(contexts), np.iinfo(np.int64).max), np.zeros(len(contexts), np.int64)
+    np.minimum.at(low, owner, contexts.start[wide])
+    np.maximum.at(high, owner, contexts.stop[wide])
+    labels = exact_labels(contexts, window, start, stop)
+    labels[(start < low[window]) | (stop > high[window])] = NONE
+    return labels

@@ -8,16 +8,15 @@ from pathlib import Path
 from qa.common.errors import InputError
 
 LOGS = Path("logs")
-PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb"}  # by their names in `report_to`
 
 
 def missing(report_to: Sequence[str]) -> list[str]:
     """A sentence for each tracker of `report_to` whose package is not installed."""
     return [
-        f"report_to: {name} needs the Python package {PACKAGES[name]}, which is not installed here: "
-        f"pip install {PACKAGES[name]}, or leave {name} out"
+        f"report_to: {name} needs the Python package {name}, which is not installed here: "
+        f"pip install {name}, or leave {name} out"
         for name in report_to
-        if importlib.util.find_spec(PACKAGES[name]) is None
+        if importlib.util.find_spec(name) is None
     ]
 
 

@@ -1,6 +1,5 @@
 """Fine-tuning with the Hugging Face Trainer: same inputs, same weights; resumed where it stopped."""
 
-import csv
 import logging
 import statistics
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from transformers import TrainerState
 
 from qa.common import checksums
 from qa.common.errors import InputError, Interrupted
-from qa.common.files import write_json, written_aside
+from qa.common.files import write_csv, write_json
 from qa.jobs.interruption import requests_noted
 from qa.model.loading import load_model, save_model
 from qa.training import distributed, manifest
@@ -188,9 +187,9 @@ def _usual_rate(history: list[dict[str, Any]]) -> float | None:
 
 def _write_history(path: str | Path, history: list[dict[str, Any]]) -> None:
     """Write the Trainer's log as training.csv: a row for each logged step and each validation."""
-    with written_aside(path) as partial, open(partial, "w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, CSV_COLUMNS.values())
-        writer.writeheader()
-        for row in history:
-            if "loss" in row or "eval_loss" in row:
-                writer.writerow({ours: row[theirs] for theirs, ours in CSV_COLUMNS.items() if theirs in row})
+    rows = (
+        {ours: row[theirs] for theirs, ours in CSV_COLUMNS.items() if theirs in row}
+        for row in history
+        if "loss" in row or "eval_loss" in row
+    )
+    write_csv(path, CSV_COLUMNS.values(), rows)

@@ -250,30 +250,41 @@ def covering(points: np.ndarray, start: np.ndarray, stop: np.ndarray) -> tuple[n
     Some tokenizers drop the accents that follow a letter; the offsets of others leave out a word's first letter. An
     answer's text would lose them. Combining marks belong to the token before, other letters to the token after; or to
     the other neighbour, if that token does not touch them. White space belongs to no token. Arguments as of `trimmed`.
+    For all runs at once, what this loop does:
+
+        for first, end in runs:                # of letters without a token; a token without width stands between two
+            before = [token for token in tokens if stop[token] == first]
+            after = [token for token in tokens if start[token] == end]
+            split = first
+            while before and split < end and (not after or is_mark(text[split])):
+                split += 1
+            new_stop[before] = split
+            # a token without width is a word of one letter, which it lost: a wide one beside it keeps its own letters
+            new_start[[token for token in after if stop[token] == end] or after] = split
     """
     wide = stop > start
-    depth = [np.bincount(ends[wide], minlength=len(points) + 1) for ends in (start, stop)]
-    left_out = np.flatnonzero((np.cumsum(depth[0] - depth[1])[:-1] == 0) & ~_is_space(points))
+    starting, stopping = (np.bincount(places[wide], minlength=len(points) + 1) for places in (start, stop))
+    left_out = np.flatnonzero((np.cumsum(starting - stopping)[:-1] == 0) & ~_is_space(points))
     if not len(left_out):
         return start, stop
-    # 1. Runs of letters without a token. Tokens without width stand between two runs.
-    begins = (np.diff(left_out, prepend=-2) > 1) | np.isin(left_out, start)
-    run = np.cumsum(begins) - 1
-    first, last = left_out[begins], left_out[np.append(begins[1:], True)] + 1
-    # 2. Where the combining marks at a run's beginning end: what stands before belongs to the token before.
+    # 1. The runs. `opens` and `run` are of each letter that is left out.
+    opens = (np.diff(left_out, prepend=-2) > 1) | np.isin(left_out, start)
+    run = np.cumsum(opens) - 1
+    first, end = left_out[opens], left_out[np.append(opens[1:], True)] + 1
+    # 2. Where each run is split: after the combining marks at its beginning, if tokens touch it on both sides.
     distinct, kind = np.unique(points[left_out], return_inverse=True)
-    marks = np.array([unicodedata.category(chr(point)).startswith("M") for point in distinct])[kind]
-    others = np.cumsum(~marks)
-    leading = others == (others - ~marks)[begins][run]
-    middle = first + np.bincount(run, leading).astype(np.int64)
-    middle = np.where(np.isin(last, start), middle, last)
-    middle = np.where(np.isin(first, stop), middle, first)
-    # 3. Tokens that share a place, as the bytes of one character do, all move. But a token without width is a word of
-    # one letter, which it lost: the token that starts at the same place keeps its own letters.
-    before, after = np.searchsorted(first, stop), np.searchsorted(last, start)
-    ends, begins = np.isin(stop, first), np.isin(start, last) & ~(wide & np.isin(start, start[~wide]))
+    mark = np.array([unicodedata.category(chr(point)).startswith("M") for point in distinct])[kind]
+    others = np.cumsum(~mark)
+    leading = others == (others - ~mark)[opens][run]
+    split = first + np.bincount(run, leading).astype(np.int64)
+    split = np.where(np.isin(end, start), split, end)
+    split = np.where(np.isin(first, stop), split, first)
+    # 3. The tokens that touch a run. Those that share a place, as the bytes of one character do, all move.
+    before_run = np.isin(stop, first)
+    after_run = np.isin(start, end) & ~(wide & np.isin(start, start[~wide]))
     new_start, new_stop = start.copy(), stop.copy()
-    new_stop[ends], new_start[begins] = middle[before[ends]], middle[after[begins]]
+    new_stop[before_run] = split[np.searchsorted(first, stop[before_run])]
+    new_start[after_run] = split[np.searchsorted(end, start[after_run])]
     return new_start, new_stop
 
 
