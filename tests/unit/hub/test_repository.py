@@ -148,13 +148,6 @@ def test_a_repository_or_revision_that_the_hub_does_not_know_is_named(hub, targe
     assert not target.parent.exists()
 
 
-@pytest.mark.parametrize("revision", ["main", "v1.0", COMMIT[:12], COMMIT.upper(), ""])
-def test_a_revision_that_can_move_is_refused_before_any_request(hub, target, revision):
-    message = refusal(fetch_model, {"repo": "someone/tiny", "revision": revision}, target)
-    assert repr(revision) in message and "/someone/tiny/commits/main" in message
-    assert not hub.requests
-
-
 def test_an_answer_for_another_commit_is_refused(hub, target):
     hub.add_repo("model", "someone/moved", COMMIT, MODEL, commit=OTHER_COMMIT)
     assert OTHER_COMMIT in refusal(fetch_model, {"repo": "someone/moved", "revision": COMMIT}, target)

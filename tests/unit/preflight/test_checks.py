@@ -223,7 +223,6 @@ def test_the_hub_is_asked_for_a_listing_and_its_sizes_are_those_of_what_would_co
     [
         ({"revision": OTHER_COMMIT}, f"has no commit {OTHER_COMMIT}"),
         ({"repo": "someone/else"}, "has no model someone/else"),
-        ({"revision": "main"}, "is no commit"),
     ],
 )
 def test_a_wrong_pin_is_found_before_the_download(hub, changes, words):
@@ -304,7 +303,7 @@ def with_space(monkeypatch, free: int):
 
 
 def training(model: Path, keep=2, **options) -> PlannedTraining:
-    return PlannedTraining(str(model), "checkpoints/r/seed-1", "results/r/seed-1/model", keep, **options)
+    return PlannedTraining(str(model), "checkpoints/r/seed-1", keep, **options)
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,6 @@ def _training(job) -> PlannedTraining:
     return PlannedTraining(
         model=_pretrained(job),
         checkpoints=str(job.params.checkpoints),
-        output=str(job.output.model),
         keep=options["keep"],
         keep_after_success=options["keep_after_success"],
         report_to=tuple(options["report_to"]),
