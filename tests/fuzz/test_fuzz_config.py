@@ -208,6 +208,7 @@ WRITTEN = {
     "a tuple of Python": ("runs: !!python/tuple [1]", "python/tuple is not allowed"),
     "a tag of one's own": ("runs: !env HOME", "valid JSON or YAML"),
     "expressions": ("__use_yte__: true\nruns: ?open('ran', 'w').name", "`__use_yte__` would run expressions"),
+    "a key twice in a merge": ("a: {<<: {b: 1, b: 2}}", "`b` is there twice"),
     "an alias of itself": ("runs: &a {b: *a}", "nested more than 20 levels"),
     "a tab": ("runs:\n\ta: 1", "valid JSON or YAML"),
     "two documents": ("a: 1\n---\nb: 2", "valid JSON or YAML"),
@@ -235,6 +236,11 @@ ODD = {
     "null": ("windows: {max_question_length: ~}", ("windows", "max_question_length"), None),
     "underscores": ("checkpoints: {every_steps: 1_000}", ("checkpoints", "every_steps"), 1000),
     "an alias": ("training: &t {epochs: 5}\n    checkpoints: {keep: 1}", ("training", "epochs"), 5),
+    "a merge of a merge": (
+        "training: {<<: [&t {<<: {epochs: 5}, epochs: 4}, *t], batch_size: 8}",
+        ("training", "epochs"),
+        4,
+    ),
     "a merge": ("training: {<<: {epochs: 5, batch_size: 4}, batch_size: 8}", ("training", "batch_size"), 8),
 }
 
