@@ -200,7 +200,10 @@ WRITTEN = {
         "runs:\n  a: {model: m}\nmodels: {}\nruns: {}\n",
         "line 4: the key `runs` is there twice, first in",
     ),
-    "a key twice in JSON": ('{"runs": {"a": {}, "a": {}}}', "the key `a` is there twice, and only the last"),
+    "a key twice in JSON": (
+        '{"runs": {"a": {}, "a": {}}}',
+        "an object has the key 'a' twice, at last with {}",
+    ),
     "a key twice within a list": ("a: [{b: 1, b: 2}]", "`b` is there twice"),
     "an object of Python": ("runs: !!python/object/apply:os.system ['touch ran']", "valid JSON or YAML"),
     "a name of Python": ("runs: !!python/name:os.system", "tag:yaml.org,2002:python/name:os.system is not allowed"),

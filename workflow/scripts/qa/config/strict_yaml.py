@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from qa.common.errors import InputError
+from qa.common.files import STRICT_JSON, read_text
 from qa.config.fields import GREATEST
 
 DEEPEST = 20  # levels; the configuration's own are seven
@@ -79,11 +80,13 @@ def check_files(paths: Iterable[str | Path]) -> None:
 def _parsed(path: Path) -> Any:
     """A file's content, read as JSON or else as YAML, as Snakemake does. Raises InputError as `check_files`."""
     _check_place(path)
-    text = path.read_text(encoding="utf-8-sig")
+    text = read_text(path, f"config: {path}")
     try:
-        return json.loads(text, object_pairs_hook=lambda pairs: _once(pairs, path))
+        return STRICT_JSON.decode(text)
     except json.JSONDecodeError:
         pass
+    except ValueError as error:  # a key that appears twice, or a number with thousands of digits
+        raise InputError(f"config: {path}: {error}") from None
     try:
         return yaml.load(text, Loader=_Loader)
     except InputError as error:
@@ -99,13 +102,6 @@ def _check_place(path: Path) -> None:
             f"config: {path} is read as a configuration file, because Snakemake reads everything after --configfile as "
             "one; put targets before --configfile"
         )
-
-
-def _once(pairs: list[tuple[str, Any]], path: Path) -> dict[str, Any]:
-    keys = [key for key, _ in pairs]
-    if twice := [key for number, key in enumerate(keys) if key in keys[:number]]:
-        raise InputError(f"config: {path}: the key `{twice[0]}` is there twice, and only the last would count")
-    return dict(pairs)
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # the first, of libyaml, is ten times as fast
