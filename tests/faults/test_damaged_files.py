@@ -89,14 +89,17 @@ def test_a_damaged_file_is_named_before_it_is_used_and_made_anew_by_the_command_
     assert hashes(project.folder, made) == hashes(every_stage.folder, made)
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
-def test_preflight_names_a_damaged_download_before_anything_is_queued(name, every_stage, tmp_path):
+@pytest.mark.parametrize(
+    "name, damage, mode, fault",
+    [("model.safetensors", cut, "on", " has "), ("config.json", flip, "only", " has other bytes")],
+)
+def test_preflight_names_a_damaged_download_before_anything_is_queued(name, damage, mode, fault, every_stage, tmp_path):
     project = copied(every_stage, tmp_path / "project")
-    flip(project.path("resources/models/bytes", name), name)
+    damage(project.path("resources/models/bytes", name), name)
     subprocess.run(["rm", "-r", project.path(RUN, "model")], check=True)
-    done = project.snakemake(f"{RUN}/model")
+    done = project.snakemake(f"{RUN}/model", QA_PREFLIGHT=mode)
     assert done.returncode == 1 and "nothing was queued" in done.stdout
-    assert f"{name} is not what was downloaded" in done.stdout and "remove resources/models/bytes" in done.stdout
+    assert f"{name}{fault}" in done.stdout and "remove resources/models/bytes" in done.stdout
 
 
 def test_damage_of_what_no_stage_reads_is_told_when_asked_for(every_stage, tmp_path):

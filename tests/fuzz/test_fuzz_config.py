@@ -200,7 +200,10 @@ WRITTEN = {
         "runs:\n  a: {model: m}\nmodels: {}\nruns: {}\n",
         "line 4: the key `runs` is there twice, first in",
     ),
-    "a key twice in JSON": ('{"runs": {"a": {}, "a": {}}}', "the key `a` is there twice, and only the last"),
+    "a key twice in JSON": (
+        '{"runs": {"a": {}, "a": {}}}',
+        "an object has the key 'a' twice, at last with {}",
+    ),
     "a key twice within a list": ("a: [{b: 1, b: 2}]", "`b` is there twice"),
     "an object of Python": ("runs: !!python/object/apply:os.system ['touch ran']", "valid JSON or YAML"),
     "a name of Python": ("runs: !!python/name:os.system", "tag:yaml.org,2002:python/name:os.system is not allowed"),
@@ -208,6 +211,7 @@ WRITTEN = {
     "a tuple of Python": ("runs: !!python/tuple [1]", "python/tuple is not allowed"),
     "a tag of one's own": ("runs: !env HOME", "valid JSON or YAML"),
     "expressions": ("__use_yte__: true\nruns: ?open('ran', 'w').name", "`__use_yte__` would run expressions"),
+    "a key twice in a merge": ("a: {<<: {b: 1, b: 2}}", "`b` is there twice"),
     "an alias of itself": ("runs: &a {b: *a}", "nested more than 20 levels"),
     "a tab": ("runs:\n\ta: 1", "valid JSON or YAML"),
     "two documents": ("a: 1\n---\nb: 2", "valid JSON or YAML"),
@@ -235,6 +239,11 @@ ODD = {
     "null": ("windows: {max_question_length: ~}", ("windows", "max_question_length"), None),
     "underscores": ("checkpoints: {every_steps: 1_000}", ("checkpoints", "every_steps"), 1000),
     "an alias": ("training: &t {epochs: 5}\n    checkpoints: {keep: 1}", ("training", "epochs"), 5),
+    "a merge of a merge": (
+        "training: {<<: [&t {<<: {epochs: 5}, epochs: 4}, *t], batch_size: 8}",
+        ("training", "epochs"),
+        4,
+    ),
     "a merge": ("training: {<<: {epochs: 5, batch_size: 4}, batch_size: 8}", ("training", "batch_size"), 8),
 }
 

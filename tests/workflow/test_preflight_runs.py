@@ -81,12 +81,12 @@ def test_a_real_run_says_once_that_nothing_stands_in_the_way(finished):
 def test_all_problems_are_shown_at_once_and_nothing_is_queued_or_run(slurm):
     slurm.answer_to_tests(REFUSED, 1)
     model = slurm.project.path("resources/models/one/model.safetensors")
-    model.write_bytes(bytes([model.read_bytes()[0] ^ 1]) + model.read_bytes()[1:])
+    model.write_bytes(model.read_bytes()[:-1])
     before = {path: path.stat().st_mtime_ns for path in slurm.project.path("results").rglob("*")}
     done = slurm.run("-R", "train", SBATCH_ACCOUNT="def-nobody")
     assert done.returncode != 0
     assert "Preflight found 2 problems; nothing was queued:" in done.stdout
-    assert "resources/models/one: model.safetensors is not what was downloaded (its sha256 differs)" in done.stdout
+    assert re.search(r"resources/models/one: model.safetensors has [\d,]+ bytes where \d+ were written", done.stdout)
     assert "account def-nobody is refused" in done.stdout and "export SBATCH_ACCOUNT=def-prof" in done.stdout
     assert "Traceback" not in done.stdout and "rule train" not in done.stdout
     assert not slurm.asked("sbatch --parsable")

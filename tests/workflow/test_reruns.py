@@ -229,7 +229,6 @@ CODE: dict[str, set[str]] = {
     "qa/jobs/advice.py": NOTHING,
     "qa/jobs/log_lines.py": NOTHING,
     "qa/preflight/checks.py": NOTHING,
-    "qa/preflight/downloads.py": NOTHING,
     "qa/preflight/plan.py": NOTHING,
     "qa/preflight/space.py": NOTHING,
     "qa/preflight/slurm_requests.py": NOTHING,

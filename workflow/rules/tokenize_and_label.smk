@@ -16,7 +16,6 @@ rule tokenize_and_label:
     threads: 4
     params:
         settings=tokenization_of,
-        overrides=untracked(lambda wildcards: list(CONFIG.models[tokenization_of(wildcards)["model"]].overrides)),
         code=code("tokenize_and_label"),
     message:
         "Tokenizing and labelling {wildcards.dataset}/{wildcards.split} for {wildcards.windows_id}"

@@ -7,6 +7,7 @@ import pytest
 
 from qa.ask import as_json
 from qa.common.errors import InputError
+from qa.data import file_formats
 from qa.data.read_answers import GivenAnswer, read_answers
 from qa.reader import Answer
 
@@ -16,6 +17,7 @@ FORMS = {
     "object.json": json.dumps(TEXTS, indent=1),
     "list.json": json.dumps(ROWS),
     "lines.jsonl": "\n".join(map(json.dumps, ROWS)) + "\n\n",
+    "separated.jsonl": "\n".join(json.dumps({**row, "note": "a\u2028b"}, ensure_ascii=False) for row in ROWS),
     "marked.json": "\ufeff" + json.dumps({**TEXTS, "b": "  "}),
 }
 
@@ -45,7 +47,7 @@ WRONG = {
     '{"a": "red", "b": null}': r"not a text for 1 ids \(b\)",
     '{"a": "red", "a": "blue"}': "'a' twice",
     '{"a": "red"': r"not JSON \(.* at line 1, column",
-    '{"id": "a", "answer": "red"}\n{"id": ': "line 2 is not JSON",
+    '{"id": "a", "answer": "red"}\n{"id": ': r"not JSON \(.* of line 2\)",
     '[{"id": "a", "answer": "red"}, {"id": "a", "answer": "red"}]': "row 2, id 'a' occurs twice",
     '[{"answer": "red"}]': "row 1 has no `id`",
     '[{"id": "a", "answer": null}]': "row 1, id 'a': it needs one text.*write \"\" for no answer",
@@ -55,6 +57,26 @@ WRONG = {
     '[{"id": "a", "answer": "red", "null_probability": true}]': "`null_probability` is 'True'",
     '{"a": "\\ud83e"}': "id 'a': its answer holds half a surrogate pair",
 }
+
+
+DAMAGED = {
+    "latin.json": (b'{"a": "\xe9"}', "not UTF-8 text"),
+    "cut.json.gz": (gzip.compress(b"{}" * 50)[:-9], "not a whole gzip file"),
+    "bomb.json.gz": (gzip.compress(bytes(2**20)), ".* a gzip bomb"),
+    "deep.json": (b"[" * 100_000, "its JSON cannot be read .nested too deeply"),
+    "long.json": (b'{"a": ' + b"1" * 10_000 + b"}", "its JSON cannot be read"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_file_is_named(name, tmp_path, monkeypatch):
+    content, message = DAMAGED[name]
+    monkeypatch.setattr(file_formats, "MIN_UNPACKED", 2**10)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=f"{name}: {message}"):
+        read_answers(tmp_path / name)
+    with pytest.raises(InputError, match="nowhere.json.gz: no such file"):
+        read_answers(tmp_path / "nowhere.json.gz")
 
 
 @pytest.mark.parametrize("content", WRONG)

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from qa.common.errors import InputError
-from qa.model.overrides import check_folder
+from qa.model.overrides import check, read_config
 from qa.preflight.checks import check_overrides
 from qa.preflight.findings import PROBLEM
 from qa.preflight.plan import Plan
@@ -23,14 +23,11 @@ def folder(tmp_path):
 
 
 def test_keys_that_the_model_does_not_have_are_refused_with_the_near_key(folder):
-    check_folder(folder, ["hidden_dropout_prob", "num_hidden_layers"])
+    config = read_config(folder)
+    check(config, folder, ["hidden_dropout_prob", "num_hidden_layers"])
     with pytest.raises(InputError) as error:
-        check_folder(folder, ["hidden_dropout_prob", "num_hiden_layers", "xyzzy"])
+        check(config, folder, ["hidden_dropout_prob", "num_hiden_layers", "xyzzy"])
     assert str(error.value).split("\n") == [MESSAGE, "models.tiny.overrides: BertConfig has no xyzzy"]
-
-
-def test_without_overrides_nothing_is_loaded():
-    check_folder("no/such/folder", {})
 
 
 def test_preflight_checks_models_that_are_there_or_yet_to_be_downloaded(folder, hub):

@@ -5,7 +5,6 @@ import shutil
 import pytest
 from test_checks import (  # noqa: F401, a fixture among them
     FOLDER,
-    VERIFIED,
     downloaded,
     kinds,
     of_kind,
@@ -259,13 +258,13 @@ def test_everything_wrong_is_shown_at_once(slurm, downloaded, monkeypatch):  # n
         trainings=(training(downloaded),),
         requests=(TRAIN,),
     )
-    problems = of_kind(checks.preflight(plan, VERIFIED), PROBLEM)
+    problems = of_kind(checks.preflight(plan), PROBLEM)
     words = ("transformers 4.57.6", "vocab.json is missing", "someone/nobody", "account def-prof", "free some space")
     assert len(problems) == len(words)
     assert all(word in text for word, text in zip(words, problems, strict=True)), problems
 
 
 def test_a_right_plan_has_no_problem_and_asks_slurm_nothing_where_jobs_stay_here(slurm, downloaded, tmp_path):  # noqa: F811
-    found = checks.preflight(Plan({}, present=(FOLDER,)), VERIFIED)
+    found = checks.preflight(Plan({}, present=(FOLDER,)))
     assert kinds(found) == [OK, OK, OK]
     assert not (tmp_path / "asked").exists()

@@ -157,14 +157,6 @@ def test_no_text_of_the_data_stands_in_the_page_itself(made, tmp_path):
     assert "hacked" not in text and "onerror" not in text
 
 
-def test_answers_and_lists_of_two_decodings_are_named(made, monkeypatch):
-    _, asked = questions.question_columns(made, SPLIT)
-    answers = made.answers[0]
-    monkeypatch.setattr(type(answers), "texts", lambda self: dict.fromkeys(asked.ids, "never a candidate"))
-    with pytest.raises(InputError, match=r"n_best/nbest.parquet: id .* is not the first candidate"):
-        questions.answer_columns(answers, asked)
-
-
 @pytest.mark.parametrize("file", ["nbest.parquet", "errors.parquet"])
 def test_files_of_other_questions_are_named(made, file):
     _, asked = questions.question_columns(made, SPLIT)

@@ -117,7 +117,7 @@ def test_a_missing_peft_is_told_in_one_line_by_preflight_and_by_training(inputs,
     monkeypatch.setattr(lora.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"training\.lora_rank needs .* pip install peft"):
         train(inputs, tmp_path)
-    trainings_planned = (PlannedTraining("m", "c", "o", 1, lora=True), PlannedTraining("m", "c", "o", 1))
+    trainings_planned = (PlannedTraining("m", "c", 1, lora=True), PlannedTraining("m", "c", 1))
     (found,) = check_optional_packages(Plan({}, trainings=trainings_planned))
     assert "pip install peft" in found.text and "\n" not in found.text
     assert not list(check_optional_packages(Plan({}, trainings=trainings_planned[1:])))

@@ -75,7 +75,7 @@ def test_a_missing_package_is_told_in_one_line_before_anything_starts(project, m
         trackers.prepare(["wandb"], "r", "seed-1")
     assert "report_to: wandb needs the Python package wandb" in str(caught.value) and "\n" not in str(caught.value)
     trackers.prepare([], "r", "seed-1")
-    plan = Plan({}, trainings=(PlannedTraining("m", "c", "o", 1, report_to=("tensorboard",)),) * 2)
+    plan = Plan({}, trainings=(PlannedTraining("m", "c", 1, report_to=("tensorboard",)),) * 2)
     (found,) = check_optional_packages(plan)
     assert "tensorboard" in found.text
     assert not list(check_optional_packages(Plan({}, trainings=plan.trainings, packages=False)))

@@ -7,7 +7,6 @@ import os
 import shlex
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from snakemake.logging import logger
@@ -20,7 +19,6 @@ from qa.preflight.findings import PROBLEM, WARNING, Finding, problem, warning
 from qa.preflight.plan import Plan, PlannedTraining
 from qa.preflight.slurm_requests import Request
 
-VERIFIED = ".snakemake/qa-verified.json"
 DOWNLOADS = ("resources/models/", "resources/datasets/")
 OF_ONE_JOB = {"--job-name", "--output", "--comment"}  # options that do not change SLURM's answer
 NOT_CHECKED = ("--parsable", "--export=", "--mail-")  # likewise; a mail address does not belong into a log
@@ -33,7 +31,7 @@ def before_jobs(workflow):
         return
     began = time.monotonic()
     plan, findings = plan_of(workflow)
-    findings += preflight(plan, Path(VERIFIED), thoroughly=mode == "only")
+    findings += preflight(plan, thoroughly=mode == "only")
     warnings = [f"Preflight warning: {finding.text}" for finding in findings if finding.kind == WARNING]
     if any(finding.kind == PROBLEM for finding in findings):
         raise InputError("\n".join([message(findings), *warnings]))
@@ -105,7 +103,6 @@ def _training(job) -> PlannedTraining:
     return PlannedTraining(
         model=_pretrained(job),
         checkpoints=str(job.params.checkpoints),
-        output=str(job.output.model),
         keep=options["keep"],
         keep_after_success=options["keep_after_success"],
         report_to=tuple(options["report_to"]),

@@ -62,13 +62,13 @@ def changed_sources(table: str | Path, files: Iterable[str | Path]) -> list[str]
     return [file for file in newer if file not in known or difference(Path(file), known[file])]
 
 
-def fault_of(path: str | Path) -> str:
-    """How a file or folder differs from its seal; empty where it does not differ, or has no seal."""
+def fault_of(path: str | Path, sizes_only: bool = False) -> str:
+    """How a file or folder differs from its seal; "" where it does not, or has no seal. `sizes_only`: fast."""
     path = Path(path)
     if not path.exists() or not seal_of(path).exists():
         return ""
     try:
-        return difference(path, read_json(seal_of(path)))
+        return difference(path, read_json(seal_of(path)), sizes_only)
     except InputError as error:
         return f"its seal is broken ({error})"
 

@@ -68,16 +68,44 @@ def write_json(path: str | Path, value: Any, flat: bool = False) -> None:
 
 def read_json(path: str | Path) -> Any:
     """Read a JSON file. Raises InputError with the file and the place of the fault."""
+    return decoded(read_text(path), str(path))
+
+
+def read_text(path: str | Path, name: str = "") -> str:
+    """Read a UTF-8 file. Raises InputError, which calls the file `name`, where it is missing or no such text."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        return Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
+        raise InputError(f"{name or path}: no such file") from None
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+        raise InputError(f"{name or path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+
+
+def _object_of_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object from its pairs. Raises ValueError for a key that appears twice: a value would be lost."""
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        names = [name for name, _ in pairs]
+        key = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"an object has the key {key!r} twice, at last with {repr(value[key])[:60]}")
+    return value
+
+
+ANY_JSON = json.JSONDecoder()
+STRICT_JSON = json.JSONDecoder(object_pairs_hook=_object_of_pairs)  # raises ValueError for a key that appears twice
+
+
+def decoded(text: str, name: str, where: str = "", decoder: json.JSONDecoder = ANY_JSON) -> Any:
+    """The value of JSON text. Raises InputError, which names the file and, within a line `where`, the column."""
+    try:
+        return decoder.decode(text)
     except json.JSONDecodeError as error:
-        raise InputError(f"{path}: not JSON ({error.msg} at line {error.lineno}, column {error.colno})") from None
+        place = f"column {error.colno} of {where}" if where else f"line {error.lineno}, column {error.colno}"
+        raise InputError(f"{name}: not JSON ({error.msg} at {place})") from None
     except RecursionError:
-        raise InputError(f"{path}: not JSON that can be read (nested too deeply)") from None
+        raise InputError(f"{name}: {where or 'its JSON'} cannot be read (nested too deeply)") from None
+    except ValueError as error:  # a key that appears twice, or a number with thousands of digits
+        raise InputError(f"{name}: {where or 'its JSON'} cannot be read ({error})") from None
 
 
 def write_csv(path: str | Path, columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> None:

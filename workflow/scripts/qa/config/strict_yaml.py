@@ -9,12 +9,12 @@ from typing import Any
 import yaml
 
 from qa.common.errors import InputError
+from qa.common.files import STRICT_JSON, read_text
 from qa.config.fields import GREATEST
 
 DEEPEST = 20  # levels; the configuration's own are seven
 MOST = 1_000_000  # values; aliases of aliases could be more than any memory holds
 UNSEEN = "characters that cannot be seen, such as a line break"
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, if PyYAML was built with libyaml
 LONGEST = 60  # characters of a value that a message shows
 
 
@@ -22,8 +22,7 @@ def read(file: Path) -> dict[str, Any]:
     """Read a configuration file; {} if it is empty. Raises InputError if it is missing, no YAML or no mapping."""
     if not file.is_file():
         raise InputError(f"config: {file}: no such file")
-    check_files([file])
-    config = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
+    config = _parsed(file)
     if not isinstance(config, dict | None):
         raise InputError(f"config: {file}: holds no keys at top level")
     return config or {}
@@ -75,12 +74,25 @@ def check_files(paths: Iterable[str | Path]) -> None:
     run (`__use_yte__`). Raises InputError that names file, line and key. Files that do not exist are not looked at.
     """
     for path in filter(Path.is_file, map(Path, paths)):
-        _check_place(path)
-        text = path.read_text(encoding="utf-8-sig")
-        try:
-            json.loads(text, object_pairs_hook=lambda pairs, path=path: _once(pairs, path))
-        except json.JSONDecodeError:
-            _check_yaml(text, path)
+        _parsed(path)
+
+
+def _parsed(path: Path) -> Any:
+    """A file's content, read as JSON or else as YAML, as Snakemake does. Raises InputError as `check_files`."""
+    _check_place(path)
+    text = read_text(path, f"config: {path}")
+    try:
+        return STRICT_JSON.decode(text)
+    except json.JSONDecodeError:
+        pass
+    except ValueError as error:  # a key that appears twice, or a number with thousands of digits
+        raise InputError(f"config: {path}: {error}") from None
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except InputError as error:
+        raise InputError(f"config: {path}, {error}") from None
+    except Exception as error:  # of many classes: a date such as 2026-13-01 is a ValueError
+        raise InputError(f"config: {path}: no YAML ({' '.join(str(error).split())})") from None
 
 
 def _check_place(path: Path) -> None:
@@ -92,48 +104,35 @@ def _check_place(path: Path) -> None:
         )
 
 
-def _once(pairs: list[tuple[str, Any]], path: Path) -> dict[str, Any]:
-    keys = [key for key, _ in pairs]
-    if twice := [key for number, key in enumerate(keys) if key in keys[:number]]:
-        raise InputError(f"config: {path}: the key `{twice[0]}` is there twice, and only the last would count")
-    return dict(pairs)
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # the first, of libyaml, is ten times as fast
+    """Plain values, no key twice and no expressions. Raises InputError that begins with the line."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Put the pairs of `<<` before the mapping's own. Its own keys are compared before, and only once."""
+        if not hasattr(node, "flat"):
+            node.flat = True
+            _check_keys(node)
+            super().flatten_mapping(node)
+
+    def refuse(self, node: yaml.Node) -> None:
+        """Raise InputError for a tag that is none of plain YAML."""
+        raise InputError(f"line {_line(node)}: the tag {node.tag} is not allowed; write plain values")
 
 
-def _check_yaml(text: str, path: Path) -> None:
-    try:
-        root = yaml.compose(text, Loader=LOADER)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise InputError(f"config: {path}: no YAML ({' '.join(str(error).split())})") from None
-    waiting, known = [root], set()
-    while waiting:
-        node = waiting.pop()
-        if node is None or id(node) in known:
-            continue
-        known.add(id(node))
-        if not node.tag.startswith("tag:yaml.org,2002:") or "python" in node.tag:
-            raise InputError(
-                f"config: {path}, line {_line(node)}: the tag {node.tag} is not allowed; write plain values"
-            )
-        if isinstance(node, yaml.MappingNode):
-            _check_keys(node, path)
-            waiting += [part for pair in node.value for part in pair]
-        elif isinstance(node, yaml.SequenceNode):
-            waiting += node.value
+_Loader.add_constructor(None, _Loader.refuse)
 
 
-def _check_keys(node: yaml.MappingNode, path: Path) -> None:
-    first: dict[Any, int] = {}
+def _check_keys(node: yaml.MappingNode) -> None:
+    first: dict[str, int] = {}
     for key, _ in node.value:
         if not isinstance(key, yaml.ScalarNode) or key.value == "<<":
             continue
         if key.value == "__use_yte__":
-            raise InputError(
-                f"config: {path}, line {_line(key)}: `__use_yte__` would run expressions; write plain values"
-            )
+            raise InputError(f"line {_line(key)}: `__use_yte__` would run expressions; write plain values")
         if key.value in first:
             raise InputError(
-                f"config: {path}, line {_line(key)}: the key `{key.value}` is there twice, first in line "
-                f"{first[key.value]}; only the last would count"
+                f"line {_line(key)}: the key `{key.value}` is there twice, first in line {first[key.value]}; "
+                "only the last would count"
             )
         first[key.value] = _line(key)
 

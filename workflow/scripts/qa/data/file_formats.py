@@ -3,7 +3,6 @@
 import csv
 import gzip
 import itertools
-import json
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from qa.common.errors import InputError, first_line, shortage, some
+from qa.common.files import STRICT_JSON, decoded
 from qa.common.progress import watched
 
 BATCH_ROWS = 1_000  # rows of a Parquet file read at once
@@ -40,7 +40,7 @@ def rows_of(path: Path, name: str) -> Iterator[Row]:
     kind = FORMATS.get(Path(path.name.removesuffix(".gz")).suffix.lower())
     if kind is None:
         raise InputError(f"{name}: unknown kind of file; known: {', '.join(FORMATS)}, each also with .gz")
-    with _unzipped(path, name) as plain:
+    with unzipped(path, name) as plain:
         if kind == "json":
             yield from _json_rows(plain, name)
         else:
@@ -48,7 +48,7 @@ def rows_of(path: Path, name: str) -> Iterator[Row]:
 
 
 @contextmanager
-def _unzipped(path: Path, name: str) -> Iterator[Path]:
+def unzipped(path: Path, name: str) -> Iterator[Path]:
     """Yield the path of a file, or of the content of a gzipped file, unpacked until the block ends.
 
     Raises InputError for a gzipped file that is cut or damaged, or that unpacks to so much that it may be an attack.
@@ -80,26 +80,25 @@ def _json_rows(plain: Path, name: str) -> Iterator[Row]:
     whose first ten megabytes are unanswerable.
     """
     with open(plain, encoding="utf-8-sig") as stream:
-        try:
-            lines = enumerate(stream, 1)
-            number, line = next(((number, text) for number, text in lines if text.strip()), (1, ""))
-            value = _json_or_none(line)
-            rest = "" if _is_item(value) else stream.read()
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"{name}: not UTF-8 text ({error.reason} at byte {error.start}); save the file as UTF-8"
-            ) from None
+        lines = _numbered(stream, name)
+        number, line = next(((number, text) for number, text in lines if text.strip()), (1, ""))
+        value = json_or_none(line)
         if _is_item(value):
             total = _lines_in(plain) - number + 1
-            yield from _json_lines(itertools.chain([(number, line)], lines), total, name)
+            for at, item in watched(itertools.chain([(number, line)], lines), "read", "lines", total):
+                if item.strip():
+                    where = f"line {at}"
+                    yield from _questions(decoded(item, name, where, STRICT_JSON), name, where)
             return
+        rest = "".join(text for _, text in lines)
     if rest.strip() and isinstance(value, dict) and "header" in value:
         raise InputError(
             f"{name}: MRQA's form (a header, then paragraphs) is not read; write a row for each question, with `id` "
             "(there qid), `context`, `question`, and `answers` (there detected_answers) with each text and answer_start"
         )
     if value is None or rest.strip():
-        value = _json("\n" * (number - 1) + line + rest, name)  # empty lines, so that errors count lines right
+        text = "\n" * (number - 1) + line + rest
+        value = decoded(text, name, decoder=STRICT_JSON)  # empty lines, so that errors count lines right
     items = value.get("data") if isinstance(value, dict) else value
     if _is_item(value):
         yield from _questions(value, name, "line 1")
@@ -129,49 +128,22 @@ def _lines_in(plain: Path) -> int:
         return sum(1 for _ in stream)
 
 
-def _json_lines(lines: Iterable[tuple[int, str]], total: int, name: str) -> Iterator[Row]:
+def _numbered(stream: Iterable[str], name: str) -> Iterator[tuple[int, str]]:
+    """The lines of a file with their numbers from 1. Raises InputError where it is no UTF-8 text."""
     number = 0
     try:
-        for number, line in watched(lines, "read", "lines", total):
-            if line.strip():
-                where = f"line {number}"
-                yield from _questions(_json(line, name, where), name, where)
+        for number, line in enumerate(stream, 1):
+            yield number, line
     except UnicodeDecodeError as error:
-        raise InputError(
-            f"{name}: not UTF-8 text after line {number} ({error.reason}); save the file as UTF-8"
-        ) from None
+        raise InputError(f"{name}: not UTF-8 text after line {number} ({error.reason}){AS_UTF8}") from None
 
 
-def _object_of_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object from its pairs. Raises ValueError for a key that appears twice: a value would be lost."""
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        names = [name for name, _ in pairs]
-        key = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"an object has the key {key!r} twice, at last with {repr(value[key])[:60]}")
-    return value
-
-
-DECODER = json.JSONDecoder(object_pairs_hook=_object_of_pairs)
-
-
-def _json_or_none(text: str) -> Any:
+def json_or_none(text: str) -> Any:
+    """The value of JSON text without a key twice; None for other text."""
     try:
-        return DECODER.decode(text)
-    except (ValueError, RecursionError):
+        return decoded(text, "", decoder=STRICT_JSON)
+    except InputError:
         return None
-
-
-def _json(text: str, name: str, where: str = "") -> Any:
-    try:
-        return DECODER.decode(text)
-    except json.JSONDecodeError as error:
-        place = f"column {error.colno} of {where}" if where else f"line {error.lineno}, column {error.colno}"
-        raise InputError(f"{name}: not JSON ({error.msg} at {place})") from None
-    except RecursionError:
-        raise InputError(f"{name}: {where or 'its JSON'} is nested too deeply to hold questions") from None
-    except ValueError as error:  # a key that appears twice, or a number with thousands of digits
-        raise InputError(f"{name}: {where or 'its JSON'} cannot be read ({error})") from None
 
 
 def _object(row: Any, name: str, where: str) -> dict[str, Any]:

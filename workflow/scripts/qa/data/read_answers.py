@@ -1,14 +1,12 @@
 """Files of answers by question id: one JSON object, or a row an answer as a JSON list or JSON lines; .gz too."""
 
-import gzip
-import json
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from qa.common.errors import InputError, some, unencodable
-from qa.data.file_formats import DECODER
+from qa.common.files import STRICT_JSON, decoded, read_text
+from qa.data.file_formats import json_or_none, unzipped
 
 TEXT_KEYS = ("answer", "text")
 
@@ -70,29 +68,14 @@ def json_of(path: str | Path) -> Any:
 
     Raises InputError for a file that cannot be read, also for an object with a key twice.
     """
-    try:
-        packed = Path(path).read_bytes()
-        text = (gzip.decompress(packed) if Path(path).suffix == ".gz" else packed).decode("utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: not JSON compressed with gzip ({error})") from None
-    try:
-        return DECODER.decode(text)
-    except json.JSONDecodeError as error:
-        if error.msg != "Extra data":
-            raise InputError(f"{path}: not JSON ({error.msg} at line {error.lineno}, column {error.colno})") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: its JSON cannot be read ({error})") from None
-    values = []
-    for number, line in enumerate(text.splitlines(), 1):
-        try:
-            values += [DECODER.decode(line)] if line.strip() else []
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{path}: line {number} is not JSON ({error})") from None
-    return values
+    if not Path(path).exists():
+        raise InputError(f"{path}: no such file")
+    with unzipped(Path(path), str(path)) as plain:
+        text = read_text(plain, str(path))
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    if len(lines) > 1 and json_or_none(lines[0][1]) is not None:
+        return [decoded(line, str(path), f"line {number}", STRICT_JSON) for number, line in lines]
+    return decoded(text, str(path), decoder=STRICT_JSON)
 
 
 def _answer(row: dict[str, Any], where: str) -> GivenAnswer:

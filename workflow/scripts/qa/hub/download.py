@@ -20,7 +20,6 @@ from yaml import YAMLError
 
 from qa.common.errors import InputError, some
 from qa.common.files import read_json, remove, sha256_of_file, write_json, written_aside
-from qa.common.text import readable_bytes
 from qa.hub.repository import SNAPSHOT, WAITS, Repository, card_terms
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -54,8 +53,8 @@ def fetch_model(source: dict, target: Path, waits: tuple[float, ...] = WAITS) ->
     installed Python distribution, which is not imported). Only files of the top level are taken. source.json holds
     `kind`, the keys of `source` (and the package's version), `downloaded` (UTC, ISO 8601) and `files`:
     `{name: {"sha256", "size"}}`, sizes in bytes. `waits` are the seconds before each further attempt.
-    Raises InputError where files are missing or not safe, the hub refuses or cannot be reached, or the disk is full.
-    Then nothing has changed at `target`, and files that the hub has sent whole are kept for the next call.
+    Raises InputError where files are missing or not safe, or the hub refuses or cannot be reached. Then nothing has
+    changed at `target`, and files that the hub has sent whole are kept for the next call.
     """
     origin = Repository("model", source, waits) if "repo" in source else local_model(source)
     names = model_files(origin.names, origin.where, origin.page)
@@ -216,14 +215,8 @@ def _partial_folder(target: Path, source: dict) -> Iterator[Path]:
             yield partial
             remove(request)
             remove(partial / SNAPSHOT)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InputError(
-                f"{target}: the disk or your quota is full; free some space and run again (finished files are kept)"
-            ) from None
-        if isinstance(error, PermissionError):
-            raise InputError(f"{error.filename or target}: {error.strerror}; check who owns it") from None
-        raise
+    except PermissionError as error:
+        raise InputError(f"{error.filename or target}: {error.strerror}; check who owns it") from None
 
 
 @contextmanager
@@ -251,12 +244,6 @@ def _fetch_all(origin: _LocalFiles | Repository, names: dict[str, str], partial:
     for name in names.values():
         if not name.isprintable() or len(PurePosixPath(name).name) > LONGEST:
             raise InputError(f"{origin.where}: {name[:LONGEST]!a} is no name that a file can have everywhere")
-    missing = sum(origin.size(name) for name in names.values() if not (partial / SNAPSHOT / name).exists())
-    if missing > (free := shutil.disk_usage(partial).free):
-        raise InputError(
-            f"{origin.where} needs {readable_bytes(missing)} more in {partial.parent}, where {readable_bytes(free)} are"
-            " free: free some space and run again"
-        )
     for place in names:
         (partial / place).parent.mkdir(parents=True, exist_ok=True)
     origin.fetch(names, partial)

@@ -51,10 +51,10 @@ class Repository:
     """The files of one repository of the hub at one commit: their names, their sizes, and a way to fetch them."""
 
     def __init__(self, kind: str, source: dict[str, Any], waits: tuple[float, ...] = WAITS):
-        """List the files of the `model` or `dataset` that `source` pins by `repo` and `revision`.
+        """List the files of the `model` or `dataset` that `source` pins by `repo` and `revision`, a commit.
 
-        `waits` are the seconds before each further attempt. Raises InputError if the revision is no commit, if the hub
-        refuses, and if it cannot be reached at any attempt.
+        `waits` are the seconds before each further attempt. Raises InputError if the hub refuses, if it answers with
+        another commit, and if it cannot be reached at any attempt.
         """
         self.kind, self.repo, self.revision, self.waits = kind, source["repo"], source["revision"], waits
         self.where = f"{kind} {self.repo} at revision {self.revision[:12]}"
@@ -64,11 +64,6 @@ class Repository:
         self.host = address.hostname
         site = f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path}"  # without a mirror's password
         self.page = f"{site}/datasets/{self.repo}" if kind == "dataset" else f"{site}/{self.repo}"
-        if not re.fullmatch(r"[0-9a-f]{40}", self.revision):
-            raise InputError(
-                f"{kind} {self.repo}: the revision {self.revision!r} is no commit: pin one by its 40 hexadecimal"
-                f" digits, from {self.page}/commits/main"
-            )
         self.api = client().HfApi(endpoint=self.endpoint)
         self.sizes: dict[str, int | None] = self._retried("listing its files", self._list)
         self.names = sorted(self.sizes)

@@ -231,28 +231,19 @@ def _process(pid: int) -> str:
         stat = Path(f"/proc/{pid}/stat").read_text()
         return f"{pid}:{stat.rpartition(')')[2].split()[19]}"
     except OSError:
-        pass
-    if Path("/proc/self/stat").exists():
         return ""
-    try:
-        os.kill(pid, 0)
-    except OSError:
-        return ""
-    return f"{pid}:"
 
 
 def _peak_memory() -> float:
     """Peak resident memory in MiB of this process, or of its largest child where that is more.
 
-    On Linux from /proc: getrusage also counts the process that this one was forked from.
+    Its own from /proc: getrusage also counts the process that this one was forked from.
     """
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes there, in KiB on Linux
-    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / unit
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     try:
-        status = Path("/proc/self/status").read_text()
-        own = float(status.partition("VmHWM:")[2].split()[0]) / 1024
-    except (OSError, IndexError, ValueError):
-        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+        own = float(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) / 1024
+    except IndexError:  # not every sandbox has it
+        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return round(max(own, children), 1)
 
 

@@ -8,7 +8,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 NAME = "packed_windows"
 HALF = (torch.bfloat16, torch.float16)
-varlen_works = False  # until `try_varlen` has tried it on this machine's GPU
+varlen_works = False  # until `try_varlen` has tried it on this machine's GPU; changed in this module only
 
 try:
     from torch.nn.attention.varlen import varlen_attn
@@ -44,6 +44,12 @@ def try_varlen(device: torch.device, dtype: torch.dtype = torch.bfloat16, size: 
     except (RuntimeError, TypeError, ValueError):
         return False
     return varlen_works
+
+
+def give_up_varlen() -> None:
+    """Compute attention without the varlen kernel from now on, because it fails with the model."""
+    global varlen_works
+    varlen_works = False
 
 
 def varlen_library(device: torch.device) -> str:

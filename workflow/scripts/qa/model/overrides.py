@@ -35,14 +35,8 @@ def check(config: Any, folder: str | Path, keys: Iterable[str]) -> None:
         raise InputError("\n".join(lines))
 
 
-def check_folder(folder: str | Path, overrides: Iterable[str]) -> None:
-    """Check the keys of `overrides` against the model in a folder; without any, nothing is loaded."""
-    if keys := list(overrides):
-        check(read_config(folder), folder, keys)
-
-
 if __name__ == "__main__":
     try:
-        check_folder(sys.argv[1], sys.argv[2:])
+        check(read_config(sys.argv[1]), sys.argv[1], sys.argv[2:])
     except InputError as error:
         print(error)

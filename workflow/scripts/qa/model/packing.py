@@ -1,4 +1,14 @@
-"""Packed rows: windows end to end in one row, each with its own positions and attention within itself."""
+"""Packed rows: windows end to end in one row, each with its own positions and attention within itself.
+
+`collator` lets a model compute them if it can, which trials show. `prepare` makes one trial. A trial that fails undoes
+what it has changed, and what the trials before it have. Their order:
+
+1. In fp32, where the model is. With `joined` on a GPU, by joined projections; if that fails, without them.
+2. On a GPU, there and in the precision of the work, by the varlen kernel if it works here (`attention.try_varlen`).
+3. If 2 fails with the varlen kernel, the same by padded attention, without joined projections.
+
+A model that fails in 1, or in the last trial on its GPU, gets padded rows.
+"""
 
 import logging
 from typing import Any
@@ -34,7 +44,7 @@ def prepare(model: Any, precision: str = "fp32", joined: bool = False) -> str:
     if not getattr(model, "_supports_attention_backend", False):
         return f"{name} declares no attention backend"
     before, training = model.config._attn_implementation, model.training
-    rows, packer = _probe(model), PackingCollator(first_position(model), "token_type_ids" in _forward(model))
+    rows, packer = _probe(model), _packer(model)
     model.eval()
     try:
         with torch.no_grad(), devices.precision_context(precision):
@@ -44,21 +54,18 @@ def prepare(model: Any, precision: str = "fp32", joined: bool = False) -> str:
             model.config._attn_implementation = attention.NAME  # set_attn_implementation refuses some that can
             packed = _logits(model, packer(rows))
     except (TypeError, ValueError, RuntimeError, IndexError, KeyError) as error:
-        _undo(model, before)
-        return f"{name} cannot compute packed rows ({type(error).__name__}: {first_line(error)})"
+        fault = f"{name} cannot compute packed rows ({type(error).__name__}: {first_line(error)})"
+    else:
+        real = torch.arange(padded.shape[2]) < torch.from_numpy(rows.lengths)[:, None]
+        difference = ((padded - packed).abs() * real).max().item() / (padded.abs() * real).max().item()
+        same = difference < (TOLERANCE if precision == "fp32" else ROUNDING)
+        fault = "" if same else f"packed rows give other logits with {name} (by {difference:.1%})"
     finally:
         model.train(training)
-    real = torch.arange(padded.shape[2]) < torch.from_numpy(rows.lengths)[:, None]
-    difference = ((padded - packed).abs() * real).max().item() / (padded.abs() * real).max().item()
-    if not difference < (TOLERANCE if precision == "fp32" else ROUNDING):
-        _undo(model, before)
-        return f"packed rows give other logits with {name} (by {difference:.1%})"
-    return ""
-
-
-def _undo(model: Any, implementation: str) -> None:
-    model.config._attn_implementation = implementation
-    joined_products.separate(model)
+    if fault:
+        model.config._attn_implementation = before
+        joined_products.separate(model)
+    return fault
 
 
 def collator(
@@ -82,35 +89,31 @@ def collator(
     model.to(device)
     how = _attention_of(model, device, precision)
     if padding == "packed" and not fault:
-        return PackingCollator(first_position(model), "token_type_ids" in _forward(model)), f"packed rows, {how}"
+        return _packer(model), f"packed rows, {how}"
     return PaddingCollator.of(tokenizer, max_length if padding == "max_length" else None), f"padded rows, {how}"
 
 
 def _prepare(model: Any, device: torch.device, precision: str, joined: bool = False) -> str:
-    """`prepare` in fp32 where the model is, and on a GPU once more as it will compute there."""
-    before = model.config._attn_implementation
-    fault = prepare(model, joined=joined and device.type != "cpu")
-    if fault and joined:
+    """Make the trials of packed rows, in the order that this module's docstring gives. Returns what `prepare` does."""
+    before, on_gpu = model.config._attn_implementation, device.type != "cpu"
+    fault = prepare(model, joined=joined and on_gpu)
+    if fault and joined and on_gpu:
         fault = prepare(model)
-    if fault or device.type == "cpu":
+    if fault or not on_gpu:
         return fault
     model.to(device)
     attention.try_varlen(device, torch.float16 if precision == "fp16" else torch.bfloat16, _head_size(model))
-    return _prepare_again(model, before, precision)
-
-
-def _prepare_again(model: Any, before: str, precision: str) -> str:
-    """`prepare` on the model's device in its precision, without the varlen kernel if that fails.
-
-    `before` is the attention implementation that padded rows are computed with.
-    """
-    model.config._attn_implementation = before
+    model.config._attn_implementation = before  # that of padded rows, with which the next trial compares
     fault = prepare(model, precision)
     if fault and attention.varlen_works:
         log.warning(f"{fault} in {precision} by varlen attention; attention is padded instead")
-        attention.varlen_works = False
+        attention.give_up_varlen()
         fault = prepare(model, precision)
     return fault
+
+
+def _packer(model: Any) -> PackingCollator:
+    return PackingCollator(first_position(model), "token_type_ids" in _forward(model))
 
 
 def _attention_of(model: Any, device: torch.device, precision: str) -> str:
@@ -185,8 +188,7 @@ def _probe(model: Any) -> TokenRows:
 
 def probe_batch(model: Any) -> dict[str, Any]:
     """The windows of the trial in one row, on the model's device, for a model that `prepare` has prepared."""
-    packer = PackingCollator(first_position(model), "token_type_ids" in _forward(model))
-    return _on_device(packer(_probe(model)), model)
+    return _on_device(_packer(model)(_probe(model)), model)
 
 
 def _on_device(batch: dict[str, Any], model: Any) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Find what would stop a run before its first job is queued: in about a second, all problems at once, one line each.
 
-It checks this machine, the disk (`space`), what was downloaded (`downloads`), the hub for what is missing, and, for
-cluster runs, SLURM (`slurm_requests`).
+It checks this machine, the disk (`space`), what was downloaded, the hub for what is missing, and, for cluster runs,
+SLURM (`slurm_requests`).
 """
 
 import importlib
@@ -17,7 +17,7 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
-from qa.common import installation
+from qa.common import checksums, installation
 from qa.common.errors import InputError, some
 from qa.common.text import readable_bytes
 from qa.config.fields import listed
@@ -26,7 +26,6 @@ from qa.data.read_answers import read_answers
 from qa.hub.download import INDEX, local_model, matching_files, model_files
 from qa.hub.repository import Repository
 from qa.plan import timestamps
-from qa.preflight.downloads import check_downloads
 from qa.preflight.findings import PROBLEM, Finding, at_once, collected, ok, problem, warning
 from qa.preflight.plan import Plan
 from qa.preflight.slurm_requests import check_requests
@@ -34,7 +33,7 @@ from qa.preflight.space import check_space
 from qa.training import lora, trackers
 from qa.windows.encoder_config import check_length, encoder_config, longest_row
 
-SECONDS = 10.0  # limit for the hub, SLURM and hashing; after it, the run goes on without their result
+SECONDS = 10.0  # limit for the hub and SLURM; after it, the run goes on without their result
 HUB_WAITS = (0.5,)  # seconds before the one retry
 PYTHON = (3, 11)
 SPLITS_WORDS = r"""[\s"'$&;()<>|\\*?`]"""  # in a shell's command
@@ -42,8 +41,8 @@ LIBRARY = Path(__file__).parents[2]
 PLUGIN = "snakemake-executor-plugin-slurm"
 
 
-def preflight(plan: Plan, verified: Path, thoroughly: bool = False) -> list[Finding]:
-    """Run all checks. The file `verified` remembers hashes: only changed files are hashed, or all if `thoroughly`."""
+def preflight(plan: Plan, thoroughly: bool = False) -> list[Finding]:
+    """Run all checks. Of downloaded files they compare the sizes, and `thoroughly` every byte."""
     stated: dict[str, int] = {}
 
     checks = {
@@ -51,14 +50,14 @@ def preflight(plan: Plan, verified: Path, thoroughly: bool = False) -> list[Find
         "optional packages": lambda: check_optional_packages(plan),
         "encoders": lambda: check_encoders(plan),
         "overrides": lambda: check_overrides(plan),
-        "downloads": lambda: check_downloads(plan.present, verified, thoroughly),
+        "downloads": lambda: check_downloads(plan.present, thoroughly),
         "sources": lambda: check_sources(plan.downloads, stated),
         "questions": lambda: check_questions(plan.questions),
         "answers": lambda: check_answers(plan.answers),
     }
     if plan.requests is not None:
         checks["SLURM"] = lambda: check_requests(list(plan.requests or ()), plan.commands, plan.at_once)
-    # hashing or waiting may take longer than the limit of a single request
+    # reading all bytes or waiting may take longer than the limit of a single request
     findings = collected(checks, 60.0 if thoroughly else 3 * SECONDS)
     return findings + collected({"space": lambda: check_space(plan, stated)}, SECONDS)
 
@@ -166,6 +165,22 @@ def _fault_of_package(requirement: Requirement) -> str:
 
 def _has_modules() -> bool:
     return "LMOD_CMD" in os.environ or "MODULESHOME" in os.environ
+
+
+def check_downloads(folders: tuple[str, ...], thoroughly: bool = False) -> Iterator[Finding]:
+    """Compare downloaded folders with their seals: missing files and sizes, and `thoroughly` every byte.
+
+    A folder without a seal passes. The stages compare every byte of what they read.
+    """
+    intact = []
+    for folder in folders:
+        if fault := checksums.fault_of(folder, sizes_only=not thoroughly):
+            yield problem(f"{folder}: {fault}: remove {folder} to download it again")
+        else:
+            intact.append(folder)
+    if intact:
+        compared = "every byte" if thoroughly else "sizes"
+        yield ok(f"the files of {some(intact)} are as they were downloaded (compared: {compared})")
 
 
 def check_sources(downloads: dict[str, tuple[str, dict[str, Any]]], stated: dict[str, int]) -> Iterator[Finding]:

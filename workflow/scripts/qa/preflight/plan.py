@@ -8,12 +8,11 @@ from qa.preflight.slurm_requests import Request
 
 @dataclass(frozen=True)
 class PlannedTraining:
-    """A training that will run: folder of its model, folders it writes to, number of checkpoints, trackers,
+    """A training that will run: folders of its model and checkpoints, number of checkpoints, trackers,
     whether it has LoRA adapters."""
 
     model: str
     checkpoints: str
-    output: str
     keep: int
     keep_after_success: bool = False
     report_to: tuple[str, ...] = ()

@@ -185,23 +185,17 @@ def answer_columns(answers: Answers, questions: SplitQuestions) -> dict[str, Any
     first. An answered question has its answer as the first candidate. Unknown probabilities and null scores are None.
     `texts` are answers that the context does not have, by the place of their candidate in the lists.
 
-    Raises InputError if the files belong to different questions or answers.
+    Raises InputError if the files belong to different questions.
     """
     texts, differences = answers.texts(), answers.null_scores()
     nbest = _nbest(answers, questions)
     kind, f1 = _outcomes(answers, questions)
     bounds, start, stop = nbest["bounds"], nbest["start"], nbest["stop"]
-    places = zip(questions.ids, questions.context.tolist(), pairwise(bounds.tolist()), strict=True)
     free = {
         first: texts[name]
         for name, (first, beyond) in zip(questions.ids, pairwise(bounds.tolist()), strict=True)
         if first < beyond and start[first] == question_scores.NOWHERE
     }
-    best = {
-        name: free.get(first) or questions.contexts[number][start[first] : stop[first]] if first < beyond else ""
-        for name, number, (first, beyond) in places
-    }
-    question_scores.check_answers(texts, best, answers.folder / "nbest.parquet")
     size = np.minimum(np.diff(bounds), CANDIDATES)
     question = np.repeat(np.arange(len(size)), size)
     kept = np.arange(len(question)) - np.repeat(np.cumsum(size) - size, size) + bounds[:-1][question]

@@ -4,7 +4,6 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -80,8 +79,7 @@ def peak_memory() -> dict[str, float]:
 
     import torch
 
-    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB on Linux
-    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB
     gpu = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0.0
     return {"peak_memory_gib": round(resident, 3), "peak_gpu_memory_gib": round(gpu, 3)}
 
