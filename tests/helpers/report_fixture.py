@@ -79,7 +79,9 @@ def make_results(
                     _answered(found, file, Path("results", name, variant, split, decoding), config)
         for name in external:
             for split, file in records.items():
-                _taken(rows, name == external[0], file, Path("results", name, "external", split, schema.AS_GIVEN))
+                _taken(
+                    rows, name == external[0], file, Path("results", name, "external", split, schema.AS_GIVEN), config
+                )
         scored = list(lineage.scored(config))
         metrics = [f"results/{'/'.join(answers)}/metrics.json" for answers in scored]
         summarize.summarize(scored, metrics, "results/summary.csv")
@@ -188,10 +190,10 @@ def _answered(found: Candidates, records: Path, folder: Path, config: schema.Con
         write_json(folder.parents[2] / "calibration" / f"{folder.name}.json", learnt)
     decision = decide(found, threshold, temperature)
     write_answers(found, decision, decision.null_probability, records, _files(folder))
-    _scored(folder)
+    _scored(folder, config)
 
 
-def _taken(rows: list[dict[str, Any]], sure: bool, records: Path, folder: Path) -> None:
+def _taken(rows: list[dict[str, Any]], sure: bool, records: Path, folder: Path, config: schema.Configuration) -> None:
     """All files of one set of answers of another system."""
     texts = [row["answers"][0]["text"] if row["answers"] else "" for row in rows]
     texts = [f"It is {text}!" if text and number % 2 else text for number, text in enumerate(texts)]
@@ -199,7 +201,7 @@ def _taken(rows: list[dict[str, Any]], sure: bool, records: Path, folder: Path) 
     given = [{"id": row["id"], "answer": text, **probability} for row, text in zip(rows, texts, strict=True)]
     write_json("given.json", given)
     given_answers.take("given.json", records, _files(folder))
-    _scored(folder)
+    _scored(folder, config)
 
 
 def _files(folder: Path) -> dict[str, str]:
@@ -209,10 +211,14 @@ def _files(folder: Path) -> dict[str, str]:
     return {name: str(folder / file) for name, file in files.items()}
 
 
-def _scored(folder: Path) -> None:
+def _scored(folder: Path, config: schema.Configuration) -> None:
     files = _files(folder)
     scores = folder / "question_scores.parquet"
-    score.score(files["answers"], files["null_scores"], files["nbest"], folder / "metrics.json", scores)
+    run, variant, *_, decoding = folder.parts[1:]
+    made_with = lineage.answered_with(config, run, variant, decoding)
+    score.score(
+        files["answers"], files["null_scores"], files["nbest"], folder / "metrics.json", scores, answered_with=made_with
+    )
     slices.write_slices(scores, folder / "slices.csv")
     risk_coverage.write_risk_coverage(scores, folder / "risk_coverage.csv")
     analyze_errors.write_errors(scores, folder / "errors.parquet")

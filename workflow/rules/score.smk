@@ -29,6 +29,9 @@ rule score:
     params:
         f1_by=lambda wildcards: dataset_of(wildcards).f1_by,
         limits=lambda wildcards: lineage.limits(CONFIG, wildcards.run, [f"{wildcards.dataset}/{wildcards.split}"]),
+        answered_with=lambda wildcards: lineage.answered_with(
+            CONFIG, wildcards.run, wildcards.variant, wildcards.decoding
+        ),
         code=code("score"),
     message:
         "Scoring {wildcards.dataset}/{wildcards.split} for {wildcards.run}, {wildcards.variant}, by {wildcards.decoding}"

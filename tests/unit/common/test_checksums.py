@@ -124,6 +124,12 @@ def test_the_command_line_names_all_that_is_damaged(made, capsys, tmp_path):
     assert str(made[0]) in capsys.readouterr().err
 
 
+def test_the_command_line_names_what_is_missing_though_it_was_sealed(made, capsys, tmp_path):
+    made[0].unlink()
+    assert checksums.main([str(tmp_path)]) == 1
+    assert f"{made[0]}: missing, though it was sealed" in capsys.readouterr().err
+
+
 def test_the_command_line_passes_nothing_that_it_has_not_compared(made, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert checksums.main([str(tmp_path), "nosuch"]) == 1

@@ -319,6 +319,8 @@ UNKNOWN = {
     "twice.csv": ("id,ID,context,question,answers\n", "two columns have the name id"),
     "splits.json": ('{"train": [], "validation": []}', "neither SQuAD JSON .*; it has 'train', 'validation'"),
     "columns.json": ('{"id": {"0": "1"}, "context": {"0": "a"}}', "`id` is a whole column"),
+    "array.csv": ("id,context,question,answers\n1,a b,c,['a' 'b']\n", "neither JSON nor a Python value with commas"),
+    "lines.csv": ("id,context,question,answers\n1,a b,c,\"['a'\n 'b']\"\n", "neither JSON nor a Python value"),
     "call.csv": ("id,context,question,answers\n1,a,b,list(['a'])\n", "neither JSON nor a Python value"),
     "header.jsonl": ('{"header": {"dataset": "FerryQA"}}\n{"id": "", "context": "a", "qas": []}\n', "MRQA's form"),
 }

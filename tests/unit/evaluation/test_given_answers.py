@@ -110,6 +110,11 @@ def test_some_probabilities_are_not_used_and_foreign_ids_are_left_out_with_a_war
         metrics = taken(project, content)
     assert metrics["total"] == 4 and "ece" not in metrics
     assert "given.json: 3 answers have no `probability`" in caplog.text
+    content[0] = {"id": content[0]["id"], "answer": "", "null_probability": 0.5}  # of no answer alone: not used either
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        taken(project, content)
+    assert "given.json: 4 answers have no `probability`" in caplog.text
     assert "given.json: 1 ids are no questions of" in caplog.text and "(x1)" in caplog.text
 
 

@@ -186,3 +186,7 @@ def test_a_table_that_is_older_than_its_scores_is_not_shown_but_the_target_that_
         message = summarize.closing_message(summary, sources=[str(metrics), str(tmp_path / "not made")])
         assert ("12.34" in message) == shown
         assert (f"The target {summary} brings it up to date" in message) != shown
+    summary.touch()
+    for run, shown in (("r", True), ("other", False)):
+        message = summarize.closing_message(summary, scored=[(run, "seed-1", "d/s", "n")])
+        assert ("12.34" in message) == shown and ("it is of another configuration" in message) != shown

@@ -48,7 +48,7 @@ def test_a_table_has_the_numbers_of_the_summary_and_of_the_intervals(results):
 
 
 @pytest.mark.parametrize(("p", "over_seeds", "mark"), [
-    (0.01, None, "†"), (0.01, 0.2, "†"), (0.2, 0.01, "‡"), (0.01, 0.01, "‡"), (0.05, 0.05, ""), (0.2, None, ""),
+    (0.01, None, "†"), (0.01, 0.2, "†"), (0.2, 0.01, ""), (0.01, 0.01, "‡"), (0.05, 0.05, ""), (0.2, None, ""),
 ])  # fmt: skip
 def test_a_mark_says_which_corrected_p_value_is_small(p, over_seeds, mark, results, monkeypatch):
     compared = results.comparison()
@@ -106,7 +106,7 @@ def test_files_of_a_reader_stay_and_latex_takes_what_is_written(results, tmp_pat
     Path("my.yaml").write_text(yaml.safe_dump(plain))
     assert paper.main(["my.yaml", "--out", str(folder)]) == 0
     assert capsys.readouterr().out.startswith("| Run")
-    assert {"mine.pdf", "scores-1.pdf", "differences-1.pdf"} == {path.name for path in (folder / "figures").iterdir()}
+    assert {"mine.pdf", "scores-1.pdf", "differences-1.pdf"} == {path.name for path in folder.glob("figures/*.pdf")}
     assert entries((folder / "references.bib").read_text()) == cited((folder / "methods.md").read_text())
     if not shutil.which("pdflatex"):
         pytest.skip("no pdflatex")
@@ -137,7 +137,19 @@ def test_results_of_other_settings_are_refused(results):
         manifest.write_text(json.dumps(changed))
         with pytest.raises(InputError, match=f"seed-1/manifest.json: trained with {key} {value}, but .* has 1"):
             paper.check(results)
+    plain = json.loads(kept)
+    plain["run_settings"]["hold_out"] = 0.25
+    manifest.write_text(json.dumps(plain))
+    with pytest.raises(InputError, match="trained with hold_out 0.25, but the configuration has"):
+        paper.check(results)
     manifest.write_text(kept)
+    other = plain_config({"base": [1, 2], "large": [1]})
+    other["decodings"]["threshold_0"]["null_threshold"] = 5.0
+    with pytest.raises(InputError, match=r"threshold_0: answered with null_threshold 0\.0, but .* has 5\.0"):
+        paper.check(Results(settings.resolve(other)))
+    fewer = plain_config({"base": [1, 2]})
+    with pytest.raises(InputError, match="summary.csv is not shown, since it is of another configuration. The target"):
+        paper.check(Results(settings.resolve(fewer)))
     more = plain_config({"base": [1, 2, 3]})
     with pytest.raises(InputError, match="no such file: results/base/seed-3"):
         paper.check(Results(settings.resolve(more)))

@@ -141,6 +141,8 @@ def main(folders: Sequence[str] = ()) -> int:
             raise InputError(f"no such folder: {some(missing)}")
         if not paths:
             raise InputError(f"{some(folders)}: nothing there has a seal, so nothing can be compared")
+        if gone := [path for path in paths if not path.exists()]:
+            raise InputError(f"{some(gone)}: missing, though it was sealed; run the workflow to have it made anew")
         check(paths)
     except InputError as error:
         print(error, file=sys.stderr)

@@ -3,8 +3,11 @@
 import ast
 import hashlib
 import heapq
+import io
+import itertools
 import json
 import logging
+import tokenize
 from collections.abc import Iterable, Iterator
 from operator import itemgetter
 from pathlib import Path
@@ -194,9 +197,9 @@ def _record(row: dict[str, Any], where: str) -> QuestionRecord:
     if not texts["question"].strip():
         raise InputError(f"{where}: `question` is empty")
     answers = tuple(_answers(row, where))
-    if not any(answer.text for answer in answers):
+    if not any(answer.text.strip() for answer in answers):
         answers = ()
-    if answers and str(row.get("is_impossible")).lower() == "true":  # CSV gives it as text
+    if answers and str(row.get("is_impossible")).lower() in ("true", "1", "1.0"):  # CSV gives it as text
         raise InputError(f"{where}: `is_impossible` is true, yet there are answers")
     return QuestionRecord(identity, texts["title"], texts["context"], texts["question"], answers, where)
 
@@ -226,12 +229,18 @@ def _answers(row: dict[str, Any], where: str) -> Iterator[GoldAnswer]:
     answers = row.get("answers")
     if answers is None and "answer_text" in row:
         text, start = row["answer_text"], row.get("answer_start")
-        answers = [] if text in (None, "") else [{"text": text, "answer_start": _number_of(start)}]
+        answers = (
+            []
+            if text is None or (isinstance(text, str) and not text.strip())
+            else [{"text": text, "answer_start": _number_of(start)}]
+        )
     if isinstance(answers, str):
         try:
             answers = _from_cell(answers)
-        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-            raise InputError(f"{where}: `answers` is neither JSON nor a Python value: {answers[:60]!r}") from None
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError, tokenize.TokenError):
+            raise InputError(
+                f"{where}: `answers` is neither JSON nor a Python value with commas: {answers[:60]!r}"
+            ) from None
     if isinstance(answers, dict):
         texts, starts = answers.get("text"), answers.get("answer_start")
         if isinstance(texts, list) and starts is None:
@@ -258,10 +267,16 @@ class _ArraysAsLists(ast.NodeTransformer):
 
 
 def _from_cell(text: str) -> Any:
-    """The value of a CSV cell: JSON, or a Python literal, which `to_csv` of pandas and of datasets writes."""
+    """The value of a CSV cell: JSON, or a Python literal, which `to_csv` of pandas and of datasets writes.
+
+    Raises ValueError for texts without a comma between them, which Python would join: an array of NumPy looks so.
+    """
     try:
         return json.loads(text)
     except ValueError:
+        words = [token for token in tokenize.generate_tokens(io.StringIO(text).readline) if token.type != tokenize.NL]
+        if any(one.type == other.type == tokenize.STRING for one, other in itertools.pairwise(words)):
+            raise ValueError("no comma between two texts") from None
         return ast.literal_eval(_ArraysAsLists().visit(ast.parse(text.strip(), mode="eval")))
 
 

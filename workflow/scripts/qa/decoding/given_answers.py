@@ -76,7 +76,7 @@ def _confidence(
     silent = -NO_SPAN  # no answer is known that could be better than none
     known = [answer.probability for answer in answers if answer.probability is not None]
     if len(known) < len(answers):
-        if known:
+        if known or any(answer.null_probability is not None for answer in answers):
             log.warning(f"{answers_file}: {len(answers) - len(known):,} answers have no `probability`; none is used")
         unknown = np.full(len(answers), np.nan)
         return unknown, unknown, np.where(answered, 0.0, silent)

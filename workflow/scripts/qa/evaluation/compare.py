@@ -183,16 +183,24 @@ def differences(sides: np.ndarray, references: np.ndarray, article: np.ndarray |
     ]
 
 
-def closing_message(comparison_file: str | Path, sources: Iterable[str] = ()) -> str:
+def outdated(comparison: str | Path, sources: Iterable[str], pairs: Iterable[Pair] | None = None) -> str:
+    """A sentence on a comparison that is not up to date (see summarize.not_shown), or ""."""
+    rows = None if pairs is None else {(*split.split("/"), *sides) for split, *sides in pairs}
+    return summarize.not_shown(comparison, sources, KEYS, rows)
+
+
+def closing_message(
+    comparison_file: str | Path, sources: Iterable[str] = (), pairs: Iterable[Pair] | None = None
+) -> str:
     """The differences in F1 of comparison.csv for the terminal; "" where there is no file or no row.
 
-    They are not shown if one of the `sources`, question_scores.parquet, has changed since.
+    They are not shown if one of the `sources`, question_scores.parquet, has changed since, or for other `pairs`.
     """
     file = Path(comparison_file)
     rows = list(csv.DictReader(file.read_text(encoding="utf-8").splitlines())) if file.exists() else []
     if not rows:
         return ""
-    if message := summarize.outdated(file, sources):
+    if message := outdated(file, sources, pairs):
         return message
     head_line = ("run", "decoding", "against", "dataset", "split", "seeds", "F1", "95 % interval", "corrected p")
     over_seeds_too = any(row.get("f1_seeds_p_holm") for row in rows)

@@ -7,6 +7,7 @@ answer where that was decided, and `uncalibrated_probability`, the same at tempe
 `null_probability`, as in nbest.parquet.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from qa.decoding import nbest
 from qa.decoding.nbest import number_array, text_array, values_and_bounds
 
 WHAT = "scores of questions"
+ANSWERED_WITH = "answered_with"
 NOWHERE = -1  # start and stop of no answer, and of a text that the context does not have
 PASSED_ON = (*nbest.QUESTION, "gold", "windows", "null_score", "null_probability")
 NUMBERS = ("exact", "f1", "probability", "uncalibrated_probability")
@@ -42,8 +44,13 @@ class QuestionScores:
         return np.fromiter(map(bool, self.answers), bool, len(self.answers))
 
 
-def write(scores: QuestionScores, nbest_file: str | Path, target: str | Path) -> None:
-    """Write question_scores.parquet: the questions of an n-best file with their scores, in its order."""
+def write(
+    scores: QuestionScores, nbest_file: str | Path, target: str | Path, answered_with: dict[str, Any] | None = None
+) -> None:
+    """Write question_scores.parquet: the questions of an n-best file with their scores, in its order.
+
+    Its metadata have what the answers were made with (see lineage.answered_with).
+    """
     import pyarrow as pa
     import pyarrow.parquet as parquet
 
@@ -59,6 +66,13 @@ def write(scores: QuestionScores, nbest_file: str | Path, target: str | Path) ->
             columns |= {name: number_array(getattr(scores, name)[part].astype(np.float64)) for name in NUMBERS}
             file.write_table(pa.Table.from_arrays([columns[name] for name in schema().names], schema=schema()))
             first = part.stop
+        file.add_key_value_metadata({ANSWERED_WITH: json.dumps(answered_with or {})})
+
+
+def answered_with(path: str | Path) -> dict[str, Any]:
+    """What the answers behind question_scores.parquet were made with; empty in a file of an older version."""
+    with opened(path, WHAT) as file:
+        return json.loads((file.metadata.metadata or {}).get(ANSWERED_WITH.encode(), "{}"))
 
 
 def _places(candidates: Any, answered: np.ndarray) -> dict[str, Any]:

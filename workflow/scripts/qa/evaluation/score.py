@@ -26,18 +26,18 @@ def score(
     f1_by: str = "words",
     limits: dict[str, int] | None = None,
     trained_on: Sequence[str | Path] = (),
+    answered_with: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write metrics.json and question_scores.parquet of the answers of one decoding; return the metrics.
 
     metrics.json has the official keys first, in the official order. The best thresholds, which are searched over each
     question's best text, average precisions and measures of confidence are left out if answers have no probabilities,
     as those of another system may. Then come `answered`, the share of questions with an answer, in percent; measures of
-    confidence; `intervals` of the means (see
-    statistics.intervals) and of the measures of confidence (see confidence.intervals); `interval`, how the intervals
-    were found; `f1_by` (see squad.raw_scores), if F1 counts anything but words; `limits` of datasets (see
-    lineage.limits), if there are any; and `trained_contexts`, how many questions are about a context that a question
-    of the files `trained_on` is about, if any is. Raises InputError for missing or unknown ids, and for files of two
-    decodings.
+    confidence; `intervals` of the means (see statistics.intervals) and of the measures of confidence (see
+    confidence.intervals); `interval`, how the intervals were found; `f1_by` (see squad.raw_scores), if F1 counts
+    anything but words; `limits` of datasets (see lineage.limits), if there are any; and `trained_contexts`, how many
+    questions are about a context that a question of the files `trained_on` is about, if any is. question_scores.parquet
+    records `answered_with`. Raises InputError for missing or unknown ids, and for files of two decodings.
     """
     texts, null_scores, nbest = read_json(answers_file), read_json(null_scores_file), read_nbest(nbest_file)
     exact, f1 = squad.raw_scores(nbest.golds, texts, f1_by)
@@ -70,7 +70,7 @@ def score(
     if trained_contexts := _about_contexts_of(nbest_file, trained_on):
         metrics["trained_contexts"] = trained_contexts
     write_json(metrics_target, metrics)
-    question_scores.write(scores, nbest_file, questions_target)
+    question_scores.write(scores, nbest_file, questions_target, answered_with)
     return metrics
 
 

@@ -2,7 +2,7 @@
 
 import csv
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,12 @@ ABOUT_TRAINED_CONTEXTS = (
     "these, divide data by article or context, not by question"
 )
 KEYS = ["run", "dataset", "split", "decoding"]
+Scored = tuple[str, str, str, str]  # run, variant, dataset/split, decoding
 HEADLINE = {"exact_mean": "EM", "f1_mean": "F1", "HasAns_f1_mean": "answerable F1", "NoAns_f1_mean": "unanswerable F1"}
 
 
 def summarize(
-    scored: list[tuple[str, str, str, str]],
+    scored: list[Scored],
     files: list[str],
     target: str | Path,
     swept: dict[str, dict[str, str]] | None = None,
@@ -111,16 +112,18 @@ def _rows(summary_file: str | Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def closing_message(summary_file: str | Path, comparison: str = "", sources: Iterable[str] = ()) -> str:
+def closing_message(
+    summary_file: str | Path, comparison: str = "", sources: Iterable[str] = (), scored: Iterable[Scored] | None = None
+) -> str:
     """What a run of the workflow ends with: its scores, if there are any, `comparison`, and where the files are.
 
-    A table of which one of the `sources` has changed since is not shown.
+    A table of which one of the `sources` has changed since, or that has other rows than `scored`, is not shown.
     """
     summary = Path(summary_file)
     report = summary.with_name("report.html")
     if not summary.exists():
         return ""
-    table = outdated(summary, sources) or (
+    table = outdated(summary, sources, scored) or (
         f"Scores in percent ({summary}, written {written_at(summary)}):\n\n{as_text(summary)}\n\n"
         + "".join(f"Warning: {line}\n\n" for line in warnings(summary))
     )
@@ -132,12 +135,21 @@ def closing_message(summary_file: str | Path, comparison: str = "", sources: Ite
     ) + (f"Report:  {report}\n" if report.exists() else "")
 
 
-def outdated(table: str | Path, sources: Iterable[str]) -> str:
-    """A sentence on a table of which one of the `sources` has changed since; "" for one that is up to date."""
-    newer = checksums.changed_sources(table, sources)
-    if not newer:
+def outdated(summary: str | Path, sources: Iterable[str], scored: Iterable[Scored] | None = None) -> str:
+    """A sentence on a summary that is not up to date (see not_shown), or ""."""
+    rows = None if scored is None else {(run, *split.split("/"), decoding) for run, _, split, decoding in scored}
+    return not_shown(summary, sources, KEYS, rows)
+
+
+def not_shown(table: str | Path, sources: Iterable[str], keys: Sequence[str], rows: set[Any] | None) -> str:
+    """A sentence on a table of which a source has changed since, or that has not these `rows` of `keys`; or ""."""
+    if rows is not None and {tuple(row.get(key) for key in keys) for row in _rows(table)} != rows:
+        fault = "it is of another configuration"
+    elif newer := checksums.changed_sources(table, sources):
+        fault = f"{some(newer, 1)} is newer"
+    else:
         return ""
-    return f"{table} is not shown, since {some(newer, 1)} is newer. The target {table} brings it up to date.\n\n"
+    return f"{table} is not shown, since {fault}. The target {table} brings it up to date.\n\n"
 
 
 def written_at(path: str | Path) -> str:

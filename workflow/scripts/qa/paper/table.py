@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qa.common.errors import InputError, some
-from qa.common.files import written_aside
+from qa.common.files import read_json, write_json, written_aside
 from qa.config import comparisons, lineage, settings, stages
-from qa.evaluation import compare, summarize
+from qa.evaluation import compare, question_scores, summarize
 from qa.evaluation.compare import NOTABLE
 from qa.paper import methods
 from qa.paper.references import References, label, latex
 from qa.report import build, overview, questions
 from qa.report.drawing import in_words
 from qa.report.figures import PdfFigures
-from qa.report.results import FOLDER, Results
+from qa.report.results import FOLDER, Model, Results
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,38 +69,58 @@ def _known(asked: list[str] | None, known: Any, what: str) -> list[str]:
 
 
 def check(results: Results) -> None:
-    """Raise InputError where a result is missing, older than its sources, or made with other settings."""
+    """Raise InputError where a result is missing, older than its sources, or of another configuration."""
+    scored = list(lineage.scored(results.config))
+    pairs, paired = comparisons.compared(results.config, scored)
     scores = [str(answers.folder / "metrics.json") for answers in results.answers]
-    _, paired = comparisons.compared(results.config, lineage.scored(results.config))
-    sources = {
-        "summary.csv": scores,
-        "comparison.csv": [str(FOLDER.joinpath(*answered) / "question_scores.parquet") for answered in paired],
-    }
-    needed = [*scores, *(str(FOLDER / name) for name in sources)]
+    compared = [str(FOLDER.joinpath(*answered) / "question_scores.parquet") for answered in paired]
+    summary, comparison = FOLDER / "summary.csv", FOLDER / "comparison.csv"
+    needed = [*scores, str(summary), str(comparison)]
     if missing := [file for file in needed if not Path(file).exists()]:
         raise InputError(
             f"no such file: {some(missing, 2)}; run the workflow with this configuration first, or name that of the "
             "results: qa table FILE"
         )
-    for name, made_of in sources.items():
-        if message := summarize.outdated(FOLDER / name, made_of):
-            raise InputError(message.strip())
+    faults = [summarize.outdated(summary, scores, scored), compare.outdated(comparison, compared, pairs)]
+    if told := "".join(faults):
+        raise InputError(" ".join(told.split()))
     if older := set(compare.COLUMNS) - set(results.comparison()):
         raise InputError(
             f"{FOLDER}/comparison.csv: of an older version, without {some(sorted(older), 2)}; run the workflow"
         )
     for model in results.models:
-        run, manifest = results.config.runs[model.run], results.manifest(model)
-        windows, recorded = stages.tokenization(run), manifest["run_settings"]
-        del windows["model"]
-        now = {**stages.training(run, results.config.models), **windows, "train_on": run.train_on}
-        made = {**manifest["settings"], "train_on": recorded["train_on"]}
-        made |= {key: recorded["windows"].get(key) for key in windows}
-        if other := [key for key in {**now, **made} if now.get(key) != made.get(key)]:
-            raise InputError(
-                f"{model.folder}/manifest.json: trained with {other[0]} {made.get(other[0])}, but the configuration "
-                f"has {now.get(other[0])}; run the workflow with this configuration, or name that of the results"
-            )
+        _check_training(results, model)
+    for answers in results.answers:
+        now = lineage.answered_with(results.config, answers.run, answers.variant, answers.decoding)
+        now["f1_by"] = results.config.datasets[answers.split.split("/")[0]].f1_by
+        made = question_scores.answered_with(answers.folder / "question_scores.parquet") or now
+        _refuse_other(f"{answers.folder}: answered", {**made, "f1_by": answers.metrics().get("f1_by", "words")}, now)
+
+
+def _check_training(results: Results, model: Model) -> None:
+    run, manifest = results.config.runs[model.run], results.manifest(model)
+    windows, recorded = stages.tokenization(run), manifest["run_settings"]
+    del windows["model"]
+    now = {**stages.training(run, results.config.models), **windows, "train_on": run.train_on, "teacher": run.teacher}
+    made = {**manifest["settings"], "train_on": recorded["train_on"], "teacher": recorded.get("teacher")}
+    made |= {key: recorded["windows"].get(key) for key in windows}
+    if share := lineage.held_out_share(run):
+        now["hold_out"], made["hold_out"] = share, recorded.get("hold_out")
+    before = lineage.earlier(run, model.variant)
+    if before and isinstance(recorded["model"], dict):
+        seed = recorded["model"].get("seed")
+        now["model"] = "{}/{}".format(*before)
+        made["model"] = f"{recorded['model']['run']}/{model.variant if seed is None else f'seed-{seed}'}"
+    _refuse_other(f"{model.folder}/manifest.json: trained", made, now)
+
+
+def _refuse_other(what: str, made: dict[str, Any], now: dict[str, Any]) -> None:
+    """Raise InputError for the first setting that is another one now than when a result was made."""
+    if other := [key for key in {**now, **made} if now.get(key) != made.get(key)]:
+        raise InputError(
+            f"{what} with {other[0]} {made.get(other[0])}, but the configuration has {now.get(other[0])}; run the "
+            "workflow with this configuration, or name that of the results"
+        )
 
 
 def table(results: Results, split: str, decodings: list[str]) -> Table | None:
@@ -140,10 +160,8 @@ def _marks(compared: "pd.DataFrame", run: str, decoding: str, metric: str) -> st
     marks, numbers = "", _references(compared)
     for row in compared[(compared["run"] == run) & (compared["decoding"] == decoding)].to_dict("records"):
         number = numbers[row["reference_run"], row["reference_decoding"]]
-        if row[f"{metric}_seeds_p_holm"] < NOTABLE:  # NaN is not below
-            marks += f"‡{number}"
-        elif row[f"{metric}_p_holm"] < NOTABLE:
-            marks += f"†{number}"
+        if row[f"{metric}_p_holm"] < NOTABLE:
+            marks += f"{'‡' if row[f'{metric}_seeds_p_holm'] < NOTABLE else '†'}{number}"  # NaN is not below
     return marks
 
 
@@ -177,12 +195,20 @@ def write(results: Results, tables: list[Table], folder: Path) -> str:
     for name, text in contents.items():
         with written_aside(folder / name) as partial:
             partial.write_text(f"{_comment(name, MADE)}\n\n{text.rstrip()}\n", encoding="utf-8")
-    (folder / "figures").mkdir(exist_ok=True)
-    figures = PdfFigures(folder / "figures")
+    _draw(results, folder / "figures")
+    return shown
+
+
+def _draw(results: Results, folder: Path) -> None:
+    """Draw the report's figures, and remove those of an earlier call. Other files of the folder stay."""
+    folder.mkdir(exist_ok=True)
+    figures, earlier = PdfFigures(folder), folder / ".figures-of-qa-table.json"
+    for name in read_json(earlier) if earlier.exists() else []:
+        (folder / f"{name}.pdf").unlink(missing_ok=True)
     for module in build.SECTIONS:
         if module is not questions:  # which draws nothing, and reads every answer
             module.section(results, figures)
-    return shown
+    write_json(earlier, sorted(figures.names))
 
 
 def _comment(name: str, text: str) -> str:
