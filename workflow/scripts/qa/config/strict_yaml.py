@@ -88,7 +88,7 @@ def _parsed(path: Path) -> Any:
     except ValueError as error:  # a key that appears twice, or a number with thousands of digits
         raise InputError(f"config: {path}: {error}") from None
     try:
-        return yaml.load(text, Loader=_Loader)
+        return _Loader(text).get_single_data()
     except InputError as error:
         raise InputError(f"config: {path}, {error}") from None
     except Exception as error:  # of many classes: a date such as 2026-13-01 is a ValueError
