@@ -7,6 +7,7 @@ import pytest
 
 from qa.common.errors import InputError
 from qa.model.overrides import check, read_config
+from qa.preflight import checks
 from qa.preflight.checks import check_overrides
 from qa.preflight.findings import PROBLEM
 from qa.preflight.plan import Plan
@@ -30,7 +31,8 @@ def test_keys_that_the_model_does_not_have_are_refused_with_the_near_key(folder)
     assert str(error.value).split("\n") == [MESSAGE, "models.tiny.overrides: BertConfig has no xyzzy"]
 
 
-def test_preflight_checks_models_that_are_there_or_yet_to_be_downloaded(folder, hub):
+def test_preflight_checks_models_that_are_there_or_yet_to_be_downloaded(folder, hub, monkeypatch):
+    monkeypatch.setattr(checks, "SECONDS", 100.0)  # a slow machine loads transformers in more than the limit
     hub.add_repo("model", "someone/any", COMMIT, {"config.json": json.dumps({"model_type": "bert"}).encode()})
     for downloads in ({}, {folder: ("model", {"repo": "someone/any", "revision": COMMIT})}):
         plan = Plan(downloads, overrides={folder: ("num_hiden_layers", "hidden_dropout_prob")})
