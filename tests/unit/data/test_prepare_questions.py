@@ -146,6 +146,7 @@ FAULTS = {
     "start a truth value": ({"answers": ..., "answer_text": "aa", "answer_start": False}, "'False', not a whole"),
     "answer the number 0": ({"answers": ..., "answer_text": 0, "answer_start": 0}, "an answer needs a text `text`"),
     "answer false": ({"answers": ..., "answer_text": False, "answer_start": 0}, "an answer needs a text `text`"),
+    "impossible as a number": ({"is_impossible": 1}, "`is_impossible` is true, yet there are answers"),
     "impossible yet answered": ({"is_impossible": True}, "`is_impossible` is true, yet there are answers"),
     "misplaced": ({"answers": {"text": ["bb"], "answer_start": [0]}}, r"id 'q1': 'bb' at 0, where 'aa bb aa' stands"),
     "negative": ({"answers": {"text": ["aa"], "answer_start": [-2]}}, "id 'q1': 'aa' at -2"),
@@ -336,8 +337,9 @@ def test_a_shape_that_is_not_read_is_named_by_what_it_has(name, tmp_path):
 
 @pytest.mark.parametrize("misaligned", ["error", "realign", "drop"])
 @pytest.mark.parametrize("impossible", [True, ...])
-def test_a_question_whose_answers_are_all_empty_is_unanswerable(misaligned, impossible, tmp_path):
-    path = one_question(tmp_path, answers={"text": ["", ""], "answer_start": [0, -1]}, is_impossible=impossible)
+@pytest.mark.parametrize("blank", ["", " "])
+def test_a_question_whose_answers_are_all_empty_is_unanswerable(misaligned, impossible, blank, tmp_path):
+    path = one_question(tmp_path, answers={"text": [blank, ""], "answer_start": [2, -1]}, is_impossible=impossible)
     counts = convert([path], tmp_path / "r.parquet", misaligned)
     assert (counts.questions, counts.unanswerable, counts.dropped_answers) == (1, 1, 0)
 

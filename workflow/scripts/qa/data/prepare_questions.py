@@ -229,11 +229,8 @@ def _answers(row: dict[str, Any], where: str) -> Iterator[GoldAnswer]:
     answers = row.get("answers")
     if answers is None and "answer_text" in row:
         text, start = row["answer_text"], row.get("answer_start")
-        answers = (
-            []
-            if text is None or (isinstance(text, str) and not text.strip())
-            else [{"text": text, "answer_start": _number_of(start)}]
-        )
+        blank = text is None or not str(text).strip()
+        answers = [] if blank else [{"text": text, "answer_start": _number_of(start)}]
     if isinstance(answers, str):
         try:
             answers = _from_cell(answers)
