@@ -122,7 +122,7 @@ class WindowTrainer(Trainer):
 
         accelerate's way walks all modules, looks at each weight, and writes all gradients once more.
         """
-        if self.step_graph is None or not self.optimizer.optimizer.defaults["fused"]:
+        if self.step_graph is None or not self.optimizer.optimizer.defaults.get("fused"):
             return super()._clip_grad_norm(model)
         norm = torch.nn.utils.get_total_norm([weights.grad for weights, _ in self.step_graph.gradients])
         self.optimizer.optimizer.grad_scale = (norm / self.args.max_grad_norm).clamp(min=1.0)
