@@ -176,7 +176,7 @@ def is_right(row: dict[str, Any]) -> bool:
         return False
     answers = answers_of(row)
     well = all(isinstance(answer["text"], str) and _is_start(answer["answer_start"]) for answer in answers)
-    contradicts = str(row.get("is_impossible")).lower() == "true" and answers
+    contradicts = str(row.get("is_impossible")).lower() in ("true", "1") and answers
     return bool(row["question"].strip()) and well and not contradicts
 
 
@@ -206,7 +206,7 @@ def folded(text: str) -> str:
 
 
 def answers_of(row: dict[str, Any]) -> list[dict[str, Any]]:
-    """The answers of a right row, in the list's form; none if all of them are empty texts."""
+    """The answers of a right row, in the list's form; none if all of them are empty or white space."""
     answers = json.loads(row["answers"]) if isinstance(row["answers"], str) else row["answers"]
     if isinstance(answers, dict):
         starts = answers.get("answer_start") or [None] * len(answers["text"])
@@ -217,7 +217,7 @@ def answers_of(row: dict[str, Any]) -> list[dict[str, Any]]:
         {"text": answer.get("text"), "answer_start": start if start == start else None}
         for answer, start in zip(answers, starts, strict=True)
     ]
-    return [] if all(answer["text"] == "" for answer in answers) else answers
+    return [] if all(str(answer["text"]).strip() == "" for answer in answers) else answers
 
 
 def _is_number(value: Any) -> bool:

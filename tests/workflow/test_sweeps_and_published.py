@@ -96,7 +96,7 @@ def test_answers_of_another_system_are_scored_and_taken_anew_when_their_file_cha
         others.write_text("\n".join(kept))
         return project.snakemake("results/comparison.csv")
 
-    assert "others.jsonl: line 2 is not JSON" in finished_with(lines[0], "{").stdout  # before anything is queued
+    assert "others.jsonl: not JSON (" in finished_with(lines[0], "{").stdout  # before anything is queued
     refused = finished_with(*lines[1:])
     assert refused.returncode != 0 and f"given/others.jsonl: nothing for 1 of 10 questions ({first})" in refused.stdout
     done = finished_with(*lines)

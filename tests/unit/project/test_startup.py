@@ -115,6 +115,7 @@ def modules(folder):
     inputs = {"spans": ["spans.parquet"], "questions": "records.parquet"}
     records = ({"dataset": "dataset"}, {"records": "r.parquet"}, {"misaligned": "error", "limit": None})
     measured = {"metrics": "metrics.json", "question_scores": "question_scores.parquet"}
+    scoring = {"f1_by": "words", "limits": {}, "answered_with": {}}
     calibrated = {"decoding": {**DECODING, "calibrate_for": "f1", "unanswerable_prior": None}, "f1_by": ["words"]}
     sides = {"kept": "kept.parquet", "held_out": "held_out.parquet"}
     taught = {"spans": ["spans.parquet"], "student": "windows"}
@@ -122,7 +123,7 @@ def modules(folder):
         "records of SQuAD's JSON": imported(folder, "prepare_questions", *records),
         "records of rows": imported(folder, "prepare_questions", *records, split="rows"),
         "postprocess": imported(folder, "postprocess", inputs, ANSWERS, {"decoding": DECODING}),
-        "score": imported(folder, "score", {**ANSWERS, "trained_on": []}, measured, {"f1_by": "words", "limits": {}}),
+        "score": imported(folder, "score", {**ANSWERS, "trained_on": []}, measured, scoring),
         "analyze_errors": imported(
             folder,
             "analyze_errors",
