@@ -138,10 +138,11 @@ def test_results_of_other_settings_are_refused(results):
         with pytest.raises(InputError, match=f"seed-1/manifest.json: trained with {key} {value}, but .* has 1"):
             paper.check(results)
     plain = json.loads(kept)
-    plain["run_settings"]["hold_out"] = 0.25
-    manifest.write_text(json.dumps(plain))
-    with pytest.raises(InputError, match="trained with hold_out 0.25, but the configuration has"):
-        paper.check(results)
+    for key, value in (("hold_out", 0.25), ("model", "large"), ("model", {"run": "large", "seed": 3})):
+        manifest.write_text(json.dumps(plain | {"run_settings": plain["run_settings"] | {key: value}}))
+        told = "large/seed-3" if isinstance(value, dict) else value
+        with pytest.raises(InputError, match=f"trained with {key} {told}, but the configuration has"):
+            paper.check(results)
     manifest.write_text(kept)
     other = plain_config({"base": [1, 2], "large": [1]})
     other["decodings"]["threshold_0"]["null_threshold"] = 5.0

@@ -16,9 +16,13 @@ from plain_windows import covering as plain_covering
 from qa.common.errors import InputError
 from qa.data.prepare_questions import convert
 from qa.windows.tokenize_and_label import WindowBuilder, tokenize, window_counts
-from qa.windows.tokenizer import covering, encode
+from qa.windows.tokenizer import EncodedTexts, covering, encode_only, tokens_of
 
 quickly = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def encode(tokenizer: Any, texts: list[str]) -> EncodedTexts:
+    return tokens_of(encode_only(tokenizer, texts), texts)
 
 
 def record(context: str, start: int | None = None, stop: int | None = None, question: str = "When?") -> dict[str, Any]:

@@ -109,7 +109,7 @@ class StepGraph:
         self.graph = graph
 
     def zero_grad(self) -> None:
-        """Take the gradients off the weights. A model's own way walks all its modules: a millisecond, in each step."""
+        """Take the gradients off the weights. The model's own `zero_grad` walks all modules in each step."""
         for weights in self.weights:
             weights.grad = None
 

@@ -103,15 +103,20 @@ def _check_training(results: Results, model: Model) -> None:
     del windows["model"]
     now = {**stages.training(run, results.config.models), **windows, "train_on": run.train_on, "teacher": run.teacher}
     made = {**manifest["settings"], "train_on": recorded["train_on"], "teacher": recorded.get("teacher")}
+    now["model"], made["model"] = (_model_of(settings, model) for settings in (run.model_dump(), recorded))
     made |= {key: recorded["windows"].get(key) for key in windows}
     if share := lineage.held_out_share(run):
         now["hold_out"], made["hold_out"] = share, recorded.get("hold_out")
-    before = lineage.earlier(run, model.variant)
-    if before and isinstance(recorded["model"], dict):
-        seed = recorded["model"].get("seed")
-        now["model"] = "{}/{}".format(*before)
-        made["model"] = f"{recorded['model']['run']}/{model.variant if seed is None else f'seed-{seed}'}"
     _refuse_other(f"{model.folder}/manifest.json: trained", made, now)
+
+
+def _model_of(run_settings: dict[str, Any], model: Model) -> str:
+    """What a model was fine-tuned from, by a run's settings: the name of a pretrained model, or another run's."""
+    name = run_settings["model"]
+    if isinstance(name, str):
+        return name
+    seed = name.get("seed")
+    return f"{name['run']}/{model.variant if seed is None else f'seed-{seed}'}"
 
 
 def _refuse_other(what: str, made: dict[str, Any], now: dict[str, Any]) -> None:

@@ -56,7 +56,7 @@ class WindowTrainer(Trainer):
         self.in_graph, self.step_graph = in_graph, None
         self.unlogged = torch.tensor(0.0, device=self.args.device)
         self.logged_step = 0
-        self.operations: int | None = None  # a token costs, forward and backward
+        self.operations: int | None = None  # of a token, forward and backward
         self.diverged_at = torch.tensor(NEVER, device=self.args.device)
 
     def get_train_dataloader(self) -> DataLoader:
@@ -118,9 +118,9 @@ class WindowTrainer(Trainer):
         return self.step_graph(self._prepare_inputs(inputs))
 
     def _clip_grad_norm(self, model: Any) -> Any:
-        """The norm of all gradients. In a graph, the fused optimizer clips them as it reads them, as it does for fp16.
+        """The norm of all gradients. In a graph, the fused optimizer clips the gradients as it reads them.
 
-        accelerate's way walks all modules, looks at each weight, and writes all gradients once more.
+        accelerate's function walks all modules, looks at each weight, and writes all gradients once more.
         """
         if self.step_graph is None or not self.optimizer.optimizer.defaults.get("fused"):
             return super()._clip_grad_norm(model)
@@ -129,7 +129,7 @@ class WindowTrainer(Trainer):
         return norm
 
     def floating_point_ops(self, inputs: Any) -> int:
-        """The Trainer's estimate. Its own way counts the model's weights in each step."""
+        """The Trainer's estimate, with the model's weights counted once. The Trainer counts them in each step."""
         tokens = inputs["input_ids"].numel()
         if self.operations is None:
             self.operations = super().floating_point_ops(inputs) // tokens

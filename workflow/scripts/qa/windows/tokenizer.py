@@ -164,11 +164,6 @@ def _null_index(cls_id: int | None, before: np.ndarray, after: np.ndarray) -> in
     return 0
 
 
-def encode(tokenizer: Any, texts: list[str], trim: bool = True) -> EncodedTexts:
-    """Tokens of whole texts, without special tokens: `encode_only` and `tokens_of` in one call."""
-    return tokens_of(encode_only(tokenizer, texts), texts, trim)
-
-
 def encode_only(tokenizer: Any, texts: list[str]) -> list[Any]:
     """The tokenizers library's encodings of whole texts, without special tokens. Other threads run meanwhile.
 
@@ -252,7 +247,7 @@ def covering(points: np.ndarray, start: np.ndarray, stop: np.ndarray) -> tuple[n
     the other neighbour, if that token does not touch them. White space belongs to no token. Arguments as of `trimmed`.
     For all runs at once, what this loop does:
 
-        for first, end in runs:                # of letters without a token; a token without width stands between two
+        for first, end in runs:                # of letters without a token; a token without width ends a run
             before = [token for token in tokens if stop[token] == first]
             after = [token for token in tokens if start[token] == end]
             split = first
