@@ -155,13 +155,13 @@ def test_white_space_at_the_ends_of_any_span_is_left_out(texts, data):
 
 @families
 def test_a_tokenizers_own_truncation_and_padding_change_nothing_and_stay(family):
-    tokenizer = tiny.FAMILIES[family]()
-    plain = encoding.encode(tokenizer, ["the bridge of 1412", "", "a"])
+    tokenizer, texts = tiny.FAMILIES[family](), ["the bridge of 1412", "", "a"]
+    plain = encoding.tokens_of(encoding.encode_only(tokenizer, texts), texts)
     backend = tokenizer.backend_tokenizer
     backend.enable_truncation(3, stride=1, strategy="only_first", direction="left")
     backend.enable_padding(direction="left", pad_id=1, pad_token="x", length=9)
     before = backend.truncation, backend.padding
-    again = encoding.encode(tokenizer, ["the bridge of 1412", "", "a"])
+    again = encoding.tokens_of(encoding.encode_only(tokenizer, texts), texts)
     assert (backend.truncation, backend.padding) == before and None not in before
     for name in ("ids", "start", "stop", "bounds"):
         assert getattr(again, name).tolist() == getattr(plain, name).tolist()
