@@ -5,10 +5,15 @@ import csv
 import json
 import subprocess
 import sys
+from contextlib import chdir
 
 import pytest
 
 from chain import CONFIG, copy_of
+from qa.common.errors import InputError
+from qa.config import settings
+from qa.paper import table as paper
+from qa.report.results import Results
 
 READY = {"model": "one", "train_on": None, "evaluate_on": ["mills/validation"], "decodings": ["n_best"]}
 ANSWERED = {"predict", "postprocess", "score", "analyze_errors", "summarize", "compare", "resource_usage", "report"}
@@ -94,7 +99,7 @@ def test_answers_of_another_system_are_scored_and_taken_anew_when_their_file_cha
 
     def finished_with(*kept):
         others.write_text("\n".join(kept))
-        return project.snakemake("results/comparison.csv")
+        return project.snakemake("results/comparison.csv", "results/summary.csv")
 
     assert "others.jsonl: not JSON (" in finished_with(lines[0], "{").stdout  # before anything is queued
     refused = finished_with(*lines[1:])
@@ -106,7 +111,11 @@ def test_answers_of_another_system_are_scored_and_taken_anew_when_their_file_cha
     (row,) = csv.DictReader(project.path("results/comparison.csv").read_text().splitlines())
     assert (row["run"], row["reference_run"], row["questions"]) == ("theirs", "others", "10")
     assert project.would_run(None, "results/comparison.csv") == set()
-    others.write_text("\n".join(lines).replace("0.5", "0.75"))
+    with chdir(project.folder):
+        paper.check(Results(settings.check(["tiny.yaml"])))
+        others.write_text("\n".join(lines).replace("0.5", "0.75"))
+        with pytest.raises(InputError, match="given/others.jsonl: changed since run `others` was made of it"):
+            paper.check(Results(settings.check(["tiny.yaml"])))
     assert project.would_run(None, "results/comparison.csv") == {"postprocess", "score", "compare"}
 
 

@@ -9,6 +9,7 @@ from qa.common.files import STRICT_JSON, decoded, read_text
 from qa.data.file_formats import json_or_none, unzipped
 
 TEXT_KEYS = ("answer", "text")
+ROUNDING = 0.01  # by which two probabilities that a file rounds may exceed 1
 
 
 class GivenAnswer(NamedTuple):
@@ -29,7 +30,8 @@ def read_answers(path: str | Path) -> dict[str, GivenAnswer]:
 
     The file is a JSON object `{id: text}`, or it has a row an answer (a list, or JSON lines): `id`, `answer` or `text`
     ("" for no answer) and, where known, `probability`, `null_probability` and `start`; other keys are not read. `qa ask
-    --json` prints such rows. Raises InputError for anything else, and for an id that appears twice.
+    --json` prints such rows. Raises InputError for anything else, for an id that appears twice, and for probabilities of
+    an answer and of none that add up to more than 1.
     """
     value = json_of(path)
     if isinstance(value, dict) and not ("id" in value and any(key in value for key in TEXT_KEYS)):
@@ -84,9 +86,12 @@ def _answer(row: dict[str, Any], where: str) -> GivenAnswer:
         raise InputError(f'{where}: it needs one text, `answer` or `text`; write "" for no answer')
     if fault := unencodable(texts[0]):
         raise InputError(f"{where}: its answer {fault}")
-    known = [_probability(row.get(key), f"{where}: `{key}`") for key in ("probability", "null_probability")]
+    text = texts[0] if texts[0].strip() else ""
+    probability, null = (_probability(row.get(key), f"{where}: `{key}`") for key in ("probability", "null_probability"))
+    if text and probability is not None and null is not None and probability + null > 1 + ROUNDING:
+        raise InputError(f"{where}: `probability` {probability:g} and `null_probability` {null:g} add up to more than 1")
     start = row.get("start")
-    return GivenAnswer(texts[0] if texts[0].strip() else "", *known, start if type(start) is int else None)
+    return GivenAnswer(text, probability, null, start if type(start) is int else None)
 
 
 def _probability(value: Any, where: str) -> float | None:

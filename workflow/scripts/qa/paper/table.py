@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from qa.common import checksums
 from qa.common.errors import InputError, some
 from qa.common.files import read_json, write_json, written_aside
 from qa.config import comparisons, lineage, settings, stages
@@ -91,6 +92,9 @@ def check(results: Results) -> None:
     for model in results.models:
         _check_training(results, model)
     for answers in results.answers:
+        given = getattr(results.config.all_runs[answers.run], "answers", {}).get(answers.split, [])
+        if given and checksums.changed_sources(answers.folder / "answers.json", [given]):
+            raise InputError(f"{given}: changed since run `{answers.run}` was made of it; run the workflow")
         now = lineage.answered_with(results.config, answers.run, answers.variant, answers.decoding)
         now["f1_by"] = results.config.datasets[answers.split.split("/")[0]].f1_by
         made = question_scores.answered_with(answers.folder / "question_scores.parquet") or now
