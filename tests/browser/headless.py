@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 REQUIRED = "QA_REQUIRE_BROWSER"  # 1: without a browser, the tests fail instead of being skipped
+PATIENCE = 1800  # seconds, against a machine that is busy: the limit only ends a test that hangs
 LOGS = {"browser": "ALL", "performance": "ALL"}
 
 
@@ -37,7 +38,9 @@ def browser(width: int = 1280, height: int = 1000) -> Iterator[Any]:
         metrics = {"width": width, "height": height, "pixelRatio": 2.0}
         options.add_experimental_option("mobileEmulation", {"deviceMetrics": metrics})
     options.set_capability("goog:loggingPrefs", LOGS)
+    options.timeouts = {"script": PATIENCE * 1000, "pageLoad": PATIENCE * 1000}
     driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+    driver.command_executor.client_config.timeout = PATIENCE
     try:
         yield driver
     finally:

@@ -44,7 +44,7 @@ def until(driver, holds):
     """Wait until `holds` accepts what the page shows; return what it shows."""
     from selenium.webdriver.support.ui import WebDriverWait
 
-    return WebDriverWait(driver, 20, poll_frequency=0.05).until(lambda _: (now := here(driver)) and holds(now) and now)
+    return WebDriverWait(driver, 300, poll_frequency=0.05).until(lambda _: (now := here(driver)) and holds(now) and now)
 
 
 def opened(driver, page, fragment=""):

@@ -51,7 +51,7 @@ def until(driver, holds):
     """Wait until `holds` accepts what the panels show; return that."""
     from selenium.webdriver.support.ui import WebDriverWait
 
-    return WebDriverWait(driver, 10, poll_frequency=0.05).until(
+    return WebDriverWait(driver, 300, poll_frequency=0.05).until(
         lambda _: (now := driver.execute_script(HERE)) and holds(now) and now, driver.find_element("id", "trouble").text
     )
 

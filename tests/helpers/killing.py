@@ -126,7 +126,7 @@ class Run:
         os.killpg(self.process.pid, signal.SIGKILL)
         for process in tree:
             _kill(process)
-        psutil.wait_procs(tree, timeout=60)
+        psutil.wait_procs(tree, timeout=900)
         self.process.wait()
 
     def until(self, condition: Any, seconds: float = 3600.0) -> bool:

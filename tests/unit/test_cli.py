@@ -21,7 +21,7 @@ HEAVY = {"torch", "transformers", "tokenizers", "datasets", "pandas", "numpy", "
 def run(folder, *arguments, python=("-m", "qa")):
     environment = {**os.environ, "PYTHONPATH": str(LIBRARY)}
     command = [sys.executable, *python, *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
@@ -51,7 +51,7 @@ def test_a_reader_that_has_seen_enough_is_no_error():
     reading, writing = os.pipe()
     os.close(reading)
     command = [sys.executable, "-m", "qa", "config", installation.clone() / "config/demo.yaml"]
-    done = subprocess.run(command, env=environment, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60)
+    done = subprocess.run(command, env=environment, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=900)
     os.close(writing)
     assert (done.stderr, done.returncode) == ("", 1)
 

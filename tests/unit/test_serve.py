@@ -28,7 +28,7 @@ def served(*readers, host="127.0.0.1"):
         thread.start()
 
         def send(method, path, body=None, headers=None):
-            connection = http.client.HTTPConnection("127.0.0.1", running.server_address[1], timeout=20)
+            connection = http.client.HTTPConnection("127.0.0.1", running.server_address[1], timeout=300)
             connection.request(method, path, body, headers or {})
             response = connection.getresponse()
             content = response.read()

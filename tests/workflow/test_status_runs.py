@@ -62,7 +62,7 @@ def test_a_training_at_work_shows_its_progress_and_once_it_is_killed_that(traini
     assert "    log: logs/train/other/seed-1.log" in text
 
     os.kill(int(job["process"]), signal.SIGKILL)
-    assert training.wait(120) != 0
+    assert training.wait(900) != 0
     text = twin.status()
     assert "0 running, 0 queued, 1 failed" in text and f"killed  process {job['process']}" in text
     assert "      | " in text and "/100,000 steps" in text

@@ -154,7 +154,7 @@ with stage("score", job("logs/score.log", input=["answers.json"], output=["metri
 
 def run(folder, text, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", f"{Path(checksums.__file__).parents[2]}:{Path(stage_jobs.__file__).parent}")
-    return subprocess.run([sys.executable, "-c", STAGE, text], cwd=folder, capture_output=True, text=True, timeout=60)
+    return subprocess.run([sys.executable, "-c", STAGE, text], cwd=folder, capture_output=True, text=True, timeout=900)
 
 
 def test_a_stage_checks_what_it_is_given_before_it_works_and_seals_what_it_makes(made, tmp_path, monkeypatch):

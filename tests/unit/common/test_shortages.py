@@ -36,7 +36,7 @@ def run(folder: Path, body: str, mounted: str = "") -> subprocess.CompletedProce
         script = f"{mounted}; {sys.executable} stage.py; code=$?; find results -mindepth 1; exit $code"
         command = [*OWN_MOUNTS, script]
     environment = {**os.environ, "PYTHONPATH": f"{SCRIPTS}:{HELPERS}"}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
 
 
 def one_sentence(done: subprocess.CompletedProcess) -> str:

@@ -55,7 +55,7 @@ WRONG = {
     '[{"id": "a", "answer": "red", "probability": 70}]': "`probability` is '70', not a probability",
     '[{"id": "a", "answer": "red", "probability": NaN}]': "`probability` is 'nan'",
     '[{"id": "a", "answer": "red", "null_probability": true}]': "`null_probability` is 'True'",
-    '[{"id": "a", "answer": "red", "probability": 0.75, "null_probability": 0.5}]': "`probability` 0.75 and `null_pro.* more than 1",
+    '[{"id": "a", "answer": "red", "probability": 0.75, "null_probability": 0.5}]': "and `null_probability` 0.5 add up",
     '{"a": "\\ud83e"}': "id 'a': its answer holds half a surrogate pair",
 }
 

@@ -53,7 +53,7 @@ def save(path, value):
 def run(folder, *arguments):
     environment = {**os.environ, "PYTHONPATH": str(Path(score_files.__file__).parents[2])}
     command = [sys.executable, "-m", "qa.metrics", *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
 
 
 def scores_of(folder, *arguments):

@@ -114,7 +114,7 @@ def test_a_server_with_a_certificate_of_its_own_making_is_refused_at_once_unless
         assert "self-signed certificate" in message.replace("self signed", "self-signed")
         assert "attempts" not in message and not other.requests and not target.exists()
         trusting = in_another_process(target, SSL_CERT_FILE=str(self_signed.with_name("public.pem")))
-        _, said = trusting.communicate(timeout=60)
+        _, said = trusting.communicate(timeout=900)
         assert trusting.returncode == 0, said
     assert contents(target).items() >= MODEL.items()
 
@@ -134,7 +134,7 @@ def test_of_two_downloads_of_the_same_model_the_second_is_refused_and_the_first_
     message = refusal(fetch_model, REPO, target, QUICK)
     assert re.fullmatch(rf"{target}: another process is downloading it; wait for it and run again", message)
     first.kill()
-    first.communicate(timeout=20)
+    first.communicate(timeout=300)
     fetch_model(REPO, target, QUICK)  # whoever was killed holds nothing any more
     assert contents(target).items() >= MODEL.items() and [path.name for path in target.parent.iterdir()] == ["tiny"]
 
@@ -142,7 +142,7 @@ def test_of_two_downloads_of_the_same_model_the_second_is_refused_and_the_first_
 def test_two_downloads_that_begin_together_leave_one_whole_model(hub, target):
     hub.fail("*model.safetensors", drip=0.05)
     both = [in_another_process(target) for _ in range(2)]
-    said = [process.communicate(timeout=60)[1] for process in both]
+    said = [process.communicate(timeout=900)[1] for process in both]
     assert 0 in [process.returncode for process in both]
     for process, text in zip(both, said, strict=True):
         assert process.returncode == 0 or "another process is downloading it" in text

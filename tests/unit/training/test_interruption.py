@@ -410,5 +410,5 @@ def test_signals_are_passed_on_to_the_stages_script_and_spare_snakemake(tmp_path
     for number in (signal.SIGUSR1, signal.SIGTERM):
         process.send_signal(number)
         time.sleep(0.1)
-    assert process.communicate(timeout=60)[0].strip() == "['SIGTERM', 'SIGUSR1']"
+    assert process.communicate(timeout=900)[0].strip() == "['SIGTERM', 'SIGUSR1']"
     assert process.returncode == 0
