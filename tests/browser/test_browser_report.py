@@ -65,7 +65,7 @@ def test_nothing_is_wider_than_a_phone(phone, report):
     assert not phone.execute_script(WIDER)
 
 
-@pytest.mark.parametrize("width", [1280, 1440])
+@pytest.mark.parametrize("width", [1280, 1440, 1600])
 def test_no_table_or_label_is_cut_in_a_window_of_usual_width(driver, report, width):
     screen = {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)

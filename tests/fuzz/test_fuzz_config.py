@@ -202,7 +202,7 @@ WRITTEN = {
     ),
     "a key twice in JSON": (
         '{"runs": {"a": {}, "a": {}}}',
-        "an object has the key 'a' twice, at last with {}",
+        "line 1: the key `a` is there twice",
     ),
     "a key twice within a list": ("a: [{b: 1, b: 2}]", "`b` is there twice"),
     "an object of Python": ("runs: !!python/object/apply:os.system ['touch ran']", "valid JSON or YAML"),

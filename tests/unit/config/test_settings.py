@@ -305,6 +305,20 @@ def test_files_are_checked_and_merged_as_snakemake_does(tmp_path):
             settings.check([first])
 
 
+def test_all_keys_that_are_twice_in_a_file_are_named_at_once(tmp_path):
+    file = tmp_path / "my.yaml"
+    as_yaml = "runs:\n  a: {x: 1,\n    x: 2}\nmodels: {}\nruns: {}\nruns: {}\n"
+    as_json = '{"runs": {\n"a": {"x": 1,\n"x": 2}},\n"models": {},\n"runs": {},\n"runs": {}}'
+    for text in (as_yaml, as_json):
+        file.write_text(text)
+        with pytest.raises(InputError) as error:
+            settings.resolve(CONFIG, [file])
+        assert [line.partition(";")[0] for line in str(error.value).split("\n")] == [
+            f"config: {file}, line {line}: the key `{key}` is there twice, first in line {first}"
+            for line, key, first in ((3, "x", 2), (5, "runs", 1), (6, "runs", 1))
+        ]
+
+
 def test_a_target_that_snakemake_takes_for_a_configuration_file_is_told_as_that(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("results").mkdir()

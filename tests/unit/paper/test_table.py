@@ -104,8 +104,10 @@ def test_files_of_a_reader_stay_and_latex_takes_what_is_written(results, tmp_pat
     (folder / "figures" / "mine.pdf").touch()
     plain = plain_config({"base": [1, 2], "large": [1]})
     Path("my.yaml").write_text(yaml.safe_dump(plain))
+    monkeypatch.setattr(paper.summarize, "warnings", lambda summary: ["base: a quick try"])
     assert paper.main(["my.yaml", "--out", str(folder)]) == 0
-    assert capsys.readouterr().out.startswith("| Run")
+    assert re.match(r"\| Run.*\n\nWarning: base: a quick try\n", capsys.readouterr().out, re.DOTALL)
+    assert "\n% Warning: base: a quick try\n" in (folder / "results.tex").read_text()
     assert {"mine.pdf", "scores-1.pdf", "differences-1.pdf"} == {path.name for path in folder.glob("figures/*.pdf")}
     assert entries((folder / "references.bib").read_text()) == cited((folder / "methods.md").read_text())
     if not shutil.which("pdflatex"):

@@ -17,7 +17,7 @@ from test_checks import (  # noqa: F401, a fixture among them
 from qa.preflight import checks, slurm_requests
 from qa.preflight.findings import OK, PROBLEM, WARNING
 from qa.preflight.plan import Plan
-from qa.preflight.slurm_requests import Request, check_requests
+from qa.preflight.slurm_requests import JobRequest, check_requests
 from small_hub import COMMIT
 
 NO_ACCOUNT = (
@@ -34,7 +34,7 @@ gpu|3:00:00|48|498000|gpu:a100_1g.5gb:8(S:0),gpu:a100_3g.20gb:2(S:1)|allocated
 old|3:00:00|24|128000|gpu:p100:2|drained*
 """
 ACCOUNTS = "def-prof_cpu\ndef-prof_gpu\n"
-TRAIN = Request(("train",), ("-p", "gpu", "-t", "180", "--mem", "24000", "--cpus-per-task=4", "--gpus=a100:1"))
+TRAIN = JobRequest(("train",), ("-p", "gpu", "-t", "180", "--mem", "24000", "--cpus-per-task=4", "--gpus=a100:1"))
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_a_missing_client_is_one_problem_and_nothing_is_asked(slurm, tmp_path):
     assert not (tmp_path / "asked").exists()
 
 
-def refusal(slurm, words: str, request: Request = TRAIN, **answers) -> str:
+def refusal(slurm, words: str, request: JobRequest = TRAIN, **answers) -> str:
     slurm(sbatch=words, **answers)
     return only(check_requests([request]), PROBLEM)
 
@@ -104,7 +104,7 @@ def test_no_account_where_one_is_required(slurm, monkeypatch):
 
 
 def test_an_account_of_the_profile_counts_before_the_environments(slurm):
-    text = refusal(slurm, WRONG_ACCOUNT, Request(("train",), ("-A", "def-else", "--gpus=1")), sacctmgr=None)
+    text = refusal(slurm, WRONG_ACCOUNT, JobRequest(("train",), ("-A", "def-else", "--gpus=1")), sacctmgr=None)
     assert "account def-else is refused" in text and "does not list yours" in text
 
 
@@ -114,7 +114,7 @@ def test_an_account_that_is_yours_but_not_for_this_is_no_matter_of_its_name(slur
 
 
 def test_an_unknown_gpu_type_is_named_with_the_types_and_slices_there_are(slurm):
-    request = Request(("train", "predict"), ("-p", "gpu", "--gpus=h100:1"))
+    request = JobRequest(("train", "predict"), ("-p", "gpu", "--gpus=h100:1"))
     text = refusal(slurm, NO_NODE, request)
     assert text.startswith("SLURM, jobs of train, predict: no GPU type h100 here")
     assert "there are a100, a100_1g.5gb, a100_3g.20gb, p100" in text
@@ -133,16 +133,16 @@ def test_an_unknown_gpu_type_is_named_with_the_types_and_slices_there_are(slurm)
     ],
 )
 def test_the_gpu_type_of_a_request_is_read_however_it_is_written(option, kind):
-    assert Request(("train",), ("-t", "60", option)).gpu == kind
+    assert JobRequest(("train",), ("-t", "60", option)).gpu == kind
 
 
 def test_a_gpu_type_of_another_partition_names_that_partition(slurm):
-    text = refusal(slurm, NO_NODE, Request(("train",), ("--gpus=a100:1",)))
+    text = refusal(slurm, NO_NODE, JobRequest(("train",), ("--gpus=a100:1",)))
     assert "partition cpu has no a100, which gpu has: correct slurm_partition" in text
 
 
 def test_an_unknown_partition_is_named_with_those_there_are(slurm):
-    text = refusal(slurm, NO_PARTITION, Request(("train",), ("-p", "x")))
+    text = refusal(slurm, NO_PARTITION, JobRequest(("train",), ("-p", "x")))
     assert "no partition x; there are cpu, gpu, old" in text
 
 
@@ -162,7 +162,7 @@ def test_words_that_are_not_known_are_passed_on_with_what_was_asked(slurm):
 
 def test_nodes_that_are_all_drained_are_a_warning_since_jobs_would_wait(slurm):
     slurm(sbatch=NO_NODE)
-    found = check_requests([Request(("train",), ("-p", "old", "--gpus=p100:1"))])
+    found = check_requests([JobRequest(("train",), ("-p", "old", "--gpus=p100:1"))])
     assert "down, drained or in maintenance" in only(found, WARNING)
 
 
@@ -173,7 +173,7 @@ def test_a_partition_that_takes_no_jobs_now_is_a_warning(slurm):
 
 def test_where_the_cluster_chooses_the_partition_drained_nodes_are_a_warning_too(slurm):
     slurm(sbatch=NO_NODE)
-    found = check_requests([Request(("train",), ("-p", "default", "--gpus=p100:1"))])
+    found = check_requests([JobRequest(("train",), ("-p", "default", "--gpus=p100:1"))])
     assert "the cluster are down, drained or in maintenance" in only(found, WARNING)
 
 
@@ -203,7 +203,7 @@ def test_a_queue_that_is_full_for_now_is_a_warning(slurm, limit):
 )
 def test_the_number_of_jobs_is_compared_with_the_limits_of_account_and_qos(slurm, sacctmgr, qos, options, kind, words):
     slurm(sacctmgr=f"{sacctmgr}\n", qos=qos)
-    found = list(check_requests([Request(("train",), (*TRAIN.options, *options), jobs=5)], jobs=100))
+    found = list(check_requests([JobRequest(("train",), (*TRAIN.options, *options), jobs=5)], jobs=100))
     assert [finding.kind for finding in found] == [OK, *([kind] if kind else [])]
     assert words in found[-1].text
 
@@ -229,14 +229,14 @@ def test_a_controller_that_never_answers_is_not_waited_for(slurm, monkeypatch):
 def test_one_fault_of_several_rules_is_one_line(slurm, monkeypatch):
     monkeypatch.setenv("SBATCH_ACCOUNT", "def-nobody")
     slurm(sbatch=WRONG_ACCOUNT)
-    others = [TRAIN, Request(("predict",), ("-p", "gpu")), Request(("tokenize_and_label",), ("-t", "60"))]
+    others = [TRAIN, JobRequest(("predict",), ("-p", "gpu")), JobRequest(("tokenize_and_label",), ("-t", "60"))]
     text = only(check_requests(others), PROBLEM)
     assert text.startswith("SLURM, jobs of train, predict, tokenize_and_label: account def-nobody")
 
 
 def test_the_default_partition_is_asked_for_as_the_executor_does(slurm):
     slurm()
-    assert "-p cpu -t 60" in only(check_requests([Request(("prepare_questions",), ("-t", "60"))]), OK)
+    assert "-p cpu -t 60" in only(check_requests([JobRequest(("prepare_questions",), ("-t", "60"))]), OK)
 
 
 def test_where_sinfo_says_nothing_slurms_own_words_are_passed_on(slurm):

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from snakemake.common.configfile import load_configfile
 
 import documents
 from chain import PARTS
@@ -310,8 +311,10 @@ def sources_of(section: str) -> list[str]:
     """The texts among which a section's messages must be."""
     if section == "Snakemake":
         home = Path(importlib.util.find_spec("snakemake").origin).parent
-        parts = [home / "exceptions.py", home / "common" / "__init__.py"]
-        return [text for part in parts for text in texts_in(part)] + [(ROOT / "Makefile").read_text()] + own_texts()
+        texts = [*texts_in(home / "exceptions.py"), *texts_in(home / "common" / "__init__.py"), *own_texts()]
+        with pytest.raises(FileNotFoundError) as missing:
+            load_configfile("scores")  # as Snakemake does with every word after --configfile
+        return [*texts, (ROOT / "Makefile").read_text(), str(missing.value)]
     if section == "SLURM":
         spec = importlib.util.find_spec("snakemake_executor_plugin_slurm")
         if spec is None:

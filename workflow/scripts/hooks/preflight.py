@@ -17,7 +17,7 @@ from qa.config.fields import listed
 from qa.preflight.checks import message, preflight
 from qa.preflight.findings import PROBLEM, WARNING, Finding, problem, warning
 from qa.preflight.plan import Plan, PlannedTraining
-from qa.preflight.slurm_requests import Request
+from qa.preflight.slurm_requests import JobRequest
 
 DOWNLOADS = ("resources/models/", "resources/datasets/")
 OF_ONE_JOB = {"--job-name", "--output", "--comment"}  # options that do not change SLURM's answer
@@ -110,7 +110,7 @@ def _training(job) -> PlannedTraining:
     )
 
 
-def requests_of(workflow, jobs) -> tuple[tuple[Request, ...] | None, list[Finding]]:
+def requests_of(workflow, jobs) -> tuple[tuple[JobRequest, ...] | None, list[Finding]]:
     """What the executor would request of SLURM, each distinct request once, by the executor's own functions."""
     rules: dict[tuple[str, ...], list[str]] = {}
     refused: dict[str, None] = {}
@@ -125,7 +125,7 @@ def requests_of(workflow, jobs) -> tuple[tuple[Request, ...] | None, list[Findin
                 refused[f"SLURM, jobs of {job.rule.name}: {error}"] = None
     except Exception as error:  # the executor's inner functions may change
         return (), [warning(f"SLURM: not asked, the requests are not known ({type(error).__name__}: {error})")]
-    requests = tuple(Request(tuple(sorted(set(names))), options, len(names)) for options, names in rules.items())
+    requests = tuple(JobRequest(tuple(sorted(set(names))), options, len(names)) for options, names in rules.items())
     return requests, list(map(problem, refused))
 
 

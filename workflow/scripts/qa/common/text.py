@@ -28,6 +28,7 @@ def readable_seconds(seconds: float, units: int = 2) -> str:
 
     `units` is 1 or 2. What is smaller is cut off.
     """
+    # humanfriendly's are twice as long (`2 hours and 5 minutes`), and infinity is an error there
     if not math.isfinite(seconds):
         return "?"
     left = max(0, round(seconds))

@@ -89,8 +89,8 @@ class Dataset(Section):
     )
     limit: Whole | None = setting(
         "prepare_questions",
-        "For a quick try: at most so many questions of each split, drawn by a digest of their ids. All results that "
-        "depend on them say so. `null` takes all.",
+        "For a quick try: at most so many questions of each split, drawn by a digest of their ids. `metrics.json`, "
+        "`summary.csv`, the report, the model card and `qa table` say so. `null` takes all.",
         None,
         unit="questions",
         ge=1,

@@ -1,8 +1,7 @@
 """The configuration as it is written: plain values only, no key twice, nothing that YAML would run or multiply."""
 
-import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +70,8 @@ def check_files(paths: Iterable[str | Path]) -> None:
     """Refuse configuration files with a key twice. YAML and JSON keep the last one without a word.
 
     Refused too is what only Snakemake's reader of YAML takes: tags that name Python objects, and expressions that are
-    run (`__use_yte__`). Raises InputError that names file, line and key. Files that do not exist are not looked at.
+    run (`__use_yte__`). Raises InputError that names file, line and key, in a line for each key of a file that is there
+    twice. Files that do not exist are not looked at.
     """
     for path in filter(Path.is_file, map(Path, paths)):
         _parsed(path)
@@ -83,16 +83,18 @@ def _parsed(path: Path) -> Any:
     text = read_text(path, f"config: {path}")
     try:
         return STRICT_JSON.decode(text)
-    except json.JSONDecodeError:
+    except ValueError:  # no JSON, or JSON with a key twice: as YAML it has lines
         pass
-    except ValueError as error:  # a key that appears twice, or a number with thousands of digits
-        raise InputError(f"config: {path}: {error}") from None
     try:
-        return _Loader(text).get_single_data()
+        loader = _Loader(text)
+        content = loader.get_single_data()
     except InputError as error:
         raise InputError(f"config: {path}, {error}") from None
     except Exception as error:  # of many classes: a date such as 2026-13-01 is a ValueError
         raise InputError(f"config: {path}: no YAML ({' '.join(str(error).split())})") from None
+    if loader.twice:
+        raise InputError("\n".join(f"config: {path}, line {line}: {fault}" for line, fault in sorted(loader.twice)))
+    return content
 
 
 def _check_place(path: Path) -> None:
@@ -105,13 +107,17 @@ def _check_place(path: Path) -> None:
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # the first, of libyaml, is ten times as fast
-    """Plain values, no key twice and no expressions. Raises InputError that begins with the line."""
+    """Plain values only. Raises InputError that begins with the line. `twice` collects keys that are there twice."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.twice: list[tuple[int, str]] = []
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         """Put the pairs of `<<` before the mapping's own. Its own keys are compared before, and only once."""
         if not hasattr(node, "flat"):
             node.flat = True
-            _check_keys(node)
+            self.twice += _keys_twice(node)
             super().flatten_mapping(node)
 
     def refuse(self, node: yaml.Node) -> None:
@@ -122,7 +128,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # the first, of l
 _Loader.add_constructor(None, _Loader.refuse)
 
 
-def _check_keys(node: yaml.MappingNode) -> None:
+def _keys_twice(node: yaml.MappingNode) -> Iterator[tuple[int, str]]:
     first: dict[str, int] = {}
     for key, _ in node.value:
         if not isinstance(key, yaml.ScalarNode) or key.value == "<<":
@@ -130,11 +136,9 @@ def _check_keys(node: yaml.MappingNode) -> None:
         if key.value == "__use_yte__":
             raise InputError(f"line {_line(key)}: `__use_yte__` would run expressions; write plain values")
         if key.value in first:
-            raise InputError(
-                f"line {_line(key)}: the key `{key.value}` is there twice, first in line {first[key.value]}; "
-                "only the last would count"
-            )
-        first[key.value] = _line(key)
+            where = f"first in line {first[key.value]}"
+            yield _line(key), f"the key `{key.value}` is there twice, {where}; only the last would count"
+        first.setdefault(key.value, _line(key))
 
 
 def _line(node: yaml.Node) -> int:

@@ -30,8 +30,8 @@ def read_answers(path: str | Path) -> dict[str, GivenAnswer]:
 
     The file is a JSON object `{id: text}`, or it has a row an answer (a list, or JSON lines): `id`, `answer` or `text`
     ("" for no answer) and, where known, `probability`, `null_probability` and `start`; other keys are not read. `qa ask
-    --json` prints such rows. Raises InputError for anything else, for an id that appears twice, and for probabilities of
-    an answer and of none that add up to more than 1.
+    --json` prints such rows. Raises InputError for anything else, for an id that appears twice, and for probabilities
+    of an answer and of none that add up to more than 1.
     """
     value = json_of(path)
     if isinstance(value, dict) and not ("id" in value and any(key in value for key in TEXT_KEYS)):
@@ -89,7 +89,7 @@ def _answer(row: dict[str, Any], where: str) -> GivenAnswer:
     text = texts[0] if texts[0].strip() else ""
     probability, null = (_probability(row.get(key), f"{where}: `{key}`") for key in ("probability", "null_probability"))
     if text and probability is not None and null is not None and probability + null > 1 + ROUNDING:
-        raise InputError(f"{where}: `probability` {probability:g} and `null_probability` {null:g} add up to more than 1")
+        raise InputError(f"{where}: `probability` {probability:g} and `null_probability` {null:g} add up to over 1")
     start = row.get("start")
     return GivenAnswer(text, probability, null, start if type(start) is int else None)
 

@@ -34,7 +34,7 @@ LEAST_TIME = 60  # minutes: schedulers start an hour as soon as less
 
 
 @dataclass(frozen=True)
-class Attempt:
+class JobAttempt:
     """A record with what SLURM and the benchmark file add to it. Seconds and MiB, None where unknown."""
 
     record: JobRecord
@@ -54,7 +54,7 @@ class Attempt:
         return (started - submitted).total_seconds()
 
 
-def attempts(records: list[JobRecord], expected: Iterable[dict[str, str]] | None = None) -> list[list[Attempt]]:
+def attempts(records: list[JobRecord], expected: Iterable[dict[str, str]] | None = None) -> list[list[JobAttempt]]:
     """For each job the attempts at its present result, or at the next one if there is none.
 
     These are the attempts after the previous success that had the settings of the last attempt. `expected`: sets of
@@ -77,11 +77,11 @@ def _at_present_result(history: list[JobRecord]) -> list[JobRecord]:
     return [record for record in recent if record.fingerprint_inputs == history[-1].fingerprint_inputs]
 
 
-def _attempt(record: JobRecord, number: int, starts: dict[str, list[slurm_accounting.Start]] | None) -> Attempt:
+def _attempt(record: JobRecord, number: int, starts: dict[str, list[slurm_accounting.Start]] | None) -> JobAttempt:
     state, ended = job_records.settled(record, starts)
     start = job_records.start_of(record, starts)
     peaks = [record.peak_memory_mib, start.peak_memory_mib if start else None, _benchmark_peak(record)]
-    return Attempt(
+    return JobAttempt(
         record=record,
         number=number,
         state=state,
@@ -115,7 +115,7 @@ def _workers_gpu_peak(record: JobRecord) -> float | None:
         return None
 
 
-def rows_of(series: list[list[Attempt]]) -> list[dict[str, Any]]:
+def rows_of(series: list[list[JobAttempt]]) -> list[dict[str, Any]]:
     """The table's rows, one an attempt, without the requests for next time."""
     rows = []
     for history in series:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from qa.preflight.slurm_requests import Request
+from qa.preflight.slurm_requests import JobRequest
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Plan:
     trainings: tuple[PlannedTraining, ...] = ()
     tokenized: tuple[str, ...] = ()
     at_once: int = 1
-    requests: tuple[Request, ...] | None = None
+    requests: tuple[JobRequest, ...] | None = None
     commands: tuple[str, ...] = ()
     packages: bool = True
     overrides: dict[str, tuple[str, ...]] = field(default_factory=dict)

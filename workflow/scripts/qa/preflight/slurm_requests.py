@@ -30,7 +30,7 @@ UNANSWERED = ("Unable to contact", "Socket timed out", "Connection refused", "Ze
 
 
 @dataclass(frozen=True)
-class Request:
+class JobRequest:
     """One request to SLURM: the rules whose jobs make it, the options that sbatch gets for them, and how many jobs."""
 
     rules: tuple[str, ...]
@@ -105,7 +105,7 @@ class Association:
     submit_limit: int | None
     qos: str
 
-    def serves(self, request: Request) -> bool:
+    def serves(self, request: JobRequest) -> bool:
         """Whether a request may use it; for the Alliance's accounts NAME_cpu and NAME_gpu users ask for NAME."""
         return request.account in (None, self.account, *(self.account.removesuffix(end) for end in ("_cpu", "_gpu")))
 
@@ -115,7 +115,7 @@ def missing_commands(more: Iterable[str] = ()) -> list[str]:
     return [name for name in (*CLIENT, *more) if not shutil.which(name)]
 
 
-def check_requests(requests: list[Request], commands: Iterable[str] = (), jobs: int = 1) -> Iterator[Finding]:
+def check_requests(requests: list[JobRequest], commands: Iterable[str] = (), jobs: int = 1) -> Iterator[Finding]:
     """Ask SLURM whether it would accept each request, and how many jobs.
 
     `commands` are needed in addition to CLIENT; `jobs` is how many Snakemake keeps in the queue.
@@ -154,7 +154,7 @@ def check_requests(requests: list[Request], commands: Iterable[str] = (), jobs: 
         )
 
 
-def said_by_sbatch(request: Request) -> str | None:
+def said_by_sbatch(request: JobRequest) -> str | None:
     """Why SLURM refuses a request, in its words; empty if it accepts it, None if it does not answer in time."""
     command = ["sbatch", "--test-only", *request.options, "--wrap=true"]
     try:
@@ -221,7 +221,7 @@ def _smallest(*limits: str) -> int | None:
 
 
 def _about_submit_limits(
-    requests: list[Request], jobs: int, associations: list[Association], qos_limits: dict[str, int]
+    requests: list[JobRequest], jobs: int, associations: list[Association], qos_limits: dict[str, int]
 ) -> Iterator[Finding]:
     """What the limits of accounts and QOS mean for as many jobs as Snakemake submits."""
     queued = min(jobs, sum(request.jobs for request in requests))
@@ -244,10 +244,10 @@ def _about_submit_limits(
 
 
 @dataclass(frozen=True)
-class Refusal:
+class JobRefusal:
     """A request that SLURM refused, its words, and what the cluster lists: nodes, and accounts or None if unknown."""
 
-    request: Request
+    request: JobRequest
     words: str
     nodes: list[Nodes]
     accounts: list[str] | None
@@ -268,18 +268,18 @@ class Refusal:
         return any(pattern in self.words for pattern in patterns)
 
 
-def explained(request: Request, words: str | None, nodes: list[Nodes] | None, accounts: list[str] | None) -> Finding:
+def explained(request: JobRequest, words: str | None, nodes: list[Nodes] | None, accounts: list[str] | None) -> Finding:
     """What a refusal means and what to do: the first of EXPLANATIONS that fits.
 
     It is a warning if SLURM may accept the jobs all the same. `words` is None if SLURM did not answer.
     """
     if words is None:
         return warning(NO_ANSWER)
-    refusal = Refusal(request, words, nodes or [], accounts)
+    refusal = JobRefusal(request, words, nodes or [], accounts)
     return next(explain(refusal) for fits, explain in EXPLANATIONS if fits(refusal))
 
 
-def _about_account(refusal: Refusal) -> Finding:
+def _about_account(refusal: JobRefusal) -> Finding:
     request, words, accounts = refusal.request, refusal.words, refusal.accounts
     if accounts is None:
         yours, advice = "the cluster does not list yours", "export SBATCH_ACCOUNT=NAME"
@@ -298,13 +298,13 @@ def _about_account(refusal: Refusal) -> Finding:
     return problem(f"account {request.account} is refused ({words}); {yours}: {advice}")
 
 
-def _about_partition(refusal: Refusal) -> Finding:
+def _about_partition(refusal: JobRefusal) -> Finding:
     known = some(dict.fromkeys(n.partition for n in refusal.nodes), 20) or "none that sinfo shows"
     partitions = ",".join(refusal.request.partitions)
     return problem(f"no partition {partitions}; there are {known}: correct slurm_partition")
 
 
-def _about_nodes(refusal: Refusal) -> Finding:
+def _about_nodes(refusal: JobRefusal) -> Finding:
     request = refusal.request
     where = refusal.where
     types = {kind for n in refusal.nodes for kind in n.gpus}
@@ -322,27 +322,27 @@ def _about_nodes(refusal: Refusal) -> Finding:
     return problem(f"{refusal.words}: no node of {where} has all of {request} (nodes: {offers}): correct the profile")
 
 
-def _about_walltime(refusal: Refusal) -> Finding:
+def _about_walltime(refusal: JobRefusal) -> Finding:
     limits = some(dict.fromkeys(f"{n.partition} allows {n.longest}" for n in refusal.nodes_of_partition))
     return problem(f"{refusal.words} ({limits or 'no limit known'}): correct runtime, requested is {refusal.request}")
 
 
-def _about_anything(refusal: Refusal) -> Finding:
+def _about_anything(refusal: JobRefusal) -> Finding:
     return problem(
         f"{refusal.words}: requested is {refusal.request}; correct the profile, or ask the cluster's administrators"
     )
 
 
-def _wait(refusal: Refusal) -> Finding:
+def _wait(refusal: JobRefusal) -> Finding:
     return warning(f"{refusal.words}: they would wait until an administrator changes that")
 
 
-def _wait_for_room(refusal: Refusal) -> Finding:
+def _wait_for_room(refusal: JobRefusal) -> Finding:
     return warning(f"{refusal.words}: the queue holds no more of your jobs now, so they wait until others have ended")
 
 
 # which refusals -> what they mean; the first that fits counts
-EXPLANATIONS: tuple[tuple[Callable[[Refusal], bool], Callable[[Refusal], Finding]], ...] = (
+EXPLANATIONS: tuple[tuple[Callable[[JobRefusal], bool], Callable[[JobRefusal], Finding]], ...] = (
     (lambda refusal: refusal.has(*UNANSWERED), lambda refusal: warning(NO_ANSWER)),
     (lambda refusal: re.search(FULL, refusal.words) is not None, _wait_for_room),
     (lambda refusal: refusal.has(*LATER), _wait),
@@ -354,7 +354,7 @@ EXPLANATIONS: tuple[tuple[Callable[[Refusal], bool], Callable[[Refusal], Finding
 )
 
 
-def _with_default_partition(request: Request, nodes: list[Nodes]) -> Request:
+def _with_default_partition(request: JobRequest, nodes: list[Nodes]) -> JobRequest:
     """The request with sinfo's default partition, which the executor names if the profile names none."""
     default = next((n.partition for n in nodes if n.default), None)
     if request.partitions or default is None:
@@ -362,5 +362,5 @@ def _with_default_partition(request: Request, nodes: list[Nodes]) -> Request:
     return replace(request, options=("-p", default, *request.options))
 
 
-def _shown_account(request: Request) -> str:
+def _shown_account(request: JobRequest) -> str:
     return f"account {request.account}" if request.account else "no account named"
