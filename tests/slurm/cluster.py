@@ -64,12 +64,12 @@ class Cluster:
     in it. Clusters of different `number` (0 to 9) can be up at once.
     """
 
-    def __init__(self, accounting: bool = False, kill_wait: int = 60, number: int = 0):
+    def __init__(self, accounting: bool = False, kill_wait: int = 60):
         self.accounting = accounting
         self.kill_wait = kill_wait
-        self.number = number
-        self.tag = f"qa{number}"
-        self.net = f"10.{87 + number}"
+        self.number, self._held = free_number()
+        self.tag = f"qa{self.number}"
+        self.net = f"10.{87 + self.number}"
         self.control, self.compute, self.link = (f"{self.tag}-{part}" for part in ("control", "compute", "login"))
         self.folder = Path(tempfile.gettempdir()) / f"{self.tag}-slurm"
         self.environment = {"SLURM_CONF": str(self.folder / "etc" / "slurm.conf")}
@@ -78,11 +78,6 @@ class Cluster:
 
     def up(self) -> None:
         """Start from nothing; what a killed earlier run left is removed before."""
-        self._alone = socket.socket(socket.AF_UNIX)
-        try:
-            self._alone.bind(f"\0{self.tag}-slurm")  # a name that goes with this process, however it ends
-        except OSError:
-            raise RuntimeError(f"another run of these tests has its cluster in {self.folder}") from None
         self._remove()
         try:
             self._write_files()
@@ -96,7 +91,7 @@ class Cluster:
     def down(self) -> None:
         """Kill all daemons and jobs, remove namespaces and files."""
         self._remove()
-        self._alone.close()
+        self._held.close()
 
     def _remove(self) -> None:
         for name in (self.compute, self.control):
@@ -298,14 +293,16 @@ class Cluster:
         return int(dict(zip(names, values, strict=True))["OutNoRoutes"]) + int(sixth[1] if sixth else 0)
 
 
-def taken(number: int) -> bool:
-    """Whether another run of these tests has the cluster of this number."""
-    with socket.socket(socket.AF_UNIX) as probe:
+def free_number() -> tuple[int, socket.socket]:
+    """The first number that no other cluster of this machine has, and what holds it until that is closed."""
+    for number in range(10):
+        held = socket.socket(socket.AF_UNIX)
         try:
-            probe.bind(f"\0qa{number}-slurm")
+            held.bind(f"\0qa{number}-slurm")  # a name that goes with this process, however it ends
+            return number, held
         except OSError:
-            return True
-    return False
+            held.close()
+    raise RuntimeError("ten clusters of these tests are up on this machine; wait for one of them")
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from chain import copy_of
-from cluster import Cluster, missing, running, taken
+from cluster import Cluster, missing, running
 from on_slurm import ClusterProject, on_cluster
 
 
@@ -22,9 +22,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     accounting = getattr(request.module, "ACCOUNTING", False)
     if reason := missing(accounting):
         (pytest.fail if os.environ.get("QA_REQUIRE_SLURM") else pytest.skip)(reason)
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    free = next(number % 10 for number in range(worker, worker + 10) if not taken(number % 10))
-    with running(accounting=accounting, number=free) as cluster:
+    with running(accounting=accounting) as cluster:
         yield cluster
 
 
