@@ -73,9 +73,9 @@ test-alliance: .venv-alliance/installed ## what versions can move, with those of
 	$(ALLIANCE)/python -m pip install --quiet --disable-pip-version-check $(LIBRARY)
 	@touch $@
 
-# QA_REQUIRE_SLURM=1: where SLURM is missing the tests fail instead of being skipped.
+# QA_REQUIRE_SLURM=1: where SLURM is missing the tests fail instead of being skipped. Three at once, since they wait a lot.
 test-slurm: .venv/installed-dev ## the whole chain on a real SLURM, started and stopped by the tests: needs root and SLURM's packages
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests/slurm
+	$(BIN)/python -m pytest -n 3 --dist loadfile tests/slurm
 
 test-slurm-alliance: .venv-alliance/installed ## one run of it with the versions of test-alliance
 	$(ALLIANCE)/python -m pytest tests/slurm/test_slurm_runs.py
