@@ -57,7 +57,7 @@ class Site:
         printed = self.dry_run(*arguments)
         assert "This was a dry-run" in printed, printed
         found = {}
-        for rule, block in re.findall(r"^(?:local)?rule (\w+):\n((?:    .*\n)+)", printed, re.M):
+        for _, rule, block in re.findall(r"^( *)(?:local)?rule (\w+):\n((?:\1    .*\n)+)", printed, re.M):
             resources = re.search(r"resources: (.*)", block)[1]
             threads = re.search(r"threads: (\d+)", block)
             found[rule] = Job(
@@ -238,11 +238,10 @@ cli.main(sys.argv[1:])
 def test_the_set_up_for_many_runs_groups_a_hundred_decodings_whose_requests_are_not_added_up(site: Site) -> None:
     heading = "Many runs: light rules in groups"
     subprocess.run(["bash", "-euc", SETUPS[heading]], cwd=site.project.folder, check=True)
-    command = re.search(r"^    snakemake ((?:.*\\\n)*.*)", README[README.index(heading) :], re.M)[1]
     config = copy.deepcopy(CONFIG)
     config["decodings"] = {f"t{i}": {"method": "n_best", "null_threshold": float(i)} for i in range(104)}
     config["runs"] = {"small": config["runs"]["small"] | {"decodings": list(config["decodings"])}}
-    arguments = [*command.replace("\\\n", "").split(), "--configfile", site.project.configure(config, "many.yaml")]
+    arguments = ("--profile", "profiles/slurm", "--configfile", site.project.configure(config, "many.yaml"))
     done = site.python(SHOW_GROUPS, "scores", "-n", "--cores", "64", *arguments)
     groups = [json.loads(line[6:]) for line in done.stdout.splitlines() if line.startswith("GROUP ")]
     found = {rules["score"]: (rules, asked) for rules, asked in groups}
