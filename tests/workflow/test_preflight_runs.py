@@ -174,6 +174,7 @@ def test_qa_preflight_lists_what_is_right_and_runs_nothing(slurm):
     for words in ("ok: Python 3", "resources/models/one", "SLURM takes the jobs of train", "free, about"):
         assert words in done.stdout
     assert "Nothing stands in the way, and nothing was queued.\n" in done.stdout
+    assert "Job stats" not in done.stdout + done.stderr
     assert not slurm.project.path("results/small").exists() and not slurm.asked("sbatch --parsable")
 
 
@@ -183,3 +184,10 @@ def test_qa_preflight_fails_where_something_is_wrong(slurm):
     environment = {"PATH": f"{slurm.folder}:{os.environ['PATH']}", "SBATCH_ACCOUNT": "def-nobody"}
     done = qa_preflight(slurm.project, **environment)
     assert done.returncode != 0 and "account def-nobody is refused" in done.stdout + done.stderr
+
+
+def test_qa_preflight_says_what_is_wrong_in_the_configuration(twin, changed):
+    changed["defaults"]["holdout"] = 0
+    twin.configure(changed)
+    done = qa_preflight(twin)
+    assert done.returncode != 0 and "unknown key `holdout`" in done.stdout + done.stderr

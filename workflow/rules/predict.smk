@@ -18,6 +18,7 @@ rule predict:
     threads: 4
     resources:
         gpu=1,
+        nodes=1,
     params:
         settings=lambda wildcards: stages.prediction(run_of(wildcards), CONFIG.models),
         code=code("predict"),

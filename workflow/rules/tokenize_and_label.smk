@@ -14,6 +14,8 @@ rule tokenize_and_label:
     conda:
         "../../envs/qa.yaml"
     threads: 4
+    resources:
+        nodes=1,
     params:
         settings=tokenization_of,
         code=code("tokenize_and_label"),

@@ -35,6 +35,12 @@ def test_values_of_the_own_file_win_one_by_one(files):
     assert values(requests, "set-threads") == {"predict": "2", "train": "6"}
 
 
+def test_a_list_is_read_like_a_mapping(files):
+    requests = files("resources: [light=2]\nset-resources: ['train:slurm_extra=--gres=a:1']\n", "resources: {gpu: 1}\n")
+    assert values(requests, "resources") == {"gpu": "1", "light": "2"}
+    assert values(requests) == {"train:slurm_extra": "--gres=a:1"}
+
+
 @pytest.mark.parametrize(
     ("words", "environment", "expected"),
     [

@@ -96,15 +96,9 @@ def with_known_options(words: list[str], program: list[str]) -> None:
 
 
 def run_snakemake(words: list[str], folder: Path) -> None:
-    if "--groups" in words:  # with the set-up before it
-        blocks = documents.blocks("profiles/slurm/README.md")
-        groups = words[words.index("--groups") + 1]
-        set_up = next(before for before, block in itertools.pairwise(blocks) if f"--groups {groups}" in block.text)
-        run(["bash", "-euc", set_up.text], folder)
     only_shown = any(word in words for word in ("-n", "--rulegraph", "--dag", "--lint"))
     code, printed = dry_run(folder, *(() if only_shown else ("-n",)), *words)
     assert code == 0 and ("dry-run" in printed or "-->" in printed), f"{shlex.join(words)}\n{printed}"
-    shutil.rmtree((folder / SITE).parent, ignore_errors=True)
 
 
 def run_module(words: list[str], folder: Path) -> None:

@@ -47,12 +47,17 @@ class Site:
     def dry_run(self, *arguments: str) -> str:
         return self.project.snakemake("-n", "--cores", "64", *arguments).stdout
 
+    def python(self, code: str, *arguments: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [sys.executable, "-c", code, *arguments], cwd=self.project.folder, capture_output=True, text=True
+        )
+
     def jobs(self, *arguments: str) -> dict[str, Job]:
         """One job of each rule in a dry run of everything."""
         printed = self.dry_run(*arguments)
         assert "This was a dry-run" in printed, printed
         found = {}
-        for rule, block in re.findall(r"^(?:local)?rule (\w+):\n((?:    .*\n)+)", printed, re.M):
+        for _, rule, block in re.findall(r"^( *)(?:local)?rule (\w+):\n((?:\1    .*\n)+)", printed, re.M):
             resources = re.search(r"resources: (.*)", block)[1]
             threads = re.search(r"threads: (\d+)", block)
             found[rule] = Job(
@@ -153,6 +158,35 @@ def test_local_runs_take_threads_of_the_own_file_and_ignore_what_is_for_slurm(si
     assert "gpu_model" not in jobs["predict"].resources
 
 
+# Prints what all running jobs share in a dry run.
+SHOW_SHARED = """
+import json, sys
+from snakemake import cli
+from snakemake.scheduling import job_scheduler
+
+class Shown(job_scheduler.JobScheduler):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        print("SHARED", json.dumps({name: n for name, n in self.global_resources.items() if name[0] != "_"}))
+
+job_scheduler.JobScheduler = sys.modules["snakemake.workflow"].JobScheduler = Shown
+cli.main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize(
+    ("own", "arguments", "expected"),
+    [
+        ("resources: {light: 2}", (), {"gpu": 1, "light": 2}),
+        ("resources: [gpu=4, light=2]", ("--resources", "light=3"), {"gpu": 4, "light": 3}),
+    ],
+)
+def test_local_runs_share_one_gpu_where_something_else_is_shared_too(own, arguments, expected, site: Site) -> None:
+    site.write(own)
+    done = site.python(SHOW_SHARED, "-n", "--profile", "profiles/local", "--configfile", "tiny.yaml", *arguments)
+    assert json.loads(re.search("^SHARED (.*)", done.stdout, re.M)[1]) == expected, done.stderr
+
+
 GPUS = {  # of train and predict, by the README's heading
     "Narval": ("a100", "a100_2g.10gb"),
     "Rorqual, Nibi": ("h100", "h100_1g.10gb"),
@@ -204,17 +238,11 @@ cli.main(sys.argv[1:])
 def test_the_set_up_for_many_runs_groups_a_hundred_decodings_whose_requests_are_not_added_up(site: Site) -> None:
     heading = "Many runs: light rules in groups"
     subprocess.run(["bash", "-euc", SETUPS[heading]], cwd=site.project.folder, check=True)
-    command = re.search(r"^    snakemake ((?:.*\\\n)*.*)", README[README.index(heading) :], re.M)[1]
     config = copy.deepcopy(CONFIG)
     config["decodings"] = {f"t{i}": {"method": "n_best", "null_threshold": float(i)} for i in range(104)}
     config["runs"] = {"small": config["runs"]["small"] | {"decodings": list(config["decodings"])}}
-    arguments = [*command.replace("\\\n", "").split(), "--configfile", site.project.configure(config, "many.yaml")]
-    done = subprocess.run(
-        [sys.executable, "-c", SHOW_GROUPS, "scores", "-n", "--cores", "64", *arguments],
-        cwd=site.project.folder,
-        capture_output=True,
-        text=True,
-    )
+    arguments = ("--profile", "profiles/slurm", "--configfile", site.project.configure(config, "many.yaml"))
+    done = site.python(SHOW_GROUPS, "scores", "-n", "--cores", "64", *arguments)
     groups = [json.loads(line[6:]) for line in done.stdout.splitlines() if line.startswith("GROUP ")]
     found = {rules["score"]: (rules, asked) for rules, asked in groups}
     assert sorted(found) == [4, 100], done.stdout + done.stderr

@@ -31,6 +31,9 @@ def merge(workflow) -> dict[str, dict[str, Request]]:
     if entries["default-resources"] and not words & {"--default-resources", "--default-res"}:
         parsed = Resources.parse(entries["default-resources"], allow_expressions=True, defaults="bare")
         settings.default_resources = parsed
+    for name, limit in Resources.parse(entries["resources"], allow_expressions=False).items():
+        if name not in workflow.global_resources:  # which has those of the strongest place
+            workflow.register_resource(name, limit)
     for name in ("overwrite_resources", "overwrite_threads", "default_resources"):
         settings.__dict__.pop(f"_parsed_{name}", None)  # a cache
     return requests

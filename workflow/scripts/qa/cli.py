@@ -40,7 +40,8 @@ def preflight(arguments: Arguments) -> int:
         others.insert(0, "--configfile")
     if not any(Path(file).is_file() for file in ("Snakefile", "workflow/Snakefile")):
         raise InputError("no Snakefile in this folder: call `qa preflight` where you call snakemake")
-    command = [sys.executable, "-m", "snakemake", "--profile", options.profile, "--nolock", "--quiet", "host", *others]
+    quiet = ("--quiet", "host", "progress")  # `all` would hide the problems too
+    command = [sys.executable, "-m", "snakemake", "--profile", options.profile, "--nolock", *quiet, *others]
     return subprocess.run(command, env={**os.environ, "QA_PREFLIGHT": "only"}).returncode
 
 

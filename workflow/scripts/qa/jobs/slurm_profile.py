@@ -2,7 +2,8 @@
 
 Snakemake takes `set-resources` whole from one place: the command line, else `profiles/default`, else the profile of
 `--profile`. With that alone, `--set-resources train:runtime=2h` would lose the GPU model of the profile. So the values
-of the weaker places are added here, and what a user writes as SLURM does (03:00:00, 24G) is understood.
+of the weaker places are added here, and what a user writes as SLURM does (03:00:00, 24G) is understood. `resources`,
+what all running jobs share, is merged too.
 """
 
 import ast
@@ -20,7 +21,7 @@ from qa.common.text import did_you_mean
 from qa.jobs import slurm_accounting
 
 OWN = Path("profiles/default/config.yaml")  # the user's, which Snakemake reads by itself
-KEYS = ("default-resources", "set-threads", "set-resources")
+KEYS = ("default-resources", "set-threads", "set-resources", "resources")
 RESOURCES = (
     *("runtime", "mem", "mem_mb", "mem_mb_per_cpu", "disk", "disk_mb", "nodes", "tasks", "tasks_per_node", "mpi"),
     *("cpus_per_task", "gpu", "gpu_model", "gres", "tasks_per_gpu", "cpus_per_gpu", "constraint", "qos", "cluster"),
@@ -80,8 +81,8 @@ def read(files: Iterable[Path]) -> dict[str, dict[str, Request]]:
 def check_rules(requests: dict[str, dict[str, Request]], rules: Iterable[str]) -> None:
     """Raise InputError for a request whose rule does not exist."""
     known = list(rules)
-    named = [(name.partition(":")[0], request) for key in KEYS[1:] for name, request in requests[key].items()]
-    for rule, request in named:
+    named = [*requests["set-threads"].items(), *requests["set-resources"].items()]
+    for rule, request in ((name.partition(":")[0], request) for name, request in named):
         if rule not in known:
             raise InputError(f"{request.place}: there is no rule `{rule}`{did_you_mean(rule, known)}")
 
@@ -91,7 +92,10 @@ def _pairs(node: yaml.Node | None) -> Iterator[tuple[str, yaml.Node]]:
 
 
 def _entries(node: yaml.Node) -> Iterator[tuple[str, yaml.ScalarNode]]:
-    """Names and values of a mapping, `RULE:RESOURCE` where it has two levels."""
+    """Names and values of a mapping, `RULE:RESOURCE` where it has two levels, or of a list such as `[gpu=2]`."""
+    for item in node.value if isinstance(node, yaml.SequenceNode) else ():
+        name, _, value = item.value.partition("=")
+        yield name, yaml.ScalarNode(item.tag, value, item.start_mark)
     for name, value in _pairs(node):
         if isinstance(value, yaml.ScalarNode):
             yield name, value
