@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,6 +33,16 @@ RESAMPLES = 1_000
 log = logging.getLogger(__name__)
 
 
+class HeldOut(NamedTuple):
+    """The questions of all files together, with their ids and titles, the candidates of each file, and the articles."""
+
+    candidates: list[Candidates]
+    questions: CalibrationQuestions
+    ids: list[str]
+    titles: list[str]
+    articles: int
+
+
 def calibrate(
     spans_files: Sequence[str],
     questions_files: Sequence[str],
@@ -53,24 +63,13 @@ def calibrate(
     with this threshold), and its `weight` in the scores of the JSON file. Raises InputError where no question has an
     answer, since such questions cannot calibrate a threshold.
     """
-    candidates, measured, titles, ids, articles = [], [], [], [], 0
-    models = len(spans_files) // len(questions_files)
-    f1_by = f1_by or ["words"] * len(questions_files)
-    for number, file in enumerate(questions_files):
-        names, golds = titles_and_golds(file)
-        found = candidates_of(spans_files[number * models : (number + 1) * models], decoding, file)
-        candidates.append(found)
-        texts = texts_of(found, column(file, "context"))
-        measured.append(questions_of(found, list(golds.values()), texts, f1_by[number]))
-        titles += names
-        ids += golds
-        articles += len({title for title in names if title})
-    questions = together(measured)
+    held_out = _held_out(spans_files, questions_files, decoding, f1_by or ["words"] * len(questions_files))
+    questions = held_out.questions
     share, prior = float(questions.unanswerable.mean()), decoding["unanswerable_prior"]
     weights = prior_weights(questions.unanswerable, prior)
     threshold = _threshold(questions, decoding, weights, questions_files)
-    intervals, interval = _interval(questions, decoding["calibrate_for"], weights, statistics.clusters(titles))
-    temperature = _temperature(candidates, questions, threshold, weights)
+    intervals, interval = _interval(questions, decoding["calibrate_for"], weights, statistics.clusters(held_out.titles))
+    temperature = _temperature(held_out.candidates, questions, threshold, weights)
     logistic = probabilities.fit_logistic(questions.difference, questions.unanswerable, weights)
     result = {
         "null_threshold": threshold,
@@ -81,7 +80,7 @@ def calibrate(
         "calibrated_for": decoding["calibrate_for"],
         "questions": len(questions.difference),
         "few_questions": len(questions.difference) < FEW_QUESTIONS,
-        "articles": articles,
+        "articles": held_out.articles,
         "unanswerable": 100.0 * share,
         "unanswerable_prior": None if prior is None else 100.0 * prior,
         **scores_at(questions, threshold, weights),
@@ -89,7 +88,8 @@ def calibrate(
         "temperature_fit": {"log_loss_before": temperature.before, "log_loss_after": temperature.after},
     }
     if scores_file:
-        _write_scores(questions, threshold, {"id": ids, "title": titles, "weight": weights}, scores_file)
+        columns = {"id": held_out.ids, "title": held_out.titles, "weight": weights}
+        _write_scores(questions, threshold, columns, scores_file)
     write_json(target, result)
     log.info(
         f"null threshold {threshold:.2f}, temperature {temperature.value:.2f}, from {len(questions.difference):,} "
@@ -98,6 +98,23 @@ def calibrate(
     if result["few_questions"]:
         log.warning(few_questions(result["questions"]))
     return result
+
+
+def _held_out(
+    spans_files: Sequence[str], questions_files: Sequence[str], decoding: dict[str, Any], f1_by: Sequence[str]
+) -> HeldOut:
+    candidates, measured, titles, ids, articles = [], [], [], [], 0
+    models = len(spans_files) // len(questions_files)
+    for number, file in enumerate(questions_files):
+        names, golds = titles_and_golds(file)
+        found = candidates_of(spans_files[number * models : (number + 1) * models], decoding, file)
+        candidates.append(found)
+        texts = texts_of(found, column(file, "context"))
+        measured.append(questions_of(found, list(golds.values()), texts, f1_by[number]))
+        titles += names
+        ids += golds
+        articles += len({title for title in names if title})
+    return HeldOut(candidates, together(measured), ids, titles, articles)
 
 
 def _write_scores(
