@@ -69,7 +69,7 @@ QUALITY = CONFIG | {
     "defaults": {**CONFIG["defaults"], "hold_out": 0.45},
     "runs": {
         "seeded": {**TRAINED, "model": "one", "seeds": [1, 2], "decodings": ["calibrated", "n_best"]},
-        "bytes": {**TRAINED, "model": "bytes"},
+        "bytes": {**TRAINED, "model": "bytes", "evaluate_on": ["mills/validation", "mills/extra"]},
         "team": {
             "ensemble": ["seeded", "bytes/seed-1"],
             "evaluate_on": ["mills/validation"],

@@ -125,7 +125,7 @@ OF_QUALITY: dict[str, tuple[dict[str, Any], set[str]]] = {
     "runs.*.ensemble": ({"runs.seeds.ensemble": ["seeded", "bytes"]}, POSTPROCESS - {"package"}),
     "runs.*.calibrate_on": (  # without the pupil's soft_targets_keys, since its teachers would have trained on more
         {f"runs.{run}.calibrate_on": ["mills/extra"] for run in ("seeded", "team")} | {"runs.pupil.teacher": None},
-        {"tokenize_and_label", *TRAIN, *CALIBRATE},  # the model `bytes` has no windows of these questions yet
+        {*TRAIN, *CALIBRATE},
     ),
     "runs.*.model.run": ({"runs.joint.model": "one"}, TRAIN),
     "runs.*.model.seed": ({"runs.joint.model": {"run": "seeded", "seed": 2}}, TRAIN),
