@@ -148,6 +148,14 @@ FAULTS = {
     "answer false": ({"answers": ..., "answer_text": False, "answer_start": 0}, "an answer needs a text `text`"),
     "impossible as a number": ({"is_impossible": 1}, "`is_impossible` is true, yet there are answers"),
     "impossible yet answered": ({"is_impossible": True}, "`is_impossible` is true, yet there are answers"),
+    "possible yet without answers": (
+        {"is_impossible": False, "answers": []},
+        "`is_impossible` is false, yet there are no answers",
+    ),
+    "possible yet with a blank answer": (
+        {"is_impossible": 0, "answers": {"text": [" "], "answer_start": [2]}},
+        "`is_impossible` is false, yet there are no answers",
+    ),
     "misplaced": ({"answers": {"text": ["bb"], "answer_start": [0]}}, r"id 'q1': 'bb' at 0, where 'aa bb aa' stands"),
     "negative": ({"answers": {"text": ["aa"], "answer_start": [-2]}}, "id 'q1': 'aa' at -2"),
     "one of two answers empty": ({"answers": {"text": ["", "aa"], "answer_start": [0, 0]}}, "do not stand at their"),

@@ -22,6 +22,7 @@ BATCH_RECORDS = 10_000  # records in memory at once
 BATCH_CHARACTERS = 2**26  # of their contexts; a batch with more is written sooner
 ID_SHOWN = 80  # characters of an id that a message shows
 SOURCE = "source.json"
+IMPOSSIBLE = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 
 log = logging.getLogger(__name__)
 
@@ -199,8 +200,10 @@ def _record(row: dict[str, Any], where: str) -> QuestionRecord:
     answers = tuple(_answers(row, where))
     if not any(answer.text.strip() for answer in answers):
         answers = ()
-    if answers and str(row.get("is_impossible")).lower() in ("true", "1", "1.0"):  # CSV gives it as text
-        raise InputError(f"{where}: `is_impossible` is true, yet there are answers")
+    impossible = IMPOSSIBLE.get(str(row.get("is_impossible")).lower())  # CSV gives it as text
+    if impossible is bool(answers):  # with false, a question whose answers were lost would become unanswerable
+        faults = "`is_impossible` is false, yet there are no answers", "`is_impossible` is true, yet there are answers"
+        raise InputError(f"{where}: {faults[impossible]}")
     return QuestionRecord(identity, texts["title"], texts["context"], texts["question"], answers, where)
 
 
