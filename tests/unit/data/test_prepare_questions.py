@@ -127,6 +127,7 @@ def one_question(tmp_path, **changes):
 
 FAULTS = {
     "id missing": ({"id": None}, "line 1 has no `id`"),
+    "id a fraction": ({"id": 1.0}, "line 1: `id` is 1.0, neither a text nor a whole number"),
     "question missing": ({"question": ...}, "id 'q1': `question` is missing"),
     "context a number": ({"context": 7}, "id 'q1': `context` is int, not text"),
     "half a character": ({"context": "a\ud800"}, "id 'q1': `context` holds half a surrogate pair"),
@@ -330,6 +331,7 @@ UNKNOWN = {
     "columns.json": ('{"id": {"0": "1"}, "context": {"0": "a"}}', "`id` is a whole column"),
     "array.csv": ("id,context,question,answers\n1,a b,c,['a' 'b']\n", "neither JSON nor a Python value with commas"),
     "lines.csv": ("id,context,question,answers\n1,a b,c,\"['a'\n 'b']\"\n", "neither JSON nor a Python value"),
+    "plain.csv": ("id,context,question,answers\n1,a b,c,a b\n", "a plain text belongs in `answer_text`"),
     "call.csv": ("id,context,question,answers\n1,a,b,list(['a'])\n", "neither JSON nor a Python value"),
     "header.jsonl": ('{"header": {"dataset": "FerryQA"}}\n{"id": "", "context": "a", "qas": []}\n', "MRQA's form"),
 }
