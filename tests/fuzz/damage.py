@@ -176,7 +176,7 @@ def is_right(row: dict[str, Any]) -> bool:
         return False
     answers = answers_of(row)
     well = all(isinstance(answer["text"], str) and _is_start(answer["answer_start"]) for answer in answers)
-    contradicts = str(row.get("is_impossible")).lower() in ("true", "1") and answers
+    contradicts = str(row.get("is_impossible")).lower() in (("true", "1") if answers else ("false", "0"))
     return bool(row["question"].strip()) and well and not contradicts
 
 

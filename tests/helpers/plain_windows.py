@@ -24,6 +24,7 @@ WORDS = [
     "a",
     "Venn-Mor,",
     "ﬁne",
+    "\u200e1893\u200f",
     "e\u0301t\u00e9",
     "x" * 30,
     "…",
@@ -37,11 +38,16 @@ def texts(longest: int, shortest: int = 1) -> st.SearchStrategy[str]:
     return parts.map(lambda pairs: "".join(word + gap for word, gap in pairs))
 
 
+def blank(letter: str) -> bool:
+    """Whether a letter of these tests is white space or invisible. Arabic's visible format characters do not occur."""
+    return letter.isspace() or (unicodedata.category(letter) in ("Cc", "Cf") and letter not in "\u200c\u200d")
+
+
 def without_space(text: str, start: int, stop: int) -> tuple[int, int]:
-    """The span [start, stop) without the white space at its ends."""
-    while start < stop and text[start].isspace():
+    """The span [start, stop) without the blank letters at its ends."""
+    while start < stop and blank(text[start]):
         start += 1
-    while stop > start and text[stop - 1].isspace():
+    while stop > start and blank(text[stop - 1]):
         stop -= 1
     return start, stop
 
@@ -50,7 +56,7 @@ def covering(text: str, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Spans of tokens, with the letters that no token has: marks go to the token before, others to the token after."""
     runs: list[list[int]] = []
     for place in range(len(text)):
-        if text[place].isspace() or any(start <= place < stop for start, stop in spans):
+        if blank(text[place]) or any(start <= place < stop for start, stop in spans):
             continue
         if runs and runs[-1][1] == place and place not in [start for start, _ in spans]:
             runs[-1][1] = place + 1

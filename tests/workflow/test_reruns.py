@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 import pytest
+import yaml
 
 from chain import CONFIG, QUALITY, ROOT
 from qa.config import reference
@@ -332,6 +333,21 @@ def test_settings_that_change_no_result_rerun_nothing(finished, changed):
         if not rules:
             put(changed, path, value)
     assert finished.would_run(changed) == NOTHING
+
+
+def with_keys_from_z_to_a(value: Any, key: str = "") -> Any:
+    """A configuration with its keys in reverse order, but for the names of parts, whose order is that of tables."""
+    if not isinstance(value, dict):
+        return value
+    named = key in ("models", "datasets", "decodings", "runs")
+    return {inner: with_keys_from_z_to_a(value[inner], inner) for inner in sorted(value, reverse=not named)}
+
+
+def test_keys_in_another_order_rerun_nothing(finished, changed):
+    config = with_keys_from_z_to_a(changed)
+    finished.path("changed.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    assert [*config["datasets"]["mills"]["splits"]] == ["validation", "train", "extra"]
+    assert "Nothing to be done" in finished.dry_run("-n", config="changed.yaml")[1]
 
 
 @pytest.mark.parametrize("key", OF_QUALITY)

@@ -28,6 +28,13 @@ def changed(path, value):
     return config
 
 
+def test_params_do_not_depend_on_the_order_of_keys():
+    pairs = [("num_hidden_layers", 6), ("hidden_dropout_prob", 0.2)]
+    resolved = [settings.resolve(changed("models.roberta-base.overrides", dict(each))) for each in (pairs, pairs[::-1])]
+    first, other = (str(stages.training(each.runs["baseline"], each.models)) for each in resolved)
+    assert first == other
+
+
 def test_the_encoders_are_compared_with_the_run_of_the_real_experiment():
     encoders = settings.resolve(yaml.safe_load((ROOT / "config" / "encoders.yaml").read_text())).runs
     assert len({tuple(run.seeds) for run in encoders.values() if run.seeds}) == 1

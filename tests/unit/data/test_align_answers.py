@@ -61,6 +61,9 @@ WAYS = {  # context, text, start -> what stands there, and where
     "decomposed context": ("Un cafe\u0301 noir", "caf\u00e9", 3, "cafe\u0301", 3),
     "decomposed Hangul": ("\u1112\u1161\u11ab!", "\ud55c", 0, "\u1112\u1161\u11ab", 0),
     "the nearest of two": ("a  b, a  b, a  b", "a b", 7, "a  b", 6),
+    "UTF-16 units, as JavaScript counts": ("\U0001f4a9\U0001f4a9\U0001f4a9 a 12 x12", "12", 9, "12", 6),
+    "bytes": ("\u00e9\u00e9\u00e9 a 12 x12", "12", 9, "12", 6),
+    "neither": ("\u00e9\u00e9\u00e9 a 12 x12", "12", 11, "12", 10),
     "an accent is no white space": ("Un caf\u00e9", "cafe", 3, None, None),
     "nor is it in two characters": ("Un cafe\u0301 x", "caf e", 3, None, None),
     "white space alone": ("a  b", " ", 9, " ", 2),
@@ -69,7 +72,7 @@ WAYS = {  # context, text, start -> what stands there, and where
 
 
 @pytest.mark.parametrize("case", WAYS)
-def test_white_space_and_unicode_form_do_not_keep_an_answer_from_its_place(case):
+def test_white_space_unicode_form_and_units_do_not_keep_an_answer_from_its_place(case):
     context, text, start, found, place = WAYS[case]
     answer = realigned(context, GoldAnswer(text, start))
     assert answer == (None if found is None else GoldAnswer(found, place))

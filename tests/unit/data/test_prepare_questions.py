@@ -127,6 +127,7 @@ def one_question(tmp_path, **changes):
 
 FAULTS = {
     "id missing": ({"id": None}, "line 1 has no `id`"),
+    "id a fraction": ({"id": 1.0}, "line 1: `id` is 1.0, neither a text nor a whole number"),
     "question missing": ({"question": ...}, "id 'q1': `question` is missing"),
     "context a number": ({"context": 7}, "id 'q1': `context` is int, not text"),
     "half a character": ({"context": "a\ud800"}, "id 'q1': `context` holds half a surrogate pair"),
@@ -148,6 +149,14 @@ FAULTS = {
     "answer false": ({"answers": ..., "answer_text": False, "answer_start": 0}, "an answer needs a text `text`"),
     "impossible as a number": ({"is_impossible": 1}, "`is_impossible` is true, yet there are answers"),
     "impossible yet answered": ({"is_impossible": True}, "`is_impossible` is true, yet there are answers"),
+    "possible yet without answers": (
+        {"is_impossible": False, "answers": []},
+        "`is_impossible` is false, yet there are no answers",
+    ),
+    "possible yet with a blank answer": (
+        {"is_impossible": 0, "answers": {"text": [" "], "answer_start": [2]}},
+        "`is_impossible` is false, yet there are no answers",
+    ),
     "misplaced": ({"answers": {"text": ["bb"], "answer_start": [0]}}, r"id 'q1': 'bb' at 0, where 'aa bb aa' stands"),
     "negative": ({"answers": {"text": ["aa"], "answer_start": [-2]}}, "id 'q1': 'aa' at -2"),
     "one of two answers empty": ({"answers": {"text": ["", "aa"], "answer_start": [0, 0]}}, "do not stand at their"),
@@ -322,6 +331,7 @@ UNKNOWN = {
     "columns.json": ('{"id": {"0": "1"}, "context": {"0": "a"}}', "`id` is a whole column"),
     "array.csv": ("id,context,question,answers\n1,a b,c,['a' 'b']\n", "neither JSON nor a Python value with commas"),
     "lines.csv": ("id,context,question,answers\n1,a b,c,\"['a'\n 'b']\"\n", "neither JSON nor a Python value"),
+    "plain.csv": ("id,context,question,answers\n1,a b,c,a b\n", "a plain text belongs in `answer_text`"),
     "call.csv": ("id,context,question,answers\n1,a,b,list(['a'])\n", "neither JSON nor a Python value"),
     "header.jsonl": ('{"header": {"dataset": "FerryQA"}}\n{"id": "", "context": "a", "qas": []}\n', "MRQA's form"),
 }

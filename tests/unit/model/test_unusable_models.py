@@ -245,6 +245,15 @@ def test_weights_that_are_no_finite_numbers_are_named(value, folder):
     assert "finite numbers: bert.encoder.layer.0.output.dense.weight" in refusal(load_model, folder)
 
 
+@pytest.mark.parametrize("labels", [1, 3])
+def test_a_classifier_with_any_number_of_labels_gets_a_head_for_starts_and_ends(labels, folder):
+    config = transformers.BertConfig.from_pretrained(folder, num_labels=labels)
+    transformers.BertForSequenceClassification(config).save_pretrained(folder)
+    model = load_model(folder)
+    assert model.qa_outputs.out_features == model.config.num_labels == 2
+    assert model(torch.tensor([[2, 5, 3]])).start_logits.shape == (1, 3)
+
+
 def test_weights_of_another_architecture_are_named(folder):
     config = transformers.DistilBertConfig(vocab_size=400, dim=32, n_layers=1, n_heads=2, hidden_dim=48)
     transformers.DistilBertForQuestionAnswering(config).save_pretrained(folder.parent / "other")

@@ -158,7 +158,7 @@ def test_labels_read_the_whole_answer_where_a_tokenizers_offsets_leave_letters_o
     assert decoded(row, context) == answer
 
 
-@pytest.mark.parametrize("answer", ["Cafe\u0301", "นี้", "a\u0301\u0328", "\u200bslate", "bridge\ufffd"])
+@pytest.mark.parametrize("answer", ["Cafe\u0301", "นี้", "a\u0301\u0328", "അവന്\u200d", "bridge\ufffd"])
 def test_labels_read_the_whole_answer_where_a_normalizer_drops_letters(answer: str):
     context = f"the bridge {answer} slate"
     start = context.index(answer)
@@ -166,7 +166,17 @@ def test_labels_read_the_whole_answer_where_a_normalizer_drops_letters(answer: s
     assert decoded(row, context) == answer
 
 
-@given(text=st.text("ab \u0301\u200b", max_size=12), data=st.data())
+@families
+@pytest.mark.parametrize("mark", ["\u200e", "\u200b", "\ufeff", "\u00ad", "\u2066", "\x10"])
+def test_invisible_characters_beside_an_answer_are_no_part_of_it(family: str, mark: str):
+    context = f"the bridge {mark}1412{mark} {mark}slate, {mark}"
+    for answer in ("1412", "slate"):
+        start = context.index(answer)
+        (row,) = rows_of(family, record(context, start, start + len(answer)))
+        assert decoded(row, context) == answer
+
+
+@given(text=st.text("ab \u0301\u200b\u200d", max_size=12), data=st.data())
 def test_letters_without_a_token_belong_to_a_neighbour(text: str, data: Any):
     spans = data.draw(st.lists(st.tuples(*[st.integers(0, len(text))] * 2).map(sorted).map(tuple), max_size=6))
     points = np.array([ord(letter) for letter in text], np.uint32)

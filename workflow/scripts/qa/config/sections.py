@@ -1,8 +1,8 @@
 """The parts of a configuration that runs combine: models, datasets, decodings, and the groups of a run's settings."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import model_validator
+from pydantic import AfterValidator, model_validator
 from pydantic_core import PydanticCustomError
 
 from qa.config.fields import (
@@ -21,6 +21,9 @@ from qa.config.fields import (
     setting,
 )
 
+# Snakemake compares params as text: in another order they would rerun all that follows.
+IN_ONE_ORDER = AfterValidator(lambda values: dict(sorted(values.items())))
+
 
 class PretrainedModel(Section):
     """A pretrained encoder."""
@@ -34,7 +37,7 @@ class PretrainedModel(Section):
         "download", "Python package with the model, instead of `repo`. Needs `directory`.", None
     )
     directory: Text | None = setting("download", "Folder of the model within the installed `package`.", None)
-    overrides: dict[str, Single] = setting(
+    overrides: Annotated[dict[str, Single], IN_ONE_ORDER] = setting(
         "train", "New values for keys of the model's own configuration, such as `num_hidden_layers`.", {}
     )
     license: License | None = setting(
@@ -68,7 +71,7 @@ class Dataset(Section):
         "download", "Dataset repository on the Hub. Without it `splits` are local files.", None
     )
     revision: Commit | None = setting("download", "Commit of the repository, 40 hexadecimal digits.", None)
-    splits: dict[Name, Files] = setting(
+    splits: Annotated[dict[Name, Files], IN_ONE_ORDER] = setting(
         "download",
         "Files of each split, one or a list. In a repository they may be patterns (`data/train-*.parquet`). SQuAD "
         "JSON, JSON lines, CSV or Parquet, each also `.gz`.",

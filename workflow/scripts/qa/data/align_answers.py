@@ -10,6 +10,7 @@ from qa.common.errors import InputError, some
 
 TEXT_SHOWN = 40  # characters of a text that a message shows
 MISALIGNED_SHOWN = 3  # misaligned answers that a message shows
+UNITS = {"utf-16-le": 2, "utf-8": 1}  # what JavaScript and byte strings count; bytes of a unit
 
 
 @dataclass(frozen=True)
@@ -126,10 +127,15 @@ def _fault(record: QuestionRecord, answer: GoldAnswer, found: GoldAnswer | None)
 def realigned(context: str, answer: GoldAnswer) -> GoldAnswer | None:
     """The answer where its text stands nearest to its start, the first of equals; None where it stands nowhere.
 
-    Without a start, this is the first place. If the text itself stands nowhere, white space and Unicode form (NFC, NFD)
-    do not count, and the answer gets the context's own letters.
+    If it stands where the start means UTF-16 units or bytes, it is taken from there. Without a start, the first place
+    is taken. If the text itself stands nowhere, white space and Unicode form (NFC, NFD) do not count, and the answer
+    gets the context's own letters.
     """
     start = max(answer.start or 0, 0)
+    for encoding, size in UNITS.items():
+        counted = replace(answer, start=len(context.encode(encoding)[: start * size].decode(encoding, "ignore")))
+        if start and counted.stands_in(context):
+            return counted
     before, after = context.rfind(answer.text, 0, start + len(answer.text)), context.find(answer.text, start)
     spans = [(place, place + len(answer.text)) for place in (before, after) if place >= 0 and answer.text]
     first, last = min(

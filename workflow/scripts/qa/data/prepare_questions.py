@@ -22,6 +22,8 @@ BATCH_RECORDS = 10_000  # records in memory at once
 BATCH_CHARACTERS = 2**26  # of their contexts; a batch with more is written sooner
 ID_SHOWN = 80  # characters of an id that a message shows
 SOURCE = "source.json"
+PLAIN = "a plain text belongs in `answer_text`"
+IMPOSSIBLE = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 
 log = logging.getLogger(__name__)
 
@@ -199,8 +201,10 @@ def _record(row: dict[str, Any], where: str) -> QuestionRecord:
     answers = tuple(_answers(row, where))
     if not any(answer.text.strip() for answer in answers):
         answers = ()
-    if answers and str(row.get("is_impossible")).lower() in ("true", "1", "1.0"):  # CSV gives it as text
-        raise InputError(f"{where}: `is_impossible` is true, yet there are answers")
+    impossible = IMPOSSIBLE.get(str(row.get("is_impossible")).lower())  # CSV gives it as text
+    if impossible is bool(answers):  # with false, a question whose answers were lost would become unanswerable
+        faults = "`is_impossible` is false, yet there are no answers", "`is_impossible` is true, yet there are answers"
+        raise InputError(f"{where}: {faults[impossible]}")
     return QuestionRecord(identity, texts["title"], texts["context"], texts["question"], answers, where)
 
 
@@ -210,6 +214,8 @@ def _identity(row: dict[str, Any], where: str) -> str:
         raise InputError(
             f"{where}: `id` is a whole column; write a row for each question (pandas: to_json with orient='records')"
         )
+    if isinstance(identity, (float, bool)):  # pandas makes fractions of a column with gaps
+        raise InputError(f"{where}: `id` is {identity}, neither a text nor a whole number")
     if not isinstance(identity, str) or not identity or unencodable(identity):
         raise InputError(f"{where} has no `id` (a text that is not empty){keys_of(row)}")
     return identity
@@ -236,7 +242,7 @@ def _answers(row: dict[str, Any], where: str) -> Iterator[GoldAnswer]:
             answers = _from_cell(answers)
         except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError, tokenize.TokenError):
             raise InputError(
-                f"{where}: `answers` is neither JSON nor a Python value with commas: {answers[:60]!r}"
+                f"{where}: `answers` is neither JSON nor a Python value with commas: {answers[:60]!r}; {PLAIN}"
             ) from None
     if isinstance(answers, dict):
         texts, starts = answers.get("text"), answers.get("answer_start")
@@ -246,7 +252,7 @@ def _answers(row: dict[str, Any], where: str) -> Iterator[GoldAnswer]:
             raise InputError(f"{where}: `answers` needs the lists `text` and `answer_start`, equally long")
         answers = [{"text": text, "answer_start": start} for text, start in zip(texts, starts, strict=True)]
     if not isinstance(answers, list):
-        fault = "is missing" if answers is None else "is no list; a plain text belongs in `answer_text`"
+        fault = "is missing" if answers is None else f"is no list; {PLAIN}"
         raise InputError(f"{where}: `answers` {fault}; an unanswerable question has an empty list")
     for answer in answers:
         answer = {"text": answer} if isinstance(answer, str) else answer

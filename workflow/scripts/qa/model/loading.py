@@ -28,7 +28,7 @@ def load_model(path: str | Path, overrides: dict[str, Any] | None = None, traine
     overrides = overrides or {}
     config = read_config(path)
     check(config, path, overrides)
-    for key, value in overrides.items():
+    for key, value in {**overrides, "num_labels": 2}.items():  # a start and an end: classifiers have other numbers
         setattr(config, key, value)
     try:
         model, info = AutoModelForQuestionAnswering.from_pretrained(

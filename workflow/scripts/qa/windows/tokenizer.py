@@ -14,7 +14,11 @@ from qa.common.errors import InputError, first_line, shortage
 from qa.windows.encoder_config import encoder_config, longest_row
 from qa.windows.ranges import bounds_of
 
-WHITE_SPACE = np.array([chr(point).isspace() for point in range(0x3002)])  # the last entry serves all higher points
+# Control characters, soft hyphen, direction marks, byte order mark. Not joiners, with which words are spelt.
+INVISIBLE = {*range(0x20), *range(0x7F, 0xA0), 0xAD, 0x61C, 0x200B, 0x200E, 0x200F, *range(0x202A, 0x202F)}
+INVISIBLE |= {*range(0x2060, 0x2070), 0xFEFF}
+# White space or invisible, by code point. The last entry serves all higher points.
+BLANK = np.array([point in INVISIBLE or chr(point).isspace() for point in range(0xFF01)])
 
 
 @dataclass(frozen=True)
@@ -176,9 +180,9 @@ def encode_only(tokenizer: Any, texts: list[str]) -> list[Any]:
 def tokens_of(encodings: list[Any], texts: list[str], trim: bool = True) -> EncodedTexts:
     """The encodings of texts as arrays. Offsets count characters within each text.
 
-    With `trim`, offsets hold each token's own letters, whatever its tokenizer counts: white space at both ends is left
-    out (SentencePiece counts the space before a word as part of it), and letters that no token has go to a neighbour
-    (`covering`). Without `trim`, offsets are the tokenizer's.
+    With `trim`, offsets hold each token's own letters, whatever its tokenizer counts: what is BLANK at both ends is
+    left out (SentencePiece counts the space before a word as part of it), and letters that no token has go to a
+    neighbour (`covering`). Without `trim`, offsets are the tokenizer's.
     """
     flat = itertools.chain.from_iterable
     bounds = bounds_of([len(encoding) for encoding in encodings])
@@ -215,24 +219,24 @@ def _whole_texts(tokenizer: Any) -> Iterator[Any]:
 
 
 def trimmed(points: np.ndarray, start: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Starts and stops of tokens without the white space at their ends: for all tokens at once, what this loop does.
+    """Starts and stops of tokens without what is BLANK at their ends: for all tokens at once, what this loop does.
 
-        while start < stop and text[start].isspace():
+        while start < stop and BLANK[text[start]]:
             start += 1
-        while start < stop and text[stop - 1].isspace():
+        while start < stop and BLANK[text[stop - 1]]:
             stop -= 1
 
     `points` are the text's code points; `start` and `stop` are int64 of shape (tokens,).
     """
-    space = _is_space(points)
-    wide = np.flatnonzero(stop > start)  # only tokens with a width have white space to lose
+    blank = _are_blank(points)
+    wide = np.flatnonzero(stop > start)  # only tokens with a width have something to lose
     begin, end = start[wide], stop[wide]
-    if not (space[begin] | space[end - 1]).any():
+    if not (blank[begin] | blank[end - 1]).any():
         return start, stop
     # for each place: the first letter from there on, and the end of the last letter up to there
     places = np.arange(len(points))
-    next_letter = np.minimum.accumulate(np.where(space, len(space), places)[::-1])[::-1]
-    last_letter_end = np.maximum.accumulate(np.where(space, 0, places + 1))
+    next_letter = np.minimum.accumulate(np.where(blank, len(blank), places)[::-1])[::-1]
+    last_letter_end = np.maximum.accumulate(np.where(blank, 0, places + 1))
     start, stop = start.copy(), stop.copy()
     start[wide] = begin = np.minimum(next_letter[begin], end)
     stop[wide] = np.maximum(last_letter_end[end - 1], begin)
@@ -244,7 +248,7 @@ def covering(points: np.ndarray, start: np.ndarray, stop: np.ndarray) -> tuple[n
 
     Some tokenizers drop the accents that follow a letter; the offsets of others leave out a word's first letter. An
     answer's text would lose them. Combining marks belong to the token before, other letters to the token after; or to
-    the other neighbour, if that token does not touch them. White space belongs to no token. Arguments as of `trimmed`.
+    the other neighbour, if that token does not touch them. What is BLANK belongs to none. Arguments as of `trimmed`.
     For all runs at once, what this loop does:
 
         for first, end in runs:                # of letters without a token; a token without width ends a run
@@ -259,7 +263,7 @@ def covering(points: np.ndarray, start: np.ndarray, stop: np.ndarray) -> tuple[n
     """
     wide = stop > start
     starting, stopping = (np.bincount(places[wide], minlength=len(points) + 1) for places in (start, stop))
-    left_out = np.flatnonzero((np.cumsum(starting - stopping)[:-1] == 0) & ~_is_space(points))
+    left_out = np.flatnonzero((np.cumsum(starting - stopping)[:-1] == 0) & ~_are_blank(points))
     if not len(left_out):
         return start, stop
     # 1. The runs. `opens` and `run` are of each letter that is left out.
@@ -283,5 +287,5 @@ def covering(points: np.ndarray, start: np.ndarray, stop: np.ndarray) -> tuple[n
     return new_start, new_stop
 
 
-def _is_space(points: np.ndarray) -> np.ndarray:
-    return WHITE_SPACE[np.minimum(points, len(WHITE_SPACE) - 1)]
+def _are_blank(points: np.ndarray) -> np.ndarray:
+    return BLANK[np.minimum(points, len(BLANK) - 1)]
