@@ -80,8 +80,8 @@ class Dataset(Section):
     misaligned: Literal["error", "realign", "drop"] = setting(
         "prepare_questions",
         "What happens to an answer whose text is not at its `answer_start`, or that has none. `error` stops. `realign` "
-        "moves it to its place in UTF-16 units or bytes, else to the nearest place with its text, and removes it if there "
-        "is none. `drop` removes it. A question goes with its last answer.",
+        "moves it to its place in UTF-16 units or bytes, else to the nearest place with its text, and removes it if "
+        "there is none. `drop` removes it. A question goes with its last answer.",
         "error",
     )
     f1_by: Literal["words", "characters"] = setting(
