@@ -108,11 +108,12 @@ def test_a_stage_that_outlived_snakemake_is_waited_for(twin, finished):
 
 
 def test_ctrl_c_saves_the_training_and_the_next_call_goes_on_there(twin, changed):
-    changed["runs"] = {"small": changed["runs"]["small"] | {"training": {"max_steps": 600, "learning_rate": 1e-3}}}
+    training = {"max_steps": 600, "learning_rate": 1e-3}
+    changed["runs"] = {"small": changed["runs"]["small"] | {"training": training, "checkpoints": {"every_steps": 100}}}
     config = twin.configure(changed, "longer.yaml")
     terminal = Project(twin.folder, ["env", "--default-signal=INT", *twin.prefix])
     run = Run(terminal, "models", config=config)
-    assert run.until(lambda: list(twin.path("logs/jobs/train").rglob("*.progress")))
+    assert run.until(lambda: list(twin.path("checkpoints/small/seed-1").glob("*/checkpoint-100/complete.json")))
     before = len(run.output.read_text())
     os.killpg(run.process.pid, signal.SIGINT)
     assert run.process.wait() == 1

@@ -199,7 +199,7 @@ WRONG = {
     ),
     "answers to an unknown split": (
         {"theirs": {"answers": {"mills/nowhere": "a.json"}}},
-        "config: runs.theirs.answers: no `nowhere` among train, more",
+        "config: runs.theirs.answers: no `nowhere` among dev, more, train",
     ),
     "a model with the decoding of answers from a file": (
         {"other": {"decodings": ["as_given"]}},
@@ -252,7 +252,7 @@ WRONG = {
     ),
     "an unknown split calibrates": (
         {"small": {"calibrate_on": ["mills/nowhere"]}},
-        "config: runs.small.calibrate_on: no `nowhere` among train, more",
+        "config: runs.small.calibrate_on: no `nowhere` among dev, more, train",
     ),
     "calibrated without questions": (
         {"small": {"hold_out": 0}},
