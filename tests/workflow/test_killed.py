@@ -9,13 +9,14 @@ TARGET = "results/small/seed-1/mills/validation/n_best/metrics.json"
 ABROAD = {"LC_ALL": "C", "PYTHONUTF8": "0", "TZ": "Asia/Kathmandu", "PYTHONHASHSEED": "77"}
 
 
-def test_killed_twice_elsewhere_it_ends_with_the_same_bytes(finished, tmp_path):
+def test_killed_three_times_elsewhere_it_ends_with_the_same_bytes(finished, tmp_path):
     whole, draw = results_of(finished), random.Random(SEED)
     there = from_nothing(finished, tmp_path / "Größe und Maß")
     project = Project(there.folder, [*finished.prefix, "sh", "-c", 'umask 077; exec "$0" "$@"'])
     moments = [
         Moment("train", operation=draw.randint(1, 60)),  # among them those of a checkpoint, and of the final model
         Moment("snakemake", operation=draw.randint(8, 20)),
+        Moment("predict", draw.uniform(0, 2)),
     ]
     print(moments)
     for moment in moments:

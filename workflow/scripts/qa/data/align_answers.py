@@ -132,9 +132,9 @@ def realigned(context: str, answer: GoldAnswer) -> GoldAnswer | None:
     gets the context's own letters.
     """
     start = max(answer.start or 0, 0)
-    for encoding, size in UNITS.items():
+    for encoding, size in UNITS.items() if start else ():
         counted = replace(answer, start=len(context.encode(encoding)[: start * size].decode(encoding, "ignore")))
-        if start and counted.stands_in(context):
+        if counted.stands_in(context):
             return counted
     before, after = context.rfind(answer.text, 0, start + len(answer.text)), context.find(answer.text, start)
     spans = [(place, place + len(answer.text)) for place in (before, after) if place >= 0 and answer.text]

@@ -215,7 +215,7 @@ def _identity(row: dict[str, Any], where: str) -> str:
             f"{where}: `id` is a whole column; write a row for each question (pandas: to_json with orient='records')"
         )
     if isinstance(identity, (float, bool)):  # pandas makes fractions of a column with gaps
-        raise InputError(f"{where}: `id` is {identity}, neither a text nor a whole number")
+        raise InputError(f"{where}: `id` is {identity}, neither a text nor a whole number; write it as a text")
     if not isinstance(identity, str) or not identity or unencodable(identity):
         raise InputError(f"{where} has no `id` (a text that is not empty){keys_of(row)}")
     return identity

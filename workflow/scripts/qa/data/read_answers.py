@@ -89,7 +89,8 @@ def _answer(row: dict[str, Any], where: str) -> GivenAnswer:
     text = texts[0] if texts[0].strip() else ""
     probability, null = (_probability(row.get(key), f"{where}: `{key}`") for key in ("probability", "null_probability"))
     if text and probability is not None and null is not None and probability + null > 1 + ROUNDING:
-        raise InputError(f"{where}: `probability` {probability:g} and `null_probability` {null:g} add up to over 1")
+        both = f"`probability` {probability:g} and `null_probability` {null:g}"
+        raise InputError(f"{where}: {both} add up to more than 1; correct them, or leave one out")
     start = row.get("start")
     return GivenAnswer(text, probability, null, start if type(start) is int else None)
 

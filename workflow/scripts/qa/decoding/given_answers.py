@@ -59,7 +59,7 @@ def take(answers_file: str | Path, questions_file: str | Path, outputs: dict[str
     decision = Decision(bounds, difference, answered, probability[answered], null_probability)
     no_answer = np.where(np.isnan(null_probability), ~answered, null_probability)
     write_answers(candidates, decision, no_answer, questions_file, outputs, texts)
-    checksums.record_sources(outputs["answers"], [answers_file])
+    checksums.record_sources(outputs["answers"], [answers_file])  # for `qa table`
     free = starts.count(UNKNOWN)
     log.info(f"{len(texts):,} of {len(ids):,} questions answered, {free:,} with a text that the context does not have")
 

@@ -12,6 +12,7 @@ from qa.common import checksums
 from qa.common.errors import InputError, some
 from qa.common.files import read_json, write_json, written_aside
 from qa.config import comparisons, lineage, settings, stages
+from qa.config.schema import External
 from qa.evaluation import compare, question_scores, summarize
 from qa.evaluation.compare import NOTABLE
 from qa.paper import methods
@@ -92,9 +93,10 @@ def check(results: Results) -> None:
     for model in results.models:
         _check_training(results, model)
     for answers in results.answers:
-        given = getattr(results.config.all_runs[answers.run], "answers", {}).get(answers.split, [])
-        if given and checksums.changed_sources(answers.folder / "answers.json", [given]):
-            raise InputError(f"{given}: changed since run `{answers.run}` was made of it; run the workflow")
+        run = results.config.all_runs[answers.run]
+        given = [run.answers[answers.split]] if isinstance(run, External) else []
+        if changed := checksums.changed_sources(answers.folder / "answers.json", given):
+            raise InputError(f"{changed[0]}: changed since run `{answers.run}` was made of it; run the workflow")
         now = lineage.answered_with(results.config, answers.run, answers.variant, answers.decoding)
         now["f1_by"] = results.config.datasets[answers.split.split("/")[0]].f1_by
         made = question_scores.answered_with(answers.folder / "question_scores.parquet") or now
