@@ -2,13 +2,16 @@
 
 import csv
 import json
+import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import datasets
 import numpy as np
@@ -210,6 +213,11 @@ def own_training(model_folder: str, windows_folder: str, own: Own, steps: int, e
     return {"samples_per_second": rate, "computed": manifest["attempts"][-1]["computed"]}
 
 
+def own_rate(model_folder: str, windows_folder: str, own: Own, steps: int, every: int, warm: int) -> float:
+    """Samples/s of `own_training`."""
+    return own_training(model_folder, windows_folder, own, steps, every, warm)["samples_per_second"]
+
+
 def own_prediction(model_folder: str, windows_folder: str, own: Own) -> float:
     """Windows/s of the stage `predict`, the model and the windows loaded before, as `recipe_prediction` has them."""
     settings = {"batch_size": own.batch, "candidates": 20, "precision": own.precision, "padding": own.padding}
@@ -273,12 +281,18 @@ def products_rate(config: Any, tokens: int, training: bool) -> float:
     return (3 if training else 1) * 2 * tokens * sum(weight.numel() for weight in weights) / best
 
 
-def by_turns(contestants: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
-    """Median of each contestant's rates over rounds in which each has its turn."""
+def by_turns(contestants: dict[str, tuple[Any, ...]], rounds: int) -> dict[str, float]:
+    """Median of each contestant's rates over rounds in which each has its turn; each is a function and its arguments.
+
+    A turn has a process of its own. The threads of `ours` wait as `qa.jobs.stage` lets them, those of a plain script
+    as torch does.
+    """
     rates: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
-        for name, work in contestants.items():
-            rates[name].append(work())
+        for name, (work, *arguments) in contestants.items():
+            policy = {"OMP_WAIT_POLICY": "passive"} if name == "ours" else {}
+            with patch.dict(os.environ, policy), ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+                rates[name].append(pool.submit(work, *arguments).result())
     return {name: statistics.median(values) for name, values in rates.items()}
 
 
@@ -300,19 +314,20 @@ def stages(model_folder: str, rounds: int = 2) -> list[Stage]:
         few, few_folder = datasets.load_from_disk(windows).shuffle(seed=0).select(range(PREDICTED)), str(folder / "few")
         few.flatten_indices().save_to_disk(few_folder)
         lengths = np.array([len(ids) for ids in few["input_ids"]])
+        least = few.select(range(64))
         train = by_turns(
             {
-                "walkthrough": lambda: recipe_training(model_folder, few.select(range(64)), WALKTHROUGH, 3, 1),
-                "run_qa": lambda: recipe_training(model_folder, few, RUN_QA, 8, 2),
-                "ours": lambda: own_training(model_folder, few_folder, Own(), 24, 4, 8)["samples_per_second"],
+                "walkthrough": (recipe_training, model_folder, least, WALKTHROUGH, 3, 1),
+                "run_qa": (recipe_training, model_folder, few, RUN_QA, 8, 2),
+                "ours": (own_rate, model_folder, few_folder, Own(), 24, 4, 8),
             },
             rounds,
         )
         predict = by_turns(
             {
-                "walkthrough": lambda: recipe_prediction(model_folder, few.select(range(64)), WALKTHROUGH_PREDICTING),
-                "run_qa": lambda: recipe_prediction(model_folder, few, RUN_QA),
-                "ours": lambda: own_prediction(model_folder, few_folder, Own(batch=PREDICTED_BATCH)),
+                "walkthrough": (recipe_prediction, model_folder, least, WALKTHROUGH_PREDICTING),
+                "run_qa": (recipe_prediction, model_folder, few, RUN_QA),
+                "ours": (own_prediction, model_folder, few_folder, Own(batch=PREDICTED_BATCH)),
             },
             rounds,
         )

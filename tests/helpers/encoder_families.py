@@ -31,6 +31,7 @@ SIZES = {
     **dict.fromkeys(["intermediate_size", "d_ff", "hidden_dim", "encoder_ffn_dim", "decoder_ffn_dim", "d_inner"], 48),
     **dict.fromkeys(["bos_token_id", "cls_token_id", "eos_token_id", "sep_token_id", "decoder_start_token_id"], 2),
     **{"vocab_size": 200, "entity_vocab_size": 9, "pad_token_id": 1, "decoder_attention_heads": 2},
+    **{"relative_attention": True, "pos_att_type": ["c2p", "p2c"]},
     **{"default_language": "en_XX", "axial_pos_embds_dim": (16, 16), "global_attn_every_n_layers": 2},
 }
 OTHER_INPUTS = {"bbox": "page layout", "visual_feats": "images", "xpath_tags_seq": "the markup of web pages"}

@@ -164,6 +164,7 @@ CODE: dict[str, set[str]] = {
     "qa/model/collators.py": TRAIN,
     "qa/model/window_dataset.py": TRAIN,
     "qa/training/batch_sampler.py": TRAIN,
+    "qa/model/disentangled.py": TRAIN,
     "qa/model/joined_products.py": TRAIN,
     "qa/model/packing.py": TRAIN,
     "qa/model/attention.py": TRAIN,

@@ -213,7 +213,7 @@ def test_totals_are_the_tokens_of_each_batch_in_every_epoch():
 @pytest.mark.parametrize(
     ("family", "options", "why"),
     [
-        ("deberta-v2", {}, "declares no attention backend"),
+        ("deberta", {}, "declares no attention backend"),
         ("mobilebert", {"embedding_size": 16, "intra_bottleneck_size": 16}, "give other logits"),
     ],
 )
@@ -240,6 +240,26 @@ def test_attention_by_two_products_is_that_of_torch(scale):
         expected = torch.nn.functional.scaled_dot_product_attention(*inputs, attn_mask=chosen, scale=scale)
         torch.testing.assert_close(attention._products(*inputs, chosen, 0.0, scale), expected)
     assert not torch.allclose(attention._products(*inputs, None, 0.9, scale), expected)  # with dropout
+
+
+def test_attention_by_two_products_loses_no_more_than_half_precision_does():
+    inputs = torch.randn(3, 1, 2, 300, 32, generator=torch.Generator().manual_seed(0)).bfloat16()
+    results = []
+    for attend, half in ((torch.nn.functional.scaled_dot_product_attention, False), (attention._products, True)):
+        own = [(tensor if half else tensor.float()).clone().requires_grad_() for tensor in inputs]
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            output = attend(*own, None, 0.0, scale=None) if half else attend(*own)
+        assert output.dtype == own[0].dtype
+        output.float().square().sum().backward()
+        results.append([output.detach().float(), *(tensor.grad.float() for tensor in own)])
+    for expected, found in zip(*results, strict=True):
+        assert (found - expected).norm() < 0.02 * expected.norm()
+
+
+def test_a_process_on_the_cpu_predicts_by_joined_projections():
+    model = model_of("bert").eval()
+    packing.collator(model, tiny.word_piece(), "packed", joined=True)
+    assert "_Query" in {type(part).__name__ for part in model.modules()}
 
 
 def test_the_kernel_follows_device_precision_and_dropout(monkeypatch):

@@ -75,9 +75,10 @@ class Settings(Section):
     padding: Literal["packed", "longest", "max_length"] = setting(
         "train",
         "`packed` puts the windows of a batch end to end in one row, without padding; no window sees another. Encoders "
-        "that cannot do this, such as DeBERTa, use `longest`, and the log says so. `longest` pads rows to the longest "
-        "row of their batch. Both give the same losses, up to rounding and dropout masks; padding is no part of the "
-        "loss. `max_length` always pads to `windows.max_length`; padding is part of the loss, as in the walkthrough.",
+        "that cannot do this, such as MobileBERT, use `longest`, and the log says so. DeBERTa v2 and v3 can on a CPU, "
+        "and on a GPU with the package flashdeberta. `longest` pads rows to the longest row of their batch. Both give "
+        "the same losses, up to rounding and dropout masks; padding is no part of the loss. `max_length` always pads "
+        "to `windows.max_length`; padding is part of the loss, as in the walkthrough.",
         "packed",
     )
     deterministic: Flag = setting(

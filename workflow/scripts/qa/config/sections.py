@@ -250,8 +250,8 @@ class Training(Section):
         "accumulation, `deterministic`, `gradient_checkpointing` or `lora_rank`. All else is compiled by "
         "torch.compile, in CUDA graphs where that is possible. `kernels` is torch.compile without graphs, and `none` "
         "is neither. Compiling takes up to a few minutes. Results differ by rounding and dropout masks only, so a "
-        "change reruns nothing. Rows that are padded to many widths are not compiled, except DeBERTa's, which get six "
-        "widths at most.",
+        "change reruns nothing. Padded rows are compiled for DeBERTa only, in six widths at most. Packed rows of "
+        "DeBERTa are not compiled.",
         "graphs",
     )
     gradient_checkpointing: Flag = setting(

@@ -159,11 +159,12 @@ def _products(
     dropout_p: float,
     scale: float | None,
 ) -> torch.Tensor:
-    """What scaled_dot_product_attention computes, with the softmax in fp32."""
-    scores = (query @ key.transpose(-1, -2)).float() * (scale or query.shape[-1] ** -0.5)
+    """What scaled_dot_product_attention computes. All tensors keep the type of `query`."""
+    scores = (query * (scale or query.shape[-1] ** -0.5)) @ key.transpose(-1, -2)
     if attn_mask is not None:
         scores = scores.masked_fill(~attn_mask, -torch.inf)
-    return dropped(scores.softmax(-1), dropout_p).to(value.dtype) @ value
+    with torch.autocast(query.device.type, enabled=False):  # softmax sums in fp32 anyway; autocast would copy to fp32
+        return dropped(scores.softmax(-1), dropout_p) @ value
 
 
 def _padded(

