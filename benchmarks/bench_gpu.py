@@ -16,7 +16,15 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "workflow" / "scripts"))
 import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaForQuestionAnswering, set_seed
+from transformers import (
+    AutoConfig,
+    DebertaV2Config,
+    DebertaV2ForQuestionAnswering,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaForQuestionAnswering,
+    set_seed,
+)
 
 import data
 import speed_tables
@@ -42,6 +50,8 @@ TARGET_BATCH = 96  # windows
 RUN_QA_STYLE = Recipe(batch=48, bf16=True)  # as it is mostly run: bf16, every row padded to 384
 VOCABULARY = 2_700  # of the tokenizer: so many make rows of 181 tokens in the mean, as SQuAD 2.0's are
 BASE = {"vocab_size": 50_265, "max_position_embeddings": 514, "type_vocab_size": 1, "pad_token_id": 1}
+DEBERTA = {"position_buckets": 256, "pos_att_type": ["p2c", "c2p"], "share_att_key": True, "norm_rel_ebd": "layer_norm"}
+DEBERTA |= {"relative_attention": True, "position_biased_input": False, "attention_probs_dropout_prob": 0.0}
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 SMALL |= {"vocab_size": 8_000}
 
@@ -68,6 +78,14 @@ def roberta(folder: Path, **shape: Any) -> str:
     return str(folder)
 
 
+def deberta(folder: Path, tokenizer_folder: str, **shape: Any) -> str:
+    """A model of DeBERTa-v3-base's shape with random weights, and the tokenizer of another model."""
+    PreTrainedTokenizerFast.from_pretrained(tokenizer_folder).save_pretrained(folder)
+    set_seed(0)
+    DebertaV2ForQuestionAnswering(DebertaV2Config(**{**DEBERTA, **shape})).save_pretrained(folder)
+    return str(folder)
+
+
 class Bench:
     """All contestants on one model and one set of windows.
 
@@ -81,7 +99,7 @@ class Bench:
         self.lengths = np.array([len(ids) for ids in self.windows["input_ids"]])
         self.device = devices.device()
         self.rate = matmul_rate(self.device, 8192 if self.device.type == "cuda" else 512)
-        config = RobertaConfig.from_pretrained(model_folder)
+        config = AutoConfig.from_pretrained(model_folder)
         self.forward = flop_of_forward(config, self.lengths) / len(self.lengths)
         self.tokens = float(self.lengths.mean())
         self.lines: list[dict[str, Any]] = []

@@ -34,6 +34,8 @@ TRAININGS = (  # in order of interest: name, batch, `compile`, and the switches
     ("kernels", 96, "kernels", {}),
     ("not compiled", 96, "none", {}),
 )
+# without flashdeberta both are padded; `computed` says so
+OF_DEBERTA = (("DeBERTa, by flashdeberta", Own(16)), ("DeBERTa, padded", Own(16, padding="longest", compile="kernels")))
 
 
 @contextmanager
@@ -53,18 +55,24 @@ def measure(bench: bench_gpu.Bench, batches: dict[int, int], left: Any, write: A
             bench.own_predict(batches[96])
         write({"change": what, **switches, **bench.lines[-1]})
     for what, batch, way, switches in TRAININGS:
-        if left() < 60:
-            print(f"left out, no time: {what}, batch {batch}", flush=True)
-            continue
-        before = time.monotonic()
-        with switched(fused=switches.get("fused", True)):
-            try:
-                bench.own_train(Own(batches[batch], compile=way, deterministic=switches.get("deterministic", False)))
-                outcome = bench.lines[-1]
-            except Exception as error:  # a switch that fails is an outcome too
-                outcome = {"failed": f"{type(error).__name__}: {error}"[:300]}
-                print(f"{what}, batch {batch}: {outcome['failed']}", flush=True)
-        write({"change": what, **switches, **outcome, "seconds": time.monotonic() - before})
+        own = Own(batches[batch], compile=way, deterministic=switches.get("deterministic", False))
+        train(bench, what, own, switches, left, write)
+
+
+def train(bench: bench_gpu.Bench, what: str, own: Own, switches: dict[str, bool], left: Any, write: Any) -> None:
+    """One training, if there is time for it."""
+    if left() < 60:
+        print(f"left out, no time: {what}, batch {own.batch}", flush=True)
+        return
+    before = time.monotonic()
+    with switched(fused=switches.get("fused", True)):
+        try:
+            bench.own_train(own)
+            outcome = bench.lines[-1]
+        except Exception as error:  # a switch that fails is an outcome too
+            outcome = {"failed": f"{type(error).__name__}: {error}"[:300]}
+            print(f"{what}, batch {own.batch}: {outcome['failed']}", flush=True)
+    write({"change": what, **switches, **outcome, "seconds": time.monotonic() - before})
 
 
 def main() -> int:
@@ -92,7 +100,11 @@ def main() -> int:
         bench = bench_gpu.Bench(model, windows, *((2, 2, (2, 1)) if cpu else (120, 30, (2, 1))))
         found["bf16_matmul_tflops"] = bench.rate / 1e12
         batches = {96: 8, 16: 4} if cpu else {96: 96, 16: 16}
-        measure(bench, batches, lambda: MINUTES * 60 - (time.monotonic() - began), write)
+        left = lambda: MINUTES * 60 - (time.monotonic() - began)  # noqa: E731
+        measure(bench, batches, left, write)
+        bench.model = bench_gpu.deberta(folder / "deberta", model, **(bench_gpu.SMALL if cpu else {}))
+        for what, own in OF_DEBERTA:
+            train(bench, what, own, {}, left, write)
     print(f"written: {options.out}; {time.monotonic() - began:.0f} s in all")
     return 0
 

@@ -35,6 +35,15 @@ def test_its_rows_are_as_long_as_squads(tmp_path):
     assert 0.01 < np.mean(windows.lengths == 384) < 0.03
 
 
+def test_deberta_is_trained_on_the_same_windows_packed_and_padded(tmp_path):
+    model = bench_gpu.roberta(tmp_path / "model", **bench_gpu.SMALL)
+    windows = bench_gpu.windows_of(tmp_path, model, 5, 20)
+    deberta, computed = bench_gpu.deberta(tmp_path / "deberta", model, **bench_gpu.SMALL), []
+    for _, own in gpu_changes.OF_DEBERTA:
+        computed.append(bench_gpu.own_training(deberta, windows, own, 2, 1, 1)["computed"])
+    assert computed[0].startswith("packed rows, attention by turns") and computed[1].startswith("padded rows")
+
+
 def test_every_change_of_the_training_step_has_its_turn(monkeypatch, tmp_path):
     seen, plain = [], (gpu_changes.step.prepare, gpu_changes.joined_products.join)
     monkeypatch.setattr(sys, "argv", ["gpu_changes.py", "--cpu", "--out", str(tmp_path / "found.json")])
@@ -48,7 +57,8 @@ def test_every_change_of_the_training_step_has_its_turn(monkeypatch, tmp_path):
     monkeypatch.setattr(bench_gpu.Bench, "own_train", trained)
     assert gpu_changes.main() == 0
     found = json.loads((tmp_path / "found.json").read_text())["changes"]
-    assert len(found) == len(gpu_changes.TRAININGS) + 4
+    assert len(found) == len(gpu_changes.TRAININGS) + len(gpu_changes.OF_DEBERTA) + 4
+    assert [line["change"].split(",")[0] for line in found[-2:]] == ["DeBERTa", "DeBERTa"]
     assert [line["failed"] for line in found if line["change"] == "kernels"] == ["RuntimeError: no compiler"]
     assert {*seen} == {(True, False), (False, False), (True, True)}
     assert plain == (gpu_changes.step.prepare, gpu_changes.joined_products.join)  # each switch is put back
