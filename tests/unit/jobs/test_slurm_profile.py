@@ -65,6 +65,9 @@ def test_the_profiles_are_found_however_they_were_given(words, environment, expe
         ("runtime", "2d", ("runtime", "2d")),
         ("runtime", "03:00:00", ("runtime", "180m")),  # for YAML the number 10,800
         ("runtime", "1-12:00:00", ("runtime", "2160m")),
+        ("runtime", "0-03:00", ("runtime", "180m")),  # days, hours and minutes, as many sites write it
+        ("runtime", "1-12", ("runtime", "2160m")),
+        ("runtime", "1-0", ("runtime", "1440m")),  # or 1 in Python
         ("runtime", "180 * attempt", ("runtime", "180 * attempt")),
         ("mem_mb", "9000", ("mem_mb", "9000")),
         ("mem_mb", "24G", ("mem_mb", "24000")),
