@@ -86,6 +86,10 @@ def test_times_sizes_and_names_are_taken_as_slurm_has_them(name, text, understoo
     ("line", "told"),
     [
         ("gpumodel: h100", "there is no resource `gpumodel`; did you mean `gpu_model`?"),
+        ("partition: gpu", "there is no resource `partition`; did you mean `slurm_partition`?"),
+        ("time: 0-03:00", "did you mean `runtime`?"),
+        ("slurm_reservation: course", "did you mean `slurm-reservation`?"),  # an option of all jobs
+        ("threads: 6", "did you mean `set-threads`?"),
         ("slurm_partion: gpu", "did you mean `slurm_partition`?"),
         ("runtime: 3h * attempt", "`runtime: 3h * attempt` is no time"),
         ("runtime: 1d12h", "`runtime: 1d12h` is no time"),

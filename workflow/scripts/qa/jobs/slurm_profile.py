@@ -25,8 +25,13 @@ KEYS = ("default-resources", "set-threads", "set-resources", "resources")
 RESOURCES = (
     *("runtime", "mem", "mem_mb", "mem_mb_per_cpu", "disk", "disk_mb", "nodes", "tasks", "tasks_per_node", "mpi"),
     *("cpus_per_task", "gpu", "gpu_model", "gres", "tasks_per_gpu", "cpus_per_gpu", "constraint", "qos", "cluster"),
-    *("slurm_account", "slurm_partition", "slurm_extra", "slurm_requeue", "slurm_reservation", "tmpdir"),
+    *("slurm_account", "slurm_partition", "slurm_extra", "tmpdir"),
 )
+ELSEWHERE = {  # other names of resources, of keys and of the executor's options; as a resource nobody reads them
+    **{"partition": "slurm_partition", "account": "slurm_account", "slurm_qos": "qos", "memory": "mem_mb"},
+    **{"time": "runtime", "walltime": "runtime", "threads": "set-threads", "cpus": "set-threads"},
+    **{"slurm_reservation": "slurm-reservation", "slurm_requeue": "slurm-requeue"},
+}
 TIME = re.compile(r"\d+(\.\d+)? ?[smhdw]")
 SIZE = re.compile(r"\d+(\.\d+)? ?[KMGT]i?B?")
 
@@ -105,8 +110,9 @@ def _entries(node: yaml.Node) -> Iterator[tuple[str, yaml.ScalarNode]]:
 
 def _understood(name: str, text: str, place: str) -> tuple[str, str]:
     """A resource and its value as Snakemake's command line takes them."""
-    if name not in RESOURCES and (hint := did_you_mean(name, RESOURCES, 0.8)):
-        raise InputError(f"{place}: there is no resource `{name}`{hint}")
+    near = f"; did you mean `{ELSEWHERE[name]}`?" if name in ELSEWHERE else did_you_mean(name, RESOURCES, 0.8)
+    if name not in RESOURCES and near:
+        raise InputError(f"{place}: there is no resource `{name}`{near}")
     if name == "runtime":
         seconds = slurm_accounting.seconds(text)
         minutes = (
