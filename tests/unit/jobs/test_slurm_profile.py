@@ -58,6 +58,14 @@ def test_the_profiles_are_found_however_they_were_given(words, environment, expe
     assert found == [Path(folder, "config.yaml") for folder in expected]
 
 
+def test_from_another_directory_the_profiles_beside_the_snakefile_are_found(files, tmp_path, monkeypatch):
+    files()
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir("other")  # as Snakemake does for --directory
+    found = slurm_profile.profiles_in_use(["--profile", "p"], {}, tmp_path)
+    assert found == [tmp_path / folder / "config.yaml" for folder in ("p", "profiles/default")]
+
+
 @pytest.mark.parametrize(
     ("name", "text", "understood"),
     [

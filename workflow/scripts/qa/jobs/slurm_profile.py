@@ -50,13 +50,17 @@ class Request:
         return f"{self.file}, line {self.line}"
 
 
-def profiles_in_use(words: list[str], environment: dict[str, str]) -> list[Path]:
-    """The files of the profiles that a call of Snakemake reads, the strongest last. `words` are its arguments."""
+def profiles_in_use(words: list[str], environment: dict[str, str], folder: Path = Path()) -> list[Path]:
+    """The files of the profiles that a call of Snakemake reads, the strongest last. `words` are its arguments.
+
+    What is not here is looked for in `folder`: with `--directory`, Snakemake has left the one where it was called.
+    """
     parts = [part for word in words for part in word.split("=", 1)]
     named = dict(pair for pair in itertools.pairwise(parts) if pair[0] in ("--profile", "--workflow-profile"))
     names = (named.get("--profile", environment.get("SNAKEMAKE_PROFILE", "")), named.get("--workflow-profile", ""))
-    found = [next(filter(Path.is_file, (Path(name) / "config.yaml", Path(name))), None) for name in names if name]
-    return [file for file in (*found, *([] if names[1] else [OWN])) if file is not None and file.is_file()]
+    places = [[Path(name, "config.yaml"), Path(name)] for name in names if name] + ([] if names[1] else [[OWN]])
+    found = ([here / place for here in (Path(), folder) for place in each] for each in places)
+    return [file for each in found if (file := next(filter(Path.is_file, each), None))]
 
 
 def read(files: Iterable[Path]) -> dict[str, dict[str, Request]]:
