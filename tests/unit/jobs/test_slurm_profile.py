@@ -79,6 +79,7 @@ def test_from_another_directory_the_profiles_beside_the_snakefile_are_found(file
         ("runtime", "180 * attempt", ("runtime", "180 * attempt")),
         ("mem_mb", "9000", ("mem_mb", "9000")),
         ("mem_mb", "24G", ("mem_mb", "24000")),
+        ("mem", "64000", ("mem_mb", "64000")),
         ("mem", "500M", ("mem_mb", "500")),  # beside mem_mb of another file it would be an error
         ("mem_mb", "2000 * threads", ("mem_mb", "2000 * threads")),
         ("slurm_partition", "all", ("slurm_partition", "'all'")),  # or a function of Python

@@ -127,6 +127,8 @@ def _understood(name: str, text: str, place: str) -> tuple[str, str]:
         if not TIME.fullmatch(text) and not _is_expression(text):
             raise InputError(f"{place}: `runtime: {text}` is no time; write for example 90m, 6h, 2d or 03:00:00")
     elif name in ("mem", "mem_mb"):
+        if text.isdigit():  # MB, as for sbatch; Snakemake takes no number as `mem`
+            return "mem_mb", text
         if SIZE.fullmatch(text):
             return "mem_mb", str(round(humanfriendly.parse_size(text) / 10**6))
         if not _is_expression(text):
