@@ -244,13 +244,14 @@ def test_epochs_without_effect_are_no_part_of_what_training_reads():
 def test_text_from_the_command_line_is_read_as_numbers_truth_values_and_null():
     config = changed("defaults.training", {"max_steps": "12", "learning_rate": "3e-5", "warmup": "0.1"})
     config["defaults"]["checkpoints"] = {"keep_after_success": "true", "keep": "3.0"}
+    config["defaults"]["deterministic"] = "True"
     config["defaults"]["windows"] = {"max_question_length": "null"}
     config["runs"]["roberta-base"]["seeds"] = ["1", "2"]
     config["decodings"]["threshold_0"]["null_threshold"] = "-0.5"
     resolved = settings.resolve(config)
     run = resolved.runs["roberta-base"]
     assert (run.training.max_steps, run.training.learning_rate, run.training.warmup) == (12, 3e-5, 0.1)
-    assert (run.checkpoints.keep_after_success, run.checkpoints.keep) == (True, 3)
+    assert (run.checkpoints.keep_after_success, run.checkpoints.keep, run.deterministic) == (True, 3, True)
     assert (run.windows.max_question_length, run.seeds) == (None, [1, 2])
     assert resolved.decodings["threshold_0"].null_threshold == -0.5
 

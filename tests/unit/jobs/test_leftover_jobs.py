@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -60,3 +61,17 @@ def test_a_job_that_went_back_into_the_queue_is_waited_for(monkeypatch, capsys):
     monkeypatch.setattr(leftover_jobs, "PAUSE", 0.0)
     leftover_jobs._wait({made.log})
     assert not states and "waiting for their results: train (SLURM job 9)" in capsys.readouterr().err
+
+
+def test_rules_whose_records_snakemake_lost_are_named():
+    """As where somebody removed .snakemake, or copied results without it."""
+
+    def job(rule, output=("f",)):
+        return SimpleNamespace(rule=SimpleNamespace(name=rule), output=output)
+
+    jobs = [job("train"), job("score"), job("score"), job("predict"), job("report"), job("all", ())]
+    dag = SimpleNamespace(jobs=jobs, needrun=lambda job: job.rule.name == "predict")
+    has = SimpleNamespace(has_metadata=lambda job: job.rule.name == "report")
+    workflow = SimpleNamespace(dag=dag, persistence=has)
+    assert "no record of the settings of score, train, since .snakemake was" in leftover_jobs.unrecorded(workflow)
+    assert leftover_jobs.unrecorded(workflow, ["score", "train"]) == ""

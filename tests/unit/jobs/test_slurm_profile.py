@@ -58,6 +58,14 @@ def test_the_profiles_are_found_however_they_were_given(words, environment, expe
     assert found == [Path(folder, "config.yaml") for folder in expected]
 
 
+def test_from_another_directory_the_profiles_beside_the_snakefile_are_found(files, tmp_path, monkeypatch):
+    files()
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir("other")  # as Snakemake does for --directory
+    found = slurm_profile.profiles_in_use(["--profile", "p"], {}, tmp_path)
+    assert found == [tmp_path / folder / "config.yaml" for folder in ("p", "profiles/default")]
+
+
 @pytest.mark.parametrize(
     ("name", "text", "understood"),
     [
@@ -65,9 +73,13 @@ def test_the_profiles_are_found_however_they_were_given(words, environment, expe
         ("runtime", "2d", ("runtime", "2d")),
         ("runtime", "03:00:00", ("runtime", "180m")),  # for YAML the number 10,800
         ("runtime", "1-12:00:00", ("runtime", "2160m")),
+        ("runtime", "0-03:00", ("runtime", "180m")),  # days, hours and minutes, as many sites write it
+        ("runtime", "1-12", ("runtime", "2160m")),
+        ("runtime", "1-0", ("runtime", "1440m")),  # or 1 in Python
         ("runtime", "180 * attempt", ("runtime", "180 * attempt")),
         ("mem_mb", "9000", ("mem_mb", "9000")),
         ("mem_mb", "24G", ("mem_mb", "24000")),
+        ("mem", "64000", ("mem_mb", "64000")),
         ("mem", "500M", ("mem_mb", "500")),  # beside mem_mb of another file it would be an error
         ("mem_mb", "2000 * threads", ("mem_mb", "2000 * threads")),
         ("slurm_partition", "all", ("slurm_partition", "'all'")),  # or a function of Python
@@ -83,6 +95,10 @@ def test_times_sizes_and_names_are_taken_as_slurm_has_them(name, text, understoo
     ("line", "told"),
     [
         ("gpumodel: h100", "there is no resource `gpumodel`; did you mean `gpu_model`?"),
+        ("partition: gpu", "there is no resource `partition`; did you mean `slurm_partition`?"),
+        ("time: 0-03:00", "did you mean `runtime`?"),
+        ("slurm_reservation: course", "did you mean `slurm-reservation`?"),  # an option of all jobs
+        ("threads: 6", "did you mean `set-threads`?"),
         ("slurm_partion: gpu", "did you mean `slurm_partition`?"),
         ("runtime: 3h * attempt", "`runtime: 3h * attempt` is no time"),
         ("runtime: 1d12h", "`runtime: 1d12h` is no time"),

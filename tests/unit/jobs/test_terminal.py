@@ -70,6 +70,13 @@ def test_a_failure_has_one_cause_and_no_place_in_rule_files(logger):
     assert all(part in logger.log.getvalue() for part in ("CalledProcessError", "common.smk", "output: g"))
 
 
+@pytest.mark.parametrize(("logger", "told"), [(False, "\nno record of train"), (True, "")], indirect=["logger"])
+def test_where_nothing_is_to_be_done_a_run_warns_of_lost_records_as_snakemakes_dry_run_does(logger, told):
+    logger.formatter.unrecorded = lambda: "no record of train"
+    logger.logger.info("Nothing to be done (all requested files are present and up to date).")
+    assert logger.terminal.getvalue().strip().endswith(f"up to date).{told}")
+
+
 @pytest.mark.parametrize("logger", [False], indirect=True)
 def test_after_ctrl_c_errors_are_in_the_log_only(logger):
     with pytest.raises(KeyboardInterrupt):

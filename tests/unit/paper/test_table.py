@@ -1,5 +1,6 @@
 """`qa table`: numbers, marks and sentences against the files they are from; what is written is LaTeX and BibTeX."""
 
+import copy
 import json
 import re
 import shutil
@@ -11,7 +12,9 @@ import pytest
 import yaml
 
 from qa.common.errors import InputError
+from qa.common.files import write_json
 from qa.config import settings
+from qa.hub.download import fetch_dataset
 from qa.paper import methods
 from qa.paper import table as paper
 from qa.paper.references import References, latex
@@ -150,9 +153,37 @@ def test_results_of_other_settings_are_refused(results):
     other["decodings"]["threshold_0"]["null_threshold"] = 5.0
     with pytest.raises(InputError, match=r"threshold_0: answered with null_threshold 0\.0, but .* has 5\.0"):
         paper.check(Results(settings.resolve(other)))
+    few = plain_config({"base": [1, 2], "large": [1]})
+    few["datasets"]["made"]["limit"] = 9
+    with pytest.raises(InputError, match=r"answered with limits \{\}, but .* has \{'made': 9\}"):
+        paper.check(Results(settings.resolve(few)))
     fewer = plain_config({"base": [1, 2]})
     with pytest.raises(InputError, match="summary.csv is not shown, since it is of another configuration. The target"):
         paper.check(Results(settings.resolve(fewer)))
     more = plain_config({"base": [1, 2, 3]})
     with pytest.raises(InputError, match="no such file: results/base/seed-3"):
         paper.check(Results(settings.resolve(more)))
+
+
+def test_results_of_other_downloads_than_the_configuration_names_are_refused(results, tmp_path, monkeypatch):
+    monkeypatch.chdir(shutil.copytree(Path.cwd(), tmp_path / "copy"))
+    plain = plain_config({"base": [1, 2], "large": [1]})
+    splits = plain["datasets"]["made"]["splits"]
+    for file in map(Path, splits.values()):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("asked")
+    fetch_dataset({"splits": splits}, Path("resources/datasets/made"))
+    write_json("resources/models/tiny/source.json", {"kind": "model", **plain["models"]["tiny"], "downloaded": "now"})
+    paper.check(results)
+
+    def refused(message, part, **changes):
+        changed = copy.deepcopy(plain)
+        changed[part][next(iter(changed[part]))] |= changes
+        with pytest.raises(InputError, match=message):
+            paper.check(Results(settings.resolve(changed)))
+
+    refused("tiny/source.json: downloaded with revision 0+, but .* has 1+; run", "models", revision="1" * 40)
+    refused("made/source.json: downloaded with splits .*", "datasets", splits=splits | {"train": "made/other.json"})
+    Path(splits["train"]).write_text("asked otherwise")
+    with pytest.raises(InputError, match="made/train.json: changed since the results were made of it"):
+        paper.check(results)

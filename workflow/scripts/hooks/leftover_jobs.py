@@ -38,6 +38,20 @@ def before_jobs(workflow):
             _record_result(workflow, job)
         elif job.rule.name == "train" and log in needed:
             _announce_resume(job)
+    if text := unrecorded(workflow, RULES):
+        _print(text)
+
+
+def unrecorded(workflow, told=()):
+    """A warning of the rules whose finished results Snakemake has no record of, but those of `told`; "" without any."""
+    lost = (job for job in workflow.dag.jobs if job.output and not workflow.dag.needrun(job))
+    rules = {job.rule.name for job in lost if not workflow.persistence.has_metadata(job)} - {*told}
+    if not rules:
+        return ""
+    return (
+        f"Snakemake has no record of the settings of {', '.join(sorted(rules))}, since .snakemake was removed, or not "
+        "copied with the results. So changes of the configuration go unnoticed there; to make them anew: -R RULE"
+    )
 
 
 def after_jobs(workflow):

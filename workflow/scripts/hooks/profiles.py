@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 from snakemake.cli import parse_set_resources, parse_set_threads
 from snakemake.resources import Resources
@@ -15,7 +16,8 @@ def merge(workflow) -> dict[str, dict[str, Request]]:
 
     What the command line gives wins. Jobs get the merged values by their own command line.
     """
-    requests = slurm_profile.read(slurm_profile.profiles_in_use(sys.argv, dict(os.environ)))
+    files = slurm_profile.profiles_in_use(sys.argv, dict(os.environ), Path(workflow.main_snakefile).parent)
+    requests = slurm_profile.read(files)
     settings, words = workflow.resource_settings, {word.partition("=")[0] for word in sys.argv}
     entries = {key: [f"{name}={request.value}" for name, request in own.items()] for key, own in requests.items()}
 

@@ -24,9 +24,13 @@ SAID_ELSEWHERE = (  # by the stage's own line and by the closing summary
 
 
 class TerminalFormatter(DefaultFormatter):
-    """Snakemake's formatter with less text. `stopped`: whether Ctrl-C has ended the run."""
+    """Snakemake's formatter with less text. `stopped`: whether Ctrl-C has ended the run.
+
+    `unrecorded()`: a warning where nothing is to be done, which a dry run has of Snakemake itself.
+    """
 
     def __init__(self, known: DefaultFormatter, dry_run: bool) -> None:
+        self.dry_run, self.unrecorded = dry_run, str
         super().__init__({*known.quiet, *([] if dry_run else [Quietness.REASON])}, known.show_failed_logs)
         self.stopped = False
 
@@ -38,6 +42,8 @@ class TerminalFormatter(DefaultFormatter):
         text = super().format(record)
         if event == LogEvent.ERROR and any(pattern.match(text) for pattern in SAID_ELSEWHERE):
             return ""
+        if not self.dry_run and text.startswith("Nothing to be done"):
+            return "\n".join(filter(None, [text, self.unrecorded()]))
         return found[1] if (found := OF_RULES.fullmatch(text)) else text
 
     def format_job_info(self, msg):

@@ -56,8 +56,8 @@ def from_text(value: Any) -> Any:
 
     YAML reads `2e-5` as text, and `snakemake --config` reads everything within braces as text.
     """
-    if value in ("true", "false"):
-        return value == "true"
+    if value in ("true", "True", "TRUE", "false", "False", "FALSE"):  # as in YAML
+        return value.lower() == "true"
     if not isinstance(value, str) or not NUMBER.fullmatch(value):
         return value
     number = float(value)

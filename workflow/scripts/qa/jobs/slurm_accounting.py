@@ -147,12 +147,16 @@ def moment(text: str) -> datetime | None:
 
 
 def seconds(text: str) -> int | None:
-    """A duration as SLURM writes it, `[days-]hours:minutes:seconds` or `minutes:seconds`; None for `UNLIMITED`."""
+    """A duration as SLURM writes and takes it; None for `UNLIMITED`, and for anything else.
+
+    It is `[hours:]minutes:seconds`, or with days `days-hours[:minutes[:seconds]]`.
+    """
     days, dash, rest = text.rpartition("-")
     parts = rest.split(":")
-    if len(parts) not in (2, 3) or not all(part.isdigit() for part in [*parts, *([days] if dash else [])]):
+    fits = (1 if dash else 2) <= len(parts) <= 3
+    if not fits or not all(part.isdigit() for part in [*parts, *([days] if dash else [])]):
         return None
-    hours, minutes, whole = ["0", *parts][-3:]
+    hours, minutes, whole = [*parts, "0", "0"][:3] if dash else ["0", *parts][-3:]
     return ((int(days or 0) * 24 + int(hours)) * 60 + int(minutes)) * 60 + int(whole)
 
 

@@ -25,8 +25,13 @@ KEYS = ("default-resources", "set-threads", "set-resources", "resources")
 RESOURCES = (
     *("runtime", "mem", "mem_mb", "mem_mb_per_cpu", "disk", "disk_mb", "nodes", "tasks", "tasks_per_node", "mpi"),
     *("cpus_per_task", "gpu", "gpu_model", "gres", "tasks_per_gpu", "cpus_per_gpu", "constraint", "qos", "cluster"),
-    *("slurm_account", "slurm_partition", "slurm_extra", "slurm_requeue", "slurm_reservation", "tmpdir"),
+    *("slurm_account", "slurm_partition", "slurm_extra", "tmpdir"),
 )
+ELSEWHERE = {  # other names of resources, of keys and of the executor's options; as a resource nobody reads them
+    **{"partition": "slurm_partition", "account": "slurm_account", "slurm_qos": "qos", "memory": "mem_mb"},
+    **{"time": "runtime", "walltime": "runtime", "threads": "set-threads", "cpus": "set-threads"},
+    **{"slurm_reservation": "slurm-reservation", "slurm_requeue": "slurm-requeue"},
+}
 TIME = re.compile(r"\d+(\.\d+)? ?[smhdw]")
 SIZE = re.compile(r"\d+(\.\d+)? ?[KMGT]i?B?")
 
@@ -45,13 +50,17 @@ class Request:
         return f"{self.file}, line {self.line}"
 
 
-def profiles_in_use(words: list[str], environment: dict[str, str]) -> list[Path]:
-    """The files of the profiles that a call of Snakemake reads, the strongest last. `words` are its arguments."""
+def profiles_in_use(words: list[str], environment: dict[str, str], folder: Path = Path()) -> list[Path]:
+    """The files of the profiles that a call of Snakemake reads, the strongest last. `words` are its arguments.
+
+    What is not here is looked for in `folder`: with `--directory`, Snakemake has left the one where it was called.
+    """
     parts = [part for word in words for part in word.split("=", 1)]
     named = dict(pair for pair in itertools.pairwise(parts) if pair[0] in ("--profile", "--workflow-profile"))
     names = (named.get("--profile", environment.get("SNAKEMAKE_PROFILE", "")), named.get("--workflow-profile", ""))
-    found = [next(filter(Path.is_file, (Path(name) / "config.yaml", Path(name))), None) for name in names if name]
-    return [file for file in (*found, *([] if names[1] else [OWN])) if file is not None and file.is_file()]
+    places = [[Path(name, "config.yaml"), Path(name)] for name in names if name] + ([] if names[1] else [[OWN]])
+    found = ([here / place for here in (Path(), folder) for place in each] for each in places)
+    return [file for each in found if (file := next(filter(Path.is_file, each), None))]
 
 
 def read(files: Iterable[Path]) -> dict[str, dict[str, Request]]:
@@ -105,8 +114,9 @@ def _entries(node: yaml.Node) -> Iterator[tuple[str, yaml.ScalarNode]]:
 
 def _understood(name: str, text: str, place: str) -> tuple[str, str]:
     """A resource and its value as Snakemake's command line takes them."""
-    if name not in RESOURCES and (hint := did_you_mean(name, RESOURCES, 0.8)):
-        raise InputError(f"{place}: there is no resource `{name}`{hint}")
+    near = f"; did you mean `{ELSEWHERE[name]}`?" if name in ELSEWHERE else did_you_mean(name, RESOURCES, 0.8)
+    if name not in RESOURCES and near:
+        raise InputError(f"{place}: there is no resource `{name}`{near}")
     if name == "runtime":
         seconds = slurm_accounting.seconds(text)
         minutes = (
@@ -117,6 +127,8 @@ def _understood(name: str, text: str, place: str) -> tuple[str, str]:
         if not TIME.fullmatch(text) and not _is_expression(text):
             raise InputError(f"{place}: `runtime: {text}` is no time; write for example 90m, 6h, 2d or 03:00:00")
     elif name in ("mem", "mem_mb"):
+        if text.isdigit():  # MB, as for sbatch; Snakemake takes no number as `mem`
+            return "mem_mb", text
         if SIZE.fullmatch(text):
             return "mem_mb", str(round(humanfriendly.parse_size(text) / 10**6))
         if not _is_expression(text):

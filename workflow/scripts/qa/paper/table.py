@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qa.common import checksums
 from qa.common.errors import InputError, some
-from qa.common.files import read_json, write_json, written_aside
+from qa.common.files import read_json, sha256_of_file, write_json, written_aside
 from qa.config import comparisons, lineage, settings, stages
+from qa.config.fields import listed
 from qa.config.schema import External
 from qa.evaluation import compare, question_scores, summarize
 from qa.evaluation.compare import NOTABLE
@@ -90,6 +91,7 @@ def check(results: Results) -> None:
         raise InputError(
             f"{FOLDER}/comparison.csv: of an older version, without {some(sorted(older), 2)}; run the workflow"
         )
+    _check_sources(results)
     for model in results.models:
         _check_training(results, model)
     for answers in results.answers:
@@ -98,9 +100,31 @@ def check(results: Results) -> None:
         if changed := checksums.changed_sources(answers.folder / "answers.json", given):
             raise InputError(f"{changed[0]}: changed since run `{answers.run}` was made of it; run the workflow")
         now = lineage.answered_with(results.config, answers.run, answers.variant, answers.decoding)
-        now["f1_by"] = results.config.datasets[answers.split.split("/")[0]].f1_by
         made = question_scores.answered_with(answers.folder / "question_scores.parquet") or now
-        _refuse_other(f"{answers.folder}: answered", {**made, "f1_by": answers.metrics().get("f1_by", "words")}, now)
+        metrics, limits = answers.metrics(), lineage.limits(results.config, answers.run, [answers.split])
+        made = {**made, "f1_by": metrics.get("f1_by", "words"), "limits": metrics.get("limits", {})}
+        now = {**now, "f1_by": results.config.datasets[answers.split.split("/")[0]].f1_by, "limits": limits}
+        _refuse_other(f"{answers.folder}: answered", made, now)
+
+
+def _check_sources(results: Results) -> None:
+    """Compare models and datasets with what was downloaded. A folder that was removed says nothing."""
+    runs, splits = results.config.runs.values(), {answers.split for answers in results.answers}
+    splits |= {split for run in runs for split in run.train_on or []}
+    names = {("models", run.pretrained) for run in runs} | {("datasets", split.split("/")[0]) for split in splits}
+    for kind, name in sorted(names):
+        record, now = Path("resources", kind, name, "source.json"), stages.source(getattr(results.config, kind)[name])
+        if not record.exists():
+            continue
+        made, files = read_json(record), now.pop("splits", {})
+        if files and "repo" not in now:  # where they are patterns
+            now["splits"] = {split: listed(named) for split, named in files.items()}
+            own = {place: entry["from"] for place, entry in made["files"].items()}
+            for file, entry in zip(own.values(), made["files"].values(), strict=True):
+                if Path(file).exists() and sha256_of_file(Path(file)) != entry["sha256"]:
+                    raise InputError(f"{file}: changed since the results were made of it; run the workflow")
+            made["splits"] = {split: [own[place] for place in places] for split, places in made["splits"].items()}
+        _refuse_other(f"{record}: downloaded", {key: made.get(key) for key in now}, now)
 
 
 def _check_training(results: Results, model: Model) -> None:
