@@ -63,6 +63,8 @@ WAYS = {  # context, text, start -> what stands there, and where
     "the nearest of two": ("a  b, a  b, a  b", "a b", 7, "a  b", 6),
     "UTF-16 units, as JavaScript counts": ("\U0001f4a9\U0001f4a9\U0001f4a9 a 12 x12", "12", 9, "12", 6),
     "bytes": ("\u00e9\u00e9\u00e9 a 12 x12", "12", 9, "12", 6),
+    "spaces around, and exactly so far away": ("Paris fell. Then Paris rose.", " Paris", 0, "Paris", 0),
+    "composed here, decomposed far away": ("Un caf\u00e9, un cafe\u0301", "cafe\u0301", 3, "caf\u00e9", 3),
     "neither": ("\u00e9\u00e9\u00e9 a 12 x12", "12", 11, "12", 10),
     "an accent is no white space": ("Un caf\u00e9", "cafe", 3, None, None),
     "nor is it in two characters": ("Un cafe\u0301 x", "caf e", 3, None, None),

@@ -128,8 +128,7 @@ def realigned(context: str, answer: GoldAnswer) -> GoldAnswer | None:
     """The answer where its text stands nearest to its start, the first of equals; None where it stands nowhere.
 
     If it stands where the start means UTF-16 units or bytes, it is taken from there. Without a start, the first place
-    is taken. If the text itself stands nowhere, white space and Unicode form (NFC, NFD) do not count, and the answer
-    gets the context's own letters.
+    is taken. White space and Unicode form (NFC, NFD) do not count, and the answer gets the context's own letters.
     """
     start = max(answer.start or 0, 0)
     for encoding, size in UNITS.items() if start else ():
@@ -138,9 +137,8 @@ def realigned(context: str, answer: GoldAnswer) -> GoldAnswer | None:
             return counted
     before, after = context.rfind(answer.text, 0, start + len(answer.text)), context.find(answer.text, start)
     spans = [(place, place + len(answer.text)) for place in (before, after) if place >= 0 and answer.text]
-    first, last = min(
-        spans or _equivalents(context, answer.text), key=lambda span: abs(span[0] - start), default=(0, 0)
-    )
+    spans += _equivalents(context, answer.text)  # " Paris" may stand exactly elsewhere, and "Paris" at its start
+    first, last = min(spans, key=lambda span: abs(span[0] - start), default=(0, 0))
     return GoldAnswer(context[first:last], first) if last else None
 
 
