@@ -105,6 +105,19 @@ def test_every_kind_of_file_reads_to_the_same_questions(name, zipped, tmp_path):
         assert row == expected
 
 
+@pytest.mark.parametrize("name", ["texts.jsonl", "texts.parquet", "texts.csv"])
+@pytest.mark.parametrize("misaligned", ["error", "realign"])
+def test_a_list_of_texts_has_its_places_in_the_list_answer_starts_beside_it(misaligned, name, tmp_path):
+    row = {"id": "q", "context": "aa bb aa", "question": "?", "answers": ["aa", "bb"], "answer_starts": [6, 3]}
+    path, frame = tmp_path / name, pd.DataFrame([row])
+    if name.endswith("jsonl"):
+        path.write_text(json.dumps(row))
+    else:
+        frame.to_csv(path, index=False) if name.endswith("csv") else frame.to_parquet(path)
+    assert convert([path], tmp_path / "r.parquet", misaligned).realigned == 0
+    assert list(pd.read_parquet(tmp_path / "r.parquet")["answers"][0]["answer_start"]) == [6, 3]
+
+
 def test_squad_version_1_reads_as_all_answerable(tmp_path):
     write_version_1(tmp_path / "v1.json")
     tally = convert([tmp_path / "v1.json"], tmp_path / "r.parquet")
@@ -139,6 +152,8 @@ FAULTS = {
     "texts missing": ({"answers": {"answer_start": [0]}}, "needs the lists `text` and `answer_start`"),
     "starts missing": ({"answers": {"text": ["aa"]}}, "id 'q1': 'aa' has no answer_start .*`realign` finds 1 of them"),
     "answers a plain text": ({"answers": "7"}, "a plain text belongs in `answer_text`"),
+    "a list of texts with one number": ({"answers": ["aa"], "answer_start": 0}, "needs the lists .* equally long"),
+    "fewer starts than texts": ({"answers": ["aa", "bb"], "answer_starts": [0]}, "needs the lists .* equally long"),
     "lists differ": ({"answers": {"text": ["aa"], "answer_start": []}}, "equally long"),
     "start a text": ({"answers": {"text": ["aa"], "answer_start": ["0"]}}, "'0', not a whole number"),
     "start a fraction": ({"answers": ..., "answer_text": "aa", "answer_start": 0.9}, "'0.9', not a whole number"),

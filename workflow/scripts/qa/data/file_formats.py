@@ -20,7 +20,7 @@ CHUNK = 2**20  # bytes unpacked at once
 MIN_UNPACKED = 2**26  # bytes that any gzipped file may unpack to
 MAX_RATIO = 100  # unpacked bytes for each packed byte of a larger file; text has 3 to 30
 ROW_KEYS = ("id", "question", "context")
-COLUMNS = (*ROW_KEYS, "title", "answers", "answer_text", "answer_start", "is_impossible")
+COLUMNS = (*ROW_KEYS, "title", "answers", "answer_text", "answer_start", "answer_starts", "is_impossible")
 DELIMITERS = ",;\t"
 FORMATS = {".json": "json", ".jsonl": "json", ".ndjson": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
 
