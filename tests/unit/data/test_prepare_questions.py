@@ -302,6 +302,7 @@ HEADER = "id,context,question,answer_text,answer_start"
 LISTED = '"[{""text"": ""1893"", ""answer_start"": 30.0}]"'
 PYTHON = LISTED.replace('""', "'")
 ARRAYS = "\"{'text': array(['1893'], dtype=object), 'answer_start': array([30], dtype=int32)}\""  # datasets' to_csv
+NUMPY = "\"{'text': [np.str_('1893')], 'answer_start': [np.int64(30)]}\""  # pandas' to_csv, with NumPy 2
 SHAPES = {
     "rows under data.json": f'{{"version": "0.1.0", "data": [{{"context": "{CONTEXT}", {ROW}}}]}}',
     "paragraphs under data.json": f'{{"data": [{{{QAS}}}]}}',
@@ -314,6 +315,7 @@ SHAPES = {
     "fractions in lists.csv": f"id,context,question,answers\n1,{CONTEXT},When?,{LISTED}\n",
     "Python values in cells.csv": f"id,context,question,answers\n1,{CONTEXT},When?,{PYTHON}\n",
     "arrays in cells.csv": f"id,context,question,answers\n1,{CONTEXT},When?,{ARRAYS}\n",
+    "numbers of NumPy in cells.csv": f"id,context,question,answers\n1,{CONTEXT},When?,{NUMPY}\n",
     "semicolons.csv": f"{HEADER.replace(',', ';')}\n1;{CONTEXT};When?;1893;30\n",
     "tabs.csv": f"{HEADER}\n1,{CONTEXT},When?,1893,30\n".replace(",", "\t"),
     "tabs.tsv": f"{HEADER}\n1,{CONTEXT},When?,1893,30\n".replace(",", "\t"),

@@ -268,12 +268,12 @@ def _cell(value: Any, key: str, where: str) -> Any:
         ) from None
 
 
-class _ArraysAsLists(ast.NodeTransformer):
-    """`array([...], dtype=...)` as its list."""
+class _PlainValues(ast.NodeTransformer):
+    """NumPy's `array([...], dtype=...)` as its list, `np.int64(3)` as its number."""
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        is_array = isinstance(node.func, ast.Name) and node.func.id == "array" and node.args
-        return node.args[0] if is_array else node
+        is_numpy = ast.unparse(node.func).startswith(("array", "np.")) and node.args
+        return node.args[0] if is_numpy else node
 
 
 def _from_cell(text: str) -> Any:
@@ -287,7 +287,7 @@ def _from_cell(text: str) -> Any:
         words = [token for token in tokenize.generate_tokens(io.StringIO(text).readline) if token.type != tokenize.NL]
         if any(one.type == other.type == tokenize.STRING for one, other in itertools.pairwise(words)):
             raise ValueError("no comma between two texts") from None
-        return ast.literal_eval(_ArraysAsLists().visit(ast.parse(text.strip(), mode="eval")))
+        return ast.literal_eval(_PlainValues().visit(ast.parse(text.strip(), mode="eval")))
 
 
 def _number_of(cell: Any) -> Any:
