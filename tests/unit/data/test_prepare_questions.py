@@ -350,6 +350,11 @@ UNKNOWN = {
     "lines.csv": ("id,context,question,answers\n1,a b,c,\"['a'\n 'b']\"\n", "neither JSON nor a Python value"),
     "plain.csv": ("id,context,question,answers\n1,a b,c,a b\n", "a plain text belongs in `answer_text`"),
     "call.csv": ("id,context,question,answers\n1,a,b,list(['a'])\n", "neither JSON nor a Python value"),
+    "quotes.tsv": (
+        'id\tcontext\tquestion\tanswer_text\n1\ta b\tc\ta\n2\t"Go," he said.\t?\tGo\n',
+        "'tab' expected after '\"' in the row from line 3 on; a cell with quotation marks in it must be quoted",
+    ),
+    "prodigy.jsonl": ('{"text": "a", "spans": []}\n{"text": "b"}\n', "line 1 is no question.*it has 'text', 'spans'"),
     "header.jsonl": ('{"header": {"dataset": "FerryQA"}}\n{"id": "", "context": "a", "qas": []}\n', "MRQA's form"),
 }
 
