@@ -76,12 +76,22 @@ def covering(text: str, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return [(start, stop) for start, stop in tokens]
 
 
+def between_letters(text: str, start: int, stop: int) -> tuple[int, int]:
+    """A span without letters from the next letter to the end of the last one, which is before it; others stay."""
+    if start < stop:
+        return start, stop
+    after = [place for place in range(start, len(text)) if not blank(text[place])]
+    before = [place + 1 for place in range(stop) if not blank(text[place])]
+    return min(after, default=len(text)), max(before, default=0)
+
+
 def plain_tokens(tokenizer: Any, text: str, trim: bool) -> list[tuple[int, int, int]]:
     """Id, start and stop of each token of a text."""
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     offsets = encoded["offset_mapping"]
     if trim:
         offsets = covering(text, [without_space(text, *span) for span in offsets])
+        offsets = [between_letters(text, *span) for span in offsets]
     return [(token, *span) for token, span in zip(encoded["input_ids"], offsets, strict=True)]
 
 

@@ -105,6 +105,19 @@ def test_every_kind_of_file_reads_to_the_same_questions(name, zipped, tmp_path):
         assert row == expected
 
 
+@pytest.mark.parametrize("name", ["texts.jsonl", "texts.parquet", "texts.csv"])
+@pytest.mark.parametrize("misaligned", ["error", "realign"])
+def test_a_list_of_texts_has_its_places_in_the_list_answer_starts_beside_it(misaligned, name, tmp_path):
+    row = {"id": "q", "context": "aa bb aa", "question": "?", "answers": ["aa", "bb"], "answer_starts": [6, 3]}
+    path, frame = tmp_path / name, pd.DataFrame([row])
+    if name.endswith("jsonl"):
+        path.write_text(json.dumps(row))
+    else:
+        frame.to_csv(path, index=False) if name.endswith("csv") else frame.to_parquet(path)
+    assert convert([path], tmp_path / "r.parquet", misaligned).realigned == 0
+    assert list(pd.read_parquet(tmp_path / "r.parquet")["answers"][0]["answer_start"]) == [6, 3]
+
+
 def test_squad_version_1_reads_as_all_answerable(tmp_path):
     write_version_1(tmp_path / "v1.json")
     tally = convert([tmp_path / "v1.json"], tmp_path / "r.parquet")
@@ -139,6 +152,8 @@ FAULTS = {
     "texts missing": ({"answers": {"answer_start": [0]}}, "needs the lists `text` and `answer_start`"),
     "starts missing": ({"answers": {"text": ["aa"]}}, "id 'q1': 'aa' has no answer_start .*`realign` finds 1 of them"),
     "answers a plain text": ({"answers": "7"}, "a plain text belongs in `answer_text`"),
+    "a list of texts with one number": ({"answers": ["aa"], "answer_start": 0}, "needs the lists .* equally long"),
+    "fewer starts than texts": ({"answers": ["aa", "bb"], "answer_starts": [0]}, "needs the lists .* equally long"),
     "lists differ": ({"answers": {"text": ["aa"], "answer_start": []}}, "equally long"),
     "start a text": ({"answers": {"text": ["aa"], "answer_start": ["0"]}}, "'0', not a whole number"),
     "start a fraction": ({"answers": ..., "answer_text": "aa", "answer_start": 0.9}, "'0.9', not a whole number"),
@@ -287,6 +302,7 @@ HEADER = "id,context,question,answer_text,answer_start"
 LISTED = '"[{""text"": ""1893"", ""answer_start"": 30.0}]"'
 PYTHON = LISTED.replace('""', "'")
 ARRAYS = "\"{'text': array(['1893'], dtype=object), 'answer_start': array([30], dtype=int32)}\""  # datasets' to_csv
+NUMPY = "\"{'text': [np.str_('1893')], 'answer_start': [np.int64(30)]}\""  # pandas' to_csv, with NumPy 2
 SHAPES = {
     "rows under data.json": f'{{"version": "0.1.0", "data": [{{"context": "{CONTEXT}", {ROW}}}]}}',
     "paragraphs under data.json": f'{{"data": [{{{QAS}}}]}}',
@@ -299,6 +315,7 @@ SHAPES = {
     "fractions in lists.csv": f"id,context,question,answers\n1,{CONTEXT},When?,{LISTED}\n",
     "Python values in cells.csv": f"id,context,question,answers\n1,{CONTEXT},When?,{PYTHON}\n",
     "arrays in cells.csv": f"id,context,question,answers\n1,{CONTEXT},When?,{ARRAYS}\n",
+    "numbers of NumPy in cells.csv": f"id,context,question,answers\n1,{CONTEXT},When?,{NUMPY}\n",
     "semicolons.csv": f"{HEADER.replace(',', ';')}\n1;{CONTEXT};When?;1893;30\n",
     "tabs.csv": f"{HEADER}\n1,{CONTEXT},When?,1893,30\n".replace(",", "\t"),
     "tabs.tsv": f"{HEADER}\n1,{CONTEXT},When?,1893,30\n".replace(",", "\t"),
@@ -333,6 +350,11 @@ UNKNOWN = {
     "lines.csv": ("id,context,question,answers\n1,a b,c,\"['a'\n 'b']\"\n", "neither JSON nor a Python value"),
     "plain.csv": ("id,context,question,answers\n1,a b,c,a b\n", "a plain text belongs in `answer_text`"),
     "call.csv": ("id,context,question,answers\n1,a,b,list(['a'])\n", "neither JSON nor a Python value"),
+    "quotes.tsv": (
+        'id\tcontext\tquestion\tanswer_text\n1\ta b\tc\ta\n2\t"Go," he said.\t?\tGo\n',
+        "'tab' expected after '\"' in the row from line 3 on; a cell with quotation marks in it must be quoted",
+    ),
+    "prodigy.jsonl": ('{"text": "a", "spans": []}\n{"text": "b"}\n', "line 1 is no question.*it has 'text', 'spans'"),
     "header.jsonl": ('{"header": {"dataset": "FerryQA"}}\n{"id": "", "context": "a", "qas": []}\n', "MRQA's form"),
 }
 

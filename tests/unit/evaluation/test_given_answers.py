@@ -124,6 +124,16 @@ def test_a_question_without_an_answer_is_an_error_that_leaves_nothing(project):
     assert not (project / "answers.json").exists() and not (project / "nbest.parquet").exists()
 
 
+def test_a_text_that_may_stand_for_no_answer_is_warned_of(project, caplog):
+    with caplog.at_level(logging.WARNING):
+        metrics = taken(project, {"a": "Ada Venn", "b": "Unanswerable", "c": "Unanswerable", "d": FREE})
+    assert metrics["NoAns_exact"] == 0 and "given.json: 'Unanswerable' answers 2 questions whose" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        taken(project, {"a": "Ada Venn", "b": "Mill", "c": "Mill", "d": FREE})
+    assert not caplog.text
+
+
 @pytest.mark.parametrize("text", ["", FREE])
 def test_files_whose_answers_are_all_alike_are_scored_too(text, project):
     metrics = taken(project, [{"id": key, "answer": text, "probability": 0.5} for key in QUESTIONS])

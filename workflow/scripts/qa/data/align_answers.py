@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from unicodedata import combining
 
 from qa.common.errors import InputError, some
 
@@ -128,8 +129,7 @@ def realigned(context: str, answer: GoldAnswer) -> GoldAnswer | None:
     """The answer where its text stands nearest to its start, the first of equals; None where it stands nowhere.
 
     If it stands where the start means UTF-16 units or bytes, it is taken from there. Without a start, the first place
-    is taken. If the text itself stands nowhere, white space and Unicode form (NFC, NFD) do not count, and the answer
-    gets the context's own letters.
+    is taken. White space and Unicode form (NFC, NFD) do not count, and the answer gets the context's own letters.
     """
     start = max(answer.start or 0, 0)
     for encoding, size in UNITS.items() if start else ():
@@ -138,9 +138,8 @@ def realigned(context: str, answer: GoldAnswer) -> GoldAnswer | None:
             return counted
     before, after = context.rfind(answer.text, 0, start + len(answer.text)), context.find(answer.text, start)
     spans = [(place, place + len(answer.text)) for place in (before, after) if place >= 0 and answer.text]
-    first, last = min(
-        spans or _equivalents(context, answer.text), key=lambda span: abs(span[0] - start), default=(0, 0)
-    )
+    spans += _equivalents(context, answer.text)  # " Paris" may stand exactly elsewhere, and "Paris" at its start
+    first, last = min(spans, key=lambda span: abs(span[0] - start), default=(0, 0))
     return GoldAnswer(context[first:last], first) if last else None
 
 
@@ -152,14 +151,18 @@ def _equivalents(context: str, text: str) -> Iterator[tuple[int, int]]:
         last = first + len(wanted)
         # not from or to the middle of a letter with an accent
         if places[first] != places[first - 1] and places[last] != places[last - 1]:
-            yield places[first], places[last - 1] + 1
+            yield places[first], places[last]
         first = letters.find(wanted, first + 1)
 
 
 @lru_cache(maxsize=2)  # a context, and one answer after the other
 def _folded(text: str) -> tuple[str, list[int]]:
-    """A text in NFD with single spaces, and the place of each of its characters in the text, then the text's length."""
-    letters, places = [], []
+    """A text in NFD with single spaces, and the place of each of its characters in the text, then the text's length.
+
+    Marks that NFD reorders, such as Arabic's shadda after a vowel, have the place of the letter that bears them.
+    """
+    letters: list[str] = []
+    places: list[int] = []
     for place, letter in enumerate(text):
         if letter.isspace():
             decomposed = "" if letters[-1:] == [" "] else " "
@@ -167,4 +170,10 @@ def _folded(text: str) -> tuple[str, list[int]]:
             decomposed = unicodedata.normalize("NFD", letter)
         letters += decomposed
         places += [place] * len(decomposed)
+        base = len(letters) - len(decomposed)
+        if 0 < base < len(letters) and 0 < combining(letters[base]) < combining(letters[base - 1]):
+            while base and combining(letters[base]):
+                base -= 1
+            letters[base:] = sorted(letters[base:], key=combining)
+            places[base:] = [places[base]] * (len(letters) - base)
     return "".join(letters), [*places, len(text)]

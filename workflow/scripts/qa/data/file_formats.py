@@ -20,7 +20,7 @@ CHUNK = 2**20  # bytes unpacked at once
 MIN_UNPACKED = 2**26  # bytes that any gzipped file may unpack to
 MAX_RATIO = 100  # unpacked bytes for each packed byte of a larger file; text has 3 to 30
 ROW_KEYS = ("id", "question", "context")
-COLUMNS = (*ROW_KEYS, "title", "answers", "answer_text", "answer_start", "is_impossible")
+COLUMNS = (*ROW_KEYS, "title", "answers", "answer_text", "answer_start", "answer_starts", "is_impossible")
 DELIMITERS = ",;\t"
 FORMATS = {".json": "json", ".jsonl": "json", ".ndjson": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
 
@@ -96,6 +96,8 @@ def _json_rows(plain: Path, name: str) -> Iterator[Row]:
             f"{name}: MRQA's form (a header, then paragraphs) is not read; write a row for each question, with `id` "
             "(there qid), `context`, `question`, and `answers` (there detected_answers) with each text and answer_start"
         )
+    if rest.strip() and isinstance(value, dict):
+        raise InputError(f"{name}: line {number} is no question, paragraph or article{keys_of(value)}")
     if value is None or rest.strip():
         text = "\n" * (number - 1) + line + rest
         value = decoded(text, name, decoder=STRICT_JSON)  # empty lines, so that errors count lines right
@@ -198,12 +200,21 @@ def _csv_rows(table: Path) -> Iterator[Row]:
         stream.seek(0)
         reader = csv.DictReader(stream, strict=True, delimiter=delimiter)
         reader.fieldnames = _columns(reader.fieldnames or [])
-        for row in watched(reader, "read", "rows", total=0):
-            if None in row:
-                raise ValueError(f"line {reader.line_num} has more cells than the first line has names")
-            if None in row.values():  # the file is cut inside a row, which would count as unanswerable
-                raise ValueError(f"line {reader.line_num} has fewer cells than the first line has names")
-            yield f"line {reader.line_num}", row
+        begins = 2
+        try:
+            for row in watched(reader, "read", "rows", total=0):
+                if None in row:
+                    raise ValueError(f"line {reader.line_num} has more cells than the first line has names")
+                if None in row.values():  # the file is cut inside a row, which would count as unanswerable
+                    raise ValueError(f"line {reader.line_num} has fewer cells than the first line has names")
+                yield f"line {reader.line_num}", row
+                begins = reader.line_num + 1
+        except csv.Error as error:
+            fault = str(error).replace("\t", "tab")
+            raise ValueError(
+                f"{fault} in the row from line {begins} on; a cell with quotation marks in it must be quoted, and each "
+                "of them doubled"
+            ) from None
 
 
 def _parquet_rows(table: Path) -> Iterator[Row]:

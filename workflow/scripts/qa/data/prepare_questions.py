@@ -157,11 +157,11 @@ def read(path: str | Path, name: str | Path | None = None) -> Iterator[QuestionR
 
     The file's ending says which. JSON has an item a line, or all in a list, or all in the list `data` of an object. An
     item is a row, a paragraph (`context` and `qas`) or an article (`title` and `paragraphs`). A row's `answers` is the
-    hub's {"text": [...], "answer_start": [...]} or a list of {"text", "answer_start"}. In CSV it is either of these as
-    JSON or as `to_csv` of pandas or datasets writes it, or two plain columns `answer_text` and `answer_start`, empty
-    for an unanswerable question. A question whose answers are all empty texts is unanswerable too. `title` and
-    `answer_start` may be missing. An id or a title may be a whole number. Messages call the file `name`. Raises
-    InputError for a file or a question that cannot be read.
+    hub's {"text": [...], "answer_start": [...]}, a list of {"text", "answer_start"}, or a list of texts with the list
+    `answer_starts` beside it. In CSV it is one of these as JSON or as `to_csv` of pandas or datasets writes it, or two
+    plain columns `answer_text` and `answer_start`, empty for an unanswerable question. A question whose answers are all
+    empty texts is unanswerable too. `title` and `answer_start` may be missing. An id or a title may be a whole number.
+    Messages call the file `name`. Raises InputError for a file or a question that cannot be read.
     """
     name = str(name or path)
     for where, row in rows_of(Path(path), name):
@@ -237,13 +237,11 @@ def _answers(row: dict[str, Any], where: str) -> Iterator[GoldAnswer]:
         text, start = row["answer_text"], row.get("answer_start")
         blank = text is None or not str(text).strip()
         answers = [] if blank else [{"text": text, "answer_start": _number_of(start)}]
-    if isinstance(answers, str):
-        try:
-            answers = _from_cell(answers)
-        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError, tokenize.TokenError):
-            raise InputError(
-                f"{where}: `answers` is neither JSON nor a Python value with commas: {answers[:60]!r}; {PLAIN}"
-            ) from None
+    answers = _cell(answers, "answers", where)
+    if isinstance(answers, list) and answers and all(isinstance(answer, str) for answer in answers):
+        starts = row.get("answer_starts", row.get("answer_start"))
+        starts = None if starts == "" else _cell(starts, "answer_starts", where)
+        answers = {"text": answers, "answer_start": starts}
     if isinstance(answers, dict):
         texts, starts = answers.get("text"), answers.get("answer_start")
         if isinstance(texts, list) and starts is None:
@@ -255,18 +253,27 @@ def _answers(row: dict[str, Any], where: str) -> Iterator[GoldAnswer]:
         fault = "is missing" if answers is None else f"is no list; {PLAIN}"
         raise InputError(f"{where}: `answers` {fault}; an unanswerable question has an empty list")
     for answer in answers:
-        answer = {"text": answer} if isinstance(answer, str) else answer
         if not isinstance(answer, dict) or not isinstance(answer.get("text"), str):
             raise InputError(f"{where}: an answer needs a text `text` and a whole number `answer_start`")
         yield GoldAnswer(answer["text"], _start(answer.get("answer_start"), where))
 
 
-class _ArraysAsLists(ast.NodeTransformer):
-    """`array([...], dtype=...)` as its list."""
+def _cell(value: Any, key: str, where: str) -> Any:
+    """The value of a CSV cell (see `_from_cell`); anything but text as it is."""
+    try:
+        return _from_cell(value) if isinstance(value, str) else value
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError, tokenize.TokenError):
+        raise InputError(
+            f"{where}: `{key}` is neither JSON nor a Python value with commas: {value[:60]!r}; {PLAIN}"
+        ) from None
+
+
+class _PlainValues(ast.NodeTransformer):
+    """NumPy's `array([...], dtype=...)` as its list, `np.int64(3)` as its number."""
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        is_array = isinstance(node.func, ast.Name) and node.func.id == "array" and node.args
-        return node.args[0] if is_array else node
+        is_numpy = ast.unparse(node.func).startswith(("array", "np.")) and node.args
+        return node.args[0] if is_numpy else node
 
 
 def _from_cell(text: str) -> Any:
@@ -280,7 +287,7 @@ def _from_cell(text: str) -> Any:
         words = [token for token in tokenize.generate_tokens(io.StringIO(text).readline) if token.type != tokenize.NL]
         if any(one.type == other.type == tokenize.STRING for one, other in itertools.pairwise(words)):
             raise ValueError("no comma between two texts") from None
-        return ast.literal_eval(_ArraysAsLists().visit(ast.parse(text.strip(), mode="eval")))
+        return ast.literal_eval(_PlainValues().visit(ast.parse(text.strip(), mode="eval")))
 
 
 def _number_of(cell: Any) -> Any:

@@ -1,6 +1,7 @@
 """Answers of another system: from the user's file to the files that decoding writes."""
 
 import logging
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from qa.decoding.answers import NO_SPAN, Candidates, Decision
 from qa.decoding.postprocess import write_answers
 from qa.decoding.probabilities import LEAST_CHANCE
 
+OFTEN = 0.01  # share of the questions with one answer that stands in no context: it may be a way to say "no answer"
 UNKNOWN = -1  # windows of a question, and the place of an answer that does not stand in the context
 
 log = logging.getLogger(__name__)
@@ -60,8 +62,17 @@ def take(answers_file: str | Path, questions_file: str | Path, outputs: dict[str
     no_answer = np.where(np.isnan(null_probability), ~answered, null_probability)
     write_answers(candidates, decision, no_answer, questions_file, outputs, texts)
     checksums.record_sources(outputs["answers"], [answers_file])  # for `qa table`
-    free = starts.count(UNKNOWN)
-    log.info(f"{len(texts):,} of {len(ids):,} questions answered, {free:,} with a text that the context does not have")
+    free = Counter(text for text, start in zip(texts, starts, strict=True) if start == UNKNOWN)
+    nowhere = free.total()
+    log.info(
+        f"{len(texts):,} of {len(ids):,} questions answered, {nowhere:,} with a text that the context does not have"
+    )
+    for text, times in free.most_common(1):
+        if times > max(1, OFTEN * len(ids)):
+            log.warning(
+                f"{answers_file}: {text[:40]!r} answers {times:,} questions whose contexts do not have it; it counts "
+                'as a wrong answer: if it means no answer, write "" instead'
+            )
 
 
 def _place(answer: GivenAnswer, context: str) -> int:

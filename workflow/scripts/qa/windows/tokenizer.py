@@ -182,7 +182,8 @@ def tokens_of(encodings: list[Any], texts: list[str], trim: bool = True) -> Enco
 
     With `trim`, offsets hold each token's own letters, whatever its tokenizer counts: what is BLANK at both ends is
     left out (SentencePiece counts the space before a word as part of it), and letters that no token has go to a
-    neighbour (`covering`). Without `trim`, offsets are the tokenizer's.
+    neighbour (`covering`). A token without letters stops before it starts (`between_letters`). Without `trim`, offsets
+    are the tokenizer's.
     """
     flat = itertools.chain.from_iterable
     bounds = bounds_of([len(encoding) for encoding in encodings])
@@ -192,9 +193,11 @@ def tokens_of(encodings: list[Any], texts: list[str], trim: bool = True) -> Enco
     if trim:
         # all texts as one array of code points, a line feed between two of them
         points = np.frombuffer("\n".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32)
-        text_begin = np.repeat(bounds_of([len(text) + 1 for text in texts])[:-1], np.diff(bounds))
+        begins = bounds_of([len(text) + 1 for text in texts])
+        text_begin, next_begin = (np.repeat(places, np.diff(bounds)) for places in (begins[:-1], begins[1:]))
         places = covering(points, *trimmed(points, start + text_begin, stop + text_begin))
-        start, stop = ((place - text_begin).astype(np.int32) for place in places)
+        places = between_letters(points, *places)
+        start, stop = ((place.clip(text_begin, next_begin - 1) - text_begin).astype(np.int32) for place in places)
     return EncodedTexts(ids, np.ascontiguousarray(start), np.ascontiguousarray(stop), bounds)
 
 
@@ -233,14 +236,31 @@ def trimmed(points: np.ndarray, start: np.ndarray, stop: np.ndarray) -> tuple[np
     begin, end = start[wide], stop[wide]
     if not (blank[begin] | blank[end - 1]).any():
         return start, stop
-    # for each place: the first letter from there on, and the end of the last letter up to there
-    places = np.arange(len(points))
-    next_letter = np.minimum.accumulate(np.where(blank, len(blank), places)[::-1])[::-1]
-    last_letter_end = np.maximum.accumulate(np.where(blank, 0, places + 1))
+    next_letter, last_letter_end = _letters_beside(blank)
     start, stop = start.copy(), stop.copy()
     start[wide] = begin = np.minimum(next_letter[begin], end)
-    stop[wide] = np.maximum(last_letter_end[end - 1], begin)
+    stop[wide] = np.maximum(last_letter_end[end], begin)
     return start, stop
+
+
+def _letters_beside(blank: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each place, also the text's end: the first letter from there on, and the end of the last letter before it."""
+    places = np.arange(len(blank))
+    next_letter = np.minimum.accumulate(np.where(blank, len(blank), places)[::-1])[::-1]
+    last_letter_end = np.maximum.accumulate(np.where(blank, 0, places + 1))
+    return np.append(next_letter, len(blank)), np.insert(last_letter_end, 0, 0)
+
+
+def between_letters(points: np.ndarray, start: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Starts and stops where each token without width starts at the next letter and stops after the last one.
+
+    So a span from or to such a token, often white space, has nothing BLANK at its ends. Arguments as of `trimmed`.
+    """
+    empty = start == stop
+    if not empty.any():
+        return start, stop
+    next_letter, last_letter_end = _letters_beside(_are_blank(points))
+    return np.where(empty, next_letter[start], start), np.where(empty, last_letter_end[stop], stop)
 
 
 def covering(points: np.ndarray, start: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
