@@ -55,7 +55,7 @@ def load_model(path: str | Path, overrides: dict[str, Any] | None = None, traine
             f"{path}: weights that are no finite numbers: {some(broken)}; the training that made them diverged, use "
             "another model"
         )
-    missing = sorted(key for key in info["missing_keys"] if key.startswith(f"{model.base_model_prefix}."))
+    missing = sorted(key for key in info["missing_keys"] if not is_of_head(model, key))
     if missing:
         raise InputError(f"{path}: weights of the encoder are missing: {some(missing)}; are config and weights a pair?")
     if trained and info["missing_keys"]:
@@ -64,6 +64,13 @@ def load_model(path: str | Path, overrides: dict[str, Any] | None = None, traine
             "model that is, or let the run fine-tune this one (train_on)"
         )
     return model
+
+
+def is_of_head(model: Any, name: str) -> bool:
+    """Whether the weights of this name are the head's, not the encoder's."""
+    if model.base_model is model:  # T5 has no part with its encoder only
+        return name.startswith("qa_outputs.")
+    return not name.startswith(f"{model.base_model_prefix}.")
 
 
 def with_attention_dropout(path: str | Path, overrides: dict[str, Any], dropout: float | None) -> dict[str, Any]:
