@@ -6,7 +6,7 @@ from typing import Any
 
 from qa.common.errors import InputError, first_line, shortage, some
 from qa.common.files import written_aside
-from qa.model.overrides import check, read_config
+from qa.model.overrides import override, read_config
 
 ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")  # as configurations name it
 
@@ -16,7 +16,7 @@ def load_model(path: str | Path, overrides: dict[str, Any] | None = None, traine
 
     `overrides` replace values of its configuration. A missing head is drawn from torch's random state, unless the model
     must be `trained`. Raises InputError where the architecture has no such head; a file is missing or broken; the
-    configuration lacks a key of `overrides`; weights are not finite; weights of the encoder are missing or have other
+    configuration refuses `overrides`; weights are not finite; weights of the encoder are missing or have other
     shapes; or the head of a `trained` model is missing. A machine's error (`errors.shortage`) is raised unchanged.
     """
     import torch
@@ -25,11 +25,9 @@ def load_model(path: str | Path, overrides: dict[str, Any] | None = None, traine
 
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()  # it would warn of a new head, and of the pooler, which is not needed
-    overrides = overrides or {}
     config = read_config(path)
-    check(config, path, overrides)
-    for key, value in {**overrides, "num_labels": 2}.items():  # a start and an end: classifiers have other numbers
-        setattr(config, key, value)
+    override(config, path, overrides or {})
+    config.num_labels = 2  # a start and an end: classifiers have other numbers
     try:
         model, info = AutoModelForQuestionAnswering.from_pretrained(
             path,
