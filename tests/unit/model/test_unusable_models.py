@@ -269,3 +269,17 @@ def test_missing_weights_of_an_encoder_without_a_name_of_its_own_are_named(folde
     assert "encoder are missing: encoder.block.2." in refusal(load_model, folder, {"num_layers": 3})
     transformers.T5EncoderModel(config).save_pretrained(folder)
     assert "encoder are missing: decoder.block.0." in refusal(load_model, folder)
+
+
+def test_a_cased_vocabulary_that_nothing_keeps_from_being_lower_cased_is_refused(folder):
+    for file in folder.glob("*token*"):
+        file.unlink()
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "mill", "Mill", "Ada", "oats"]
+    (folder / "vocab.txt").write_text("\n".join(words))
+    assert "2 of its 4 tokens have capitals; copy the folder" in refusal(load_tokenizer, folder)
+    for lower, tokens in ((False, ["Mill", "oats"]), (True, ["mill", "oats"])):
+        (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": lower}))
+        assert load_tokenizer(folder).tokenize("Mill oats") == tokens
+    (folder / "tokenizer_config.json").unlink()
+    (folder / "vocab.txt").write_text("\n".join(word for word in words if word == word.lower() or word[0] == "["))
+    assert load_tokenizer(folder).tokenize("Mill oats") == ["mill", "oats"]
