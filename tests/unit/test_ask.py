@@ -172,6 +172,17 @@ def test_questions_from_standard_input_are_answered_line_by_line(model, context,
     assert all(question in printed for question in questions)
 
 
+@pytest.mark.parametrize("options", [[], ["--questions", "-"]])
+def test_a_byte_order_mark_on_standard_input_is_no_part_of_a_question(options, model, context, reader, monkeypatch):
+    typed = "Who built the mill?" if not options else json.dumps({"question": "Who built the mill?"})
+    stdin = io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbf" + typed.encode()), encoding="ascii")
+    monkeypatch.setattr(sys, "stdin", stdin)
+    seen = []
+    monkeypatch.setattr(Reader, "answers", lambda self, questions, *_: seen.extend(questions) or [])
+    assert ask.main(["--model", str(model), "--context", str(context), *options]) == 0
+    assert [question.question for question in seen] == ["Who built the mill?"]
+
+
 def test_json_lines_bring_their_own_contexts_or_share_one(model, context, tmp_path, capsys, monkeypatch):
     lines = [
         {"id": "a", "question": "Who built it?", "context": "Bo Lee built it."},
