@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pyarrow.parquet as parquet
 import pytest
+import transformers
 
 import tiny
 from qa import ask
@@ -370,6 +371,16 @@ def test_a_model_without_settings_is_asked_by_the_workflows_defaults_and_says_so
     folder = tiny.save_model(tmp_path / "m", TEXTS)
     assert ask.main(["--model", str(folder), "--context", context, "Who built it?"]) == 0
     assert "no qa_settings.json" in caplog.text and capsys.readouterr().out
+
+
+@pytest.mark.parametrize("positions", [64, 128])
+def test_a_model_of_short_rows_without_settings_reads_long_contexts_in_short_windows(positions, tmp_path):
+    folder = tiny.save_model(tmp_path / "foreign", TEXTS)
+    config = read_json(folder / "config.json") | {"max_position_embeddings": positions}
+    model = transformers.BertForQuestionAnswering(transformers.BertConfig(**config))
+    model.save_pretrained(folder)
+    answer = Reader(folder).answer("When was the mill built?", " ".join([CONTEXT] * 40))
+    assert answer.null_probability < 1
 
 
 def test_a_precision_that_this_machine_lacks_is_replaced_and_said(model, tmp_path, caplog):
