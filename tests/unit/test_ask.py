@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pyarrow.parquet as parquet
 import pytest
+import transformers
 
 import tiny
 from qa import ask
@@ -170,6 +171,17 @@ def test_questions_from_standard_input_are_answered_line_by_line(model, context,
     assert ask.main(["--model", str(model), "--context", context]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert all(question in printed for question in questions)
+
+
+@pytest.mark.parametrize("options", [[], ["--questions", "-"]])
+def test_a_byte_order_mark_on_standard_input_is_no_part_of_a_question(options, model, context, reader, monkeypatch):
+    typed = "Who built the mill?" if not options else json.dumps({"question": "Who built the mill?"})
+    stdin = io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbf" + typed.encode()), encoding="ascii")
+    monkeypatch.setattr(sys, "stdin", stdin)
+    seen = []
+    monkeypatch.setattr(Reader, "answers", lambda self, questions, *_: seen.extend(questions) or [])
+    assert ask.main(["--model", str(model), "--context", str(context), *options]) == 0
+    assert [question.question for question in seen] == ["Who built the mill?"]
 
 
 def test_json_lines_bring_their_own_contexts_or_share_one(model, context, tmp_path, capsys, monkeypatch):
@@ -359,6 +371,16 @@ def test_a_model_without_settings_is_asked_by_the_workflows_defaults_and_says_so
     folder = tiny.save_model(tmp_path / "m", TEXTS)
     assert ask.main(["--model", str(folder), "--context", context, "Who built it?"]) == 0
     assert "no qa_settings.json" in caplog.text and capsys.readouterr().out
+
+
+@pytest.mark.parametrize("positions", [64, 128])
+def test_a_model_of_short_rows_without_settings_reads_long_contexts_in_short_windows(positions, tmp_path):
+    folder = tiny.save_model(tmp_path / "foreign", TEXTS)
+    config = read_json(folder / "config.json") | {"max_position_embeddings": positions}
+    model = transformers.BertForQuestionAnswering(transformers.BertConfig(**config))
+    model.save_pretrained(folder)
+    answer = Reader(folder).answer("When was the mill built?", " ".join([CONTEXT] * 40))
+    assert answer.null_probability < 1
 
 
 def test_a_precision_that_this_machine_lacks_is_replaced_and_said(model, tmp_path, caplog):

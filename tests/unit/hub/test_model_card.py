@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from huggingface_hub import ModelCard
+from tokenizers import processors
 
 import tiny
 from qa.common.errors import InputError
@@ -17,6 +18,7 @@ from qa.config.lineage import publications
 from qa.config.settings import resolve
 from qa.hub import model_card, package
 from qa.plan import card_facts
+from qa.reader import Reader
 
 CONFIG = {
     "models": {"base": {"repo": "org/base", "revision": "a" * 40}, "own": {"path": "/home/ada/secret/model"}},
@@ -145,6 +147,30 @@ def test_every_part_that_a_reader_looks_for_is_there():
         "> 1.2346  # the null threshold",
     ):
         assert part in text, part
+
+
+def cls_at_the_end(texts):
+    """A tokenizer like XLNet's: the token that stands for no answer comes last."""
+    tokenizer = tiny.word_piece(texts)
+    special = [(name, tokenizer.convert_tokens_to_ids(name)) for name in ("[CLS]", "[SEP]")]
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A [SEP] [CLS]", pair="$A [SEP] $B:1 [SEP]:1 [CLS]:1", special_tokens=special
+    )
+    return tokenizer
+
+
+@pytest.mark.parametrize("family", [tiny.byte_level_bpe, cls_at_the_end])
+def test_the_code_for_transformers_alone_finds_the_workflows_null_score_and_best_span(family, tmp_path, capsys):
+    code = re.findall(r"```python\n(.+?)```", described(calibrations={}), re.S)[1]
+    texts = ["When was it built?", "The mill was built in 1412 by Ada Venn."]
+    folder = tiny.save_model(tmp_path / "m", [*texts, *tiny.TEXT], family=family)
+    found = {}
+    exec(code.replace("name = '.'", f"name = {str(folder)!r}"), found)
+    (best,) = [answer.candidates[0] for answer in Reader(folder).answers([tuple(texts)], top=1)]
+    expected = Reader(folder).answer(*texts)
+    null_score = float(found["null_score"] - found["scores"][found["first"], found["last"]])
+    assert null_score == pytest.approx(expected.null_score, abs=1e-4)
+    assert capsys.readouterr().out.strip() == (best.text if expected else "no answer")
 
 
 def test_neither_paths_nor_machines_nor_jobs_of_the_trainer_are_told():

@@ -259,3 +259,27 @@ def test_weights_of_another_architecture_are_named(folder):
     transformers.DistilBertForQuestionAnswering(config).save_pretrained(folder.parent / "other")
     shutil.copy(folder.parent / "other" / "model.safetensors", folder)
     assert "weights of the encoder are missing" in refusal(load_model, folder)
+
+
+def test_missing_weights_of_an_encoder_without_a_name_of_its_own_are_named(folder):
+    sizes = {"vocab_size": 400, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 2}
+    config = transformers.T5Config(**sizes, decoder_start_token_id=0)
+    transformers.T5ForConditionalGeneration(config).save_pretrained(folder)
+    assert load_model(folder)
+    assert "encoder are missing: encoder.block.2." in refusal(load_model, folder, {"num_layers": 3})
+    transformers.T5EncoderModel(config).save_pretrained(folder)
+    assert "encoder are missing: decoder.block.0." in refusal(load_model, folder)
+
+
+def test_a_cased_vocabulary_that_nothing_keeps_from_being_lower_cased_is_refused(folder):
+    for file in folder.glob("*token*"):
+        file.unlink()
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "mill", "Mill", "Ada", "oats"]
+    (folder / "vocab.txt").write_text("\n".join(words))
+    assert "2 of its 4 tokens have capitals; copy the folder" in refusal(load_tokenizer, folder)
+    for lower, tokens in ((False, ["Mill", "oats"]), (True, ["mill", "oats"])):
+        (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": lower}))
+        assert load_tokenizer(folder).tokenize("Mill oats") == tokens
+    (folder / "tokenizer_config.json").unlink()
+    (folder / "vocab.txt").write_text("\n".join(word for word in words if word == word.lower() or word[0] == "["))
+    assert load_tokenizer(folder).tokenize("Mill oats") == ["mill", "oats"]

@@ -55,6 +55,14 @@ def test_an_epoch_holds_each_window_once_whatever_the_parts(lengths, parts, even
     assert len(list(batches)) == len(batches)
 
 
+@given(st.lists(st.integers(1, 384), min_size=1, max_size=90), st.sampled_from([2, 4, 8]), st.booleans())
+def test_each_optimizer_step_takes_the_same_windows_whatever_the_parts(lengths, parts, even):
+    whole = list(EpochBatchSampler(np.array(lengths), 8, 3, even=even))
+    pieces = list(EpochBatchSampler(np.array(lengths), 8, 3, parts, even))
+    steps = [pieces[first : first + parts] for first in range(0, len(pieces), parts)]
+    assert [sorted(number for piece in step for number in piece) for step in steps] == [sorted(each) for each in whole]
+
+
 @given(
     st.integers(8, 90),
     st.sampled_from([1, 2]),

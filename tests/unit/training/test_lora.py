@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 import yaml
 
 import tiny
@@ -58,6 +59,16 @@ def test_the_saved_model_is_plain_and_only_its_linear_layers_and_head_have_chang
     for name in changed - {"qa_outputs.weight", "qa_outputs.bias"}:
         assert torch.linalg.matrix_rank(after[name] - before[name], atol=1e-5) <= 2
     assert "peft" in read_json(undisturbed / "manifest")["versions"]
+
+
+@needs_peft
+def test_a_head_that_the_base_model_holds_is_trained_whole_too():
+    sizes = {"vocab_size": 40, "d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2}
+    model = transformers.T5ForQuestionAnswering(transformers.T5Config(**sizes, decoder_start_token_id=0))
+    lora.add_adapters(model, 2, 4)
+    trained = {name for name, weights in model.named_parameters() if weights.requires_grad}
+    assert {name for name in trained if ".lora_" not in name} == {"qa_outputs.weight", "qa_outputs.bias"}
+    assert not any("lora_" in name for name in trained if name.startswith("qa_outputs"))
 
 
 @needs_peft

@@ -76,7 +76,7 @@ def plan_of(workflow) -> tuple[Plan, list[Finding]]:
                 }
             )
         ),
-        overrides={_pretrained(job): tuple(_overrides(job)) for job in jobs if _overrides(job)},
+        overrides={_pretrained(job): _overrides(job) for job in jobs if _overrides(job)},
         questions=tuple(
             (tuple(listed(job.params.files)), job.params.misaligned)
             for job in jobs

@@ -39,9 +39,9 @@ def run_offline(command: Callable[[argparse.Namespace], None], options: argparse
     # nothing is fetched, whatever a model's files ask for
     os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    for stream in (sys.stdin, sys.stdout):
+    for stream, encoding in ((sys.stdin, "utf-8-sig"), (sys.stdout, "utf-8")):
         if hasattr(stream, "reconfigure"):  # whatever the locale says
-            stream.reconfigure(encoding="utf-8")
+            stream.reconfigure(encoding=encoding)
     try:
         command(options)
     except InputError as error:

@@ -109,7 +109,9 @@ class Reader:
         tokenizer = self._predictor.tokenizer
         windows = dict(self.settings["windows"])
         if not self.settings.get("run"):
-            windows["max_length"] = min(windows["max_length"], tokenizer.model_max_length)
+            windows["max_length"] = longest = min(windows["max_length"], tokenizer.model_max_length)
+            for part in ("max_question_length", "overlap"):  # a third each at most, and the context has a third
+                windows[part] = min(windows[part], longest // 3)
         self._builder = WindowBuilder(tokenizer, windows)
 
     def answer(self, question: str, context: str) -> Answer:

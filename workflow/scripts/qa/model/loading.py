@@ -6,7 +6,7 @@ from typing import Any
 
 from qa.common.errors import InputError, first_line, shortage, some
 from qa.common.files import written_aside
-from qa.model.overrides import check, read_config
+from qa.model.overrides import override, read_config
 
 ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")  # as configurations name it
 
@@ -16,7 +16,7 @@ def load_model(path: str | Path, overrides: dict[str, Any] | None = None, traine
 
     `overrides` replace values of its configuration. A missing head is drawn from torch's random state, unless the model
     must be `trained`. Raises InputError where the architecture has no such head; a file is missing or broken; the
-    configuration lacks a key of `overrides`; weights are not finite; weights of the encoder are missing or have other
+    configuration refuses `overrides`; weights are not finite; weights of the encoder are missing or have other
     shapes; or the head of a `trained` model is missing. A machine's error (`errors.shortage`) is raised unchanged.
     """
     import torch
@@ -25,11 +25,9 @@ def load_model(path: str | Path, overrides: dict[str, Any] | None = None, traine
 
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()  # it would warn of a new head, and of the pooler, which is not needed
-    overrides = overrides or {}
     config = read_config(path)
-    check(config, path, overrides)
-    for key, value in {**overrides, "num_labels": 2}.items():  # a start and an end: classifiers have other numbers
-        setattr(config, key, value)
+    override(config, path, overrides or {})
+    config.num_labels = 2  # a start and an end: classifiers have other numbers
     try:
         model, info = AutoModelForQuestionAnswering.from_pretrained(
             path,
@@ -55,7 +53,7 @@ def load_model(path: str | Path, overrides: dict[str, Any] | None = None, traine
             f"{path}: weights that are no finite numbers: {some(broken)}; the training that made them diverged, use "
             "another model"
         )
-    missing = sorted(key for key in info["missing_keys"] if key.startswith(f"{model.base_model_prefix}."))
+    missing = sorted(key for key in info["missing_keys"] if not is_of_head(model, key))
     if missing:
         raise InputError(f"{path}: weights of the encoder are missing: {some(missing)}; are config and weights a pair?")
     if trained and info["missing_keys"]:
@@ -64,6 +62,13 @@ def load_model(path: str | Path, overrides: dict[str, Any] | None = None, traine
             "model that is, or let the run fine-tune this one (train_on)"
         )
     return model
+
+
+def is_of_head(model: Any, name: str) -> bool:
+    """Whether the weights of this name are the head's, not the encoder's."""
+    if model.base_model is model:  # T5 has no part with its encoder only
+        return name.startswith("qa_outputs.")
+    return not name.startswith(f"{model.base_model_prefix}.")
 
 
 def with_attention_dropout(path: str | Path, overrides: dict[str, Any], dropout: float | None) -> dict[str, Any]:

@@ -6,6 +6,7 @@ SLURM (`slurm_requests`).
 
 import importlib
 import importlib.metadata
+import json
 import os
 import re
 import subprocess
@@ -130,12 +131,12 @@ def check_encoders(plan: Plan) -> Iterator[Finding]:
 
 
 def check_overrides(plan: Plan) -> Iterator[Finding]:
-    """Whether the models' own configurations have the keys of `overrides`.
+    """Whether the models' own configurations take the `overrides`.
 
     The config.json of a model that is not downloaded yet comes from its source. A process of its own loads
     transformers, which brings torch, so that Snakemake's stays small.
     """
-    for folder, keys in plan.overrides.items() if plan.packages else ():
+    for folder, overrides in plan.overrides.items() if plan.packages else ():
         _, source = plan.downloads.get(folder, ("model", {"path": folder}))
         with tempfile.TemporaryDirectory() as scratch:
             copy = Path(scratch, Path(folder).name)
@@ -144,7 +145,7 @@ def check_overrides(plan: Plan) -> Iterator[Finding]:
                 _origin("model", source).fetch({"config.json": "config.json"}, copy)
             except InputError:  # the check of sources or downloads says so
                 continue
-            command = [sys.executable, "-m", "qa.model.overrides", str(copy), *keys]
+            command = [sys.executable, "-m", "qa.model.overrides", str(copy), json.dumps(overrides)]
             environment = {**os.environ, "PYTHONPATH": str(LIBRARY), "HF_HUB_OFFLINE": "1"}
             done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=2 * SECONDS)
         yield from map(problem, done.stdout.splitlines())

@@ -26,8 +26,8 @@ class Plan:
     `downloads`: kind (`model` or `dataset`) and source of each folder to download; `present`: downloaded folders that
     jobs will read; `tokenized`: the data set folder of each tokenization; `at_once`: how many jobs run in parallel;
     `requests`: the requests to SLURM, None if jobs run on this machine; `commands`: further SLURM commands that the
-    executor needs; `packages`: whether jobs use this Python environment; `overrides`: by model folder, the keys to
-    change in the model's configuration; `questions`: the user's own files of each split to take anew, and its
+    executor needs; `packages`: whether jobs use this Python environment; `overrides`: by model folder, the new values
+    for keys of the model's configuration; `questions`: the user's own files of each split to take anew, and its
     `misaligned`; `rows`: model folder and `windows.max_length` of each tokenization; `answers`: the user's files of
     answers to take.
     """
@@ -40,7 +40,7 @@ class Plan:
     requests: tuple[JobRequest, ...] | None = None
     commands: tuple[str, ...] = ()
     packages: bool = True
-    overrides: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
     questions: tuple[tuple[tuple[str, ...], str], ...] = ()
     rows: tuple[tuple[str, int], ...] = ()
     answers: tuple[str, ...] = ()

@@ -10,10 +10,10 @@ class EpochBatchSampler:
     """Batches of window numbers for a DataLoader, as a pure function of seed and epoch.
 
     So a resumed training sees the batches of an undisturbed one. Several processes share each batch: this one is
-    `rank` of `processes`. The shuffle is the one that accelerate gives the Trainer. With `even`, each batch is a sample
-    of all lengths: the windows are sorted by length into as many strata as a batch has windows, and each batch takes
-    one window from each stratum. Such batches have nearly the same number of tokens, so packed rows of one size need
-    little filling.
+    `rank` of `processes`. A batch has the same windows, however many parts and processes share it. The shuffle is the
+    one that accelerate gives the Trainer. With `even`, each batch is a sample of all lengths: the windows are sorted by
+    length into as many strata as a batch has windows, and each batch takes one window from each stratum. Such batches,
+    and their parts, have nearly the same number of tokens, so packed rows of one size need little filling.
 
     `lengths` are tokens, an int array of shape (windows,). An optimizer step takes `batch_size` windows, in `parts`
     forward passes. The last batch of an epoch may be smaller.
@@ -30,7 +30,7 @@ class EpochBatchSampler:
         processes: int = 1,
     ):
         self.lengths, self.seed = np.asarray(lengths), seed
-        self.part, self.even = batch_size // parts, even
+        self.batch_size, self.parts, self.even = batch_size, parts, even
         self.rank, self.processes = rank, processes
         self.epoch = 0
 
@@ -40,7 +40,8 @@ class EpochBatchSampler:
 
     def __len__(self) -> int:
         """Forward passes of an epoch on each process."""
-        return -(-len(self.lengths) // self.part)
+        whole, rest = divmod(len(self.lengths), self.batch_size)
+        return whole * self.parts + min(rest, self.parts)
 
     def totals(self, epochs: int) -> np.ndarray:
         """Tokens of each batch of this process in the first `epochs` epochs, an int64 array."""
@@ -62,17 +63,22 @@ class EpochBatchSampler:
     def _stratified(self, order: np.ndarray, generator: Any) -> np.ndarray:
         import torch
 
-        whole = len(order) // self.part
-        chosen, rest = np.split(order, [whole * self.part])
-        strata = chosen[np.argsort(-self.lengths[chosen], kind="stable")].reshape(self.part, whole)
+        whole = len(order) // self.batch_size
+        chosen, rest = np.split(order, [whole * self.batch_size])
+        strata = chosen[np.argsort(-self.lengths[chosen], kind="stable")].reshape(self.batch_size, whole)
         dealt = torch.rand(strata.shape, generator=generator).argsort(dim=1).numpy()
-        return np.concatenate([np.take_along_axis(strata, dealt, axis=1).T.ravel(), rest])
+        shape = whole, self.batch_size // self.parts, self.parts
+        batches = np.take_along_axis(strata, dealt, axis=1).T.reshape(shape)
+        batches[:, 1::2] = batches[:, 1::2, ::-1]  # back and forth, so that no part has all the longer windows
+        return np.concatenate([batches.ravel(), rest])
 
     def __iter__(self) -> Iterator[list[int]]:
-        """This process's share of each batch. A batch with fewer windows than processes repeats some of them."""
+        """This process's share of each part. A part with fewer windows than processes repeats some of them."""
         order = self.order()
-        for start in range(0, len(order), self.part):
-            batch = order[start : start + self.part]
-            if len(batch) < self.processes:
-                batch = np.resize(batch, self.processes)
-            yield batch[self.rank :: self.processes].tolist()
+        for start in range(0, len(order), self.batch_size):
+            batch = order[start : start + self.batch_size]
+            for number in range(min(self.parts, len(batch))):
+                part = batch[number :: self.parts]
+                if len(part) < self.processes:
+                    part = np.resize(part, self.processes)
+                yield part[self.rank :: self.processes].tolist()

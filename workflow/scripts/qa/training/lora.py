@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from qa.common.errors import InputError
+from qa.model.loading import is_of_head
 
 ADAPTERS = "trained_weights.safetensors"  # A and B of each layer, and the head
 
@@ -33,7 +34,16 @@ def add_adapters(model: Any, rank: int, alpha: float) -> None:
         raise InputError(*faults)
     from peft import LoraConfig, inject_adapter_in_model
 
-    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear"), model.base_model)
+    head_within = model.base_model is model  # as with T5
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        target_modules="all-linear",
+        exclude_modules=["qa_outputs"] if head_within else None,
+    )
+    inject_adapter_in_model(config, model.base_model)
+    for name, weights in model.named_parameters():
+        weights.requires_grad_(weights.requires_grad or is_of_head(model, name))
 
 
 def plain_weights(model: Any) -> dict[str, Any] | None:

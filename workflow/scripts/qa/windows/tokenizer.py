@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from qa.common.errors import InputError, first_line, shortage
+from qa.common.files import read_json
 from qa.windows.encoder_config import encoder_config, longest_row
 from qa.windows.ranges import bounds_of
 
@@ -19,6 +20,8 @@ INVISIBLE = {*range(0x20), *range(0x7F, 0xA0), 0xAD, 0x61C, 0x200B, 0x200E, 0x20
 INVISIBLE |= {*range(0x2060, 0x2070), 0xFEFF}
 # White space or invisible, by code point. The last entry serves all higher points.
 BLANK = np.array([point in INVISIBLE or chr(point).isspace() for point in range(0xFF01)])
+
+CAPITALS = 0.05  # share of tokens with capitals that no vocabulary of lower-cased texts has
 
 
 @dataclass(frozen=True)
@@ -131,11 +134,32 @@ def load_tokenizer(path: str | Path) -> Any:
             f"{path}: its tokenizer has tokens up to number {highest:,}, its model embeddings for {embeddings:,} "
             "(vocab_size of config.json); take both from the same model"
         )
+    _check_case(Path(path), tokenizer)
     # some tokenizers name no longest row, and token types that the model has no embeddings for
     tokenizer.model_max_length = min(tokenizer.model_max_length, longest_row(config) or tokenizer.model_max_length)
     if config.get("type_vocab_size") == 1:
         tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
     return tokenizer
+
+
+def _check_case(folder: Path, tokenizer: Any) -> None:
+    """Raise InputError where transformers lower-cases texts by default, but the vocabulary has capitals.
+
+    Some repositories of cased BERTs have nothing but a vocab.txt.
+    """
+    config = folder / "tokenizer_config.json"
+    stated = (folder / "tokenizer.json").exists() or (config.exists() and "do_lower_case" in read_json(config))
+    normalizer = tokenizer.backend_tokenizer.normalizer
+    if stated or normalizer is None or normalizer.normalize_str("A") == "A":
+        return
+    known = tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens)
+    capitals = sum(token != token.lower() for token in known)
+    if capitals > CAPITALS * len(known):
+        raise InputError(
+            f"{folder}: no file says whether its tokenizer lower-cases texts; it would, but {capitals:,} of its "
+            f"{len(known):,} tokens have capitals; copy the folder, add {config.name} with "
+            '{"do_lower_case": false} to the copy, and name that as the model\'s path'
+        )
 
 
 def row_template(tokenizer: Any) -> RowTemplate:
