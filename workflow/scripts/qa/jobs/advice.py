@@ -49,12 +49,13 @@ CAUSES = (
     (r"ModuleNotFoundError|ImportError", "A package is missing or of another version: activate the environment again."),
     (
         r"ArrowInvalid|HeaderTooLarge|JSONDecodeError",
-        "A file that it reads is broken, after a full disk or a half-made copy: remove it, it is made again.",
+        "A file that it reads is broken, after a full disk or a half-made copy: in results, resources/models or "
+        "resources/datasets remove it, it is made again; replace a file of your own.",
     ),
     (
         r"FileNotFoundError",
         "A file has gone (clusters purge scratch): give the same command again; if it fails again, remove the folder "
-        "that the file was in, it is made again.",
+        "that the file was in, if it is in results, resources/models or resources/datasets: it is made again.",
     ),
 )
 
