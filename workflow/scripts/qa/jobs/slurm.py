@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 
 def ask(*command: str, patience: float = PATIENCE) -> str | None:
-    """Standard output of a SLURM command; None where it is missing, fails, or takes more than `patience` seconds."""
+    """Standard output of a command; None where it is missing, fails, or takes more than `patience` seconds."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=patience, check=True)
     except (OSError, subprocess.SubprocessError) as error:

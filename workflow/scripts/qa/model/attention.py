@@ -3,17 +3,14 @@
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.nn.attention.varlen import varlen_attn
 from torch.nn.functional import dropout as dropped
 from torch.nn.functional import scaled_dot_product_attention
 
 NAME = "packed_windows"
 HALF = (torch.bfloat16, torch.float16)
 varlen_works = False  # until `try_varlen` has tried it on this machine's GPU; changed in this module only
-
-try:
-    from torch.nn.attention.varlen import varlen_attn
-except ImportError:  # torch before 2.10
-    varlen_attn = None
 
 
 def kernel(device: torch.device, half: bool, dropout: float) -> str:
@@ -37,7 +34,7 @@ def try_varlen(device: torch.device, dtype: torch.dtype = torch.bfloat16, size: 
     """
     global varlen_works
     varlen_works = False
-    if varlen_attn is None or device.type != "cuda":
+    if device.type != "cuda":
         return False
     try:
         varlen_works = all(_agree(device, dtype, size, sliding_window) for sliding_window in (None, 17))
@@ -72,9 +69,9 @@ def _agree(device: torch.device, dtype: torch.dtype, size: int, sliding_window: 
         generator = torch.Generator().manual_seed(0)
         inputs = [torch.randn(73, 2, size, generator=generator).to(device, dtype).requires_grad_() for _ in range(3)]
         if way == "varlen":
-            output = _varlen(*inputs, bounds, 70, None, sliding_window)
+            output = _varlen(inputs, bounds, 70, None, sliding_window)
         else:
-            output = _padded(*inputs, places, tokens, None, 0.0, sliding_window)
+            output = _padded(inputs, places, tokens, None, 0.0, sliding_window)
         output.float().square().sum().backward()
         results.append(torch.stack([output.detach(), *(tensor.grad for tensor in inputs)]).float())
     return torch.allclose(*results, rtol=0.05, atol=0.05)
@@ -82,20 +79,20 @@ def _agree(device: torch.device, dtype: torch.dtype, size: int, sliding_window: 
 
 def packed_attention(
     module: Any,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
     *,
-    window_bounds: torch.Tensor,
+    window_bounds: Tensor,
     longest_window: int,
-    window_places: torch.Tensor,
-    window_tokens: torch.Tensor,
+    window_places: Tensor,
+    window_tokens: Tensor,
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
     **_: Any,
-) -> tuple[torch.Tensor, None]:
+) -> tuple[Tensor, None]:
     """An attention function for transformers' AttentionInterface; see `collators.PackingCollator` for the batch.
 
     `query`, `key` and `value` have the shape (1, heads, tokens, size) and any float type. With `sliding_window`, a
@@ -106,59 +103,44 @@ def packed_attention(
     ]  # (tokens, heads, size)
     way = kernel(value.device, value.dtype in HALF, dropout)
     if way == "by turns":
-        output = _by_turns(*inputs, window_bounds, scaling, dropout, sliding_window)
+        output = _by_turns(inputs, window_bounds, scaling, dropout, sliding_window)
     elif way == "padded":
-        output = _padded(*inputs, window_places, window_tokens, scaling, dropout, sliding_window)
+        output = _padded(inputs, window_places, window_tokens, scaling, dropout, sliding_window)
     else:
-        output = _varlen(*inputs, window_bounds, longest_window, scaling, sliding_window)
+        output = _varlen(inputs, window_bounds, longest_window, scaling, sliding_window)
     return output[None], None
 
 
+# `inputs` of the three ways: queries, keys and values, each of shape (tokens, heads, size)
 def _varlen(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    bounds: torch.Tensor,
-    longest: int,
-    scaling: float | None,
-    sliding_window: int | None,
-) -> torch.Tensor:
+    inputs: list[Tensor], bounds: Tensor, longest: int, scaling: float | None, sliding_window: int | None
+) -> Tensor:
     reach = -1 if sliding_window is None else sliding_window - 1
     options = {"scale": scaling, "window_size": (reach, reach)}
-    return varlen_attn(query, key, value, bounds, bounds, longest, longest, **options)
+    return varlen_attn(*inputs, bounds, bounds, longest, longest, **options)
 
 
 def _by_turns(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    bounds: torch.Tensor,
-    scaling: float | None,
-    dropout: float,
-    sliding_window: int | None,
-) -> torch.Tensor:
+    inputs: list[Tensor], bounds: Tensor, scaling: float | None, dropout: float, sliding_window: int | None
+) -> Tensor:
     """Attention window by window: SDPA, but two plain products to train in half precision, in half of SDPA's time."""
-    products, lengths = torch.is_grad_enabled() and value.dtype in HALF, bounds.diff().tolist()
+    products, lengths = torch.is_grad_enabled() and inputs[0].dtype in HALF, bounds.diff().tolist()
+    attend = _products if products else scaled_dot_product_attention
     outputs = []
-    for window in zip(query.split(lengths), key.split(lengths), value.split(lengths), strict=True):
+    for window in zip(*(tensor.split(lengths) for tensor in inputs), strict=True):
         tokens, mask = len(window[0]), None
         if sliding_window is not None and tokens > sliding_window:
-            mask = _near(tokens, sliding_window, value.device)
-        inputs = [tensor.transpose(0, 1)[None] for tensor in window]
-        attend = _products if products else scaled_dot_product_attention
-        output = attend(*inputs, attn_mask=mask, dropout_p=dropout, scale=scaling)
+            mask = _near(tokens, sliding_window, bounds.device)
+        output = attend(
+            *(tensor.transpose(0, 1)[None] for tensor in window), attn_mask=mask, dropout_p=dropout, scale=scaling
+        )
         outputs.append(output[0].transpose(0, 1))
     return torch.cat(outputs)
 
 
 def _products(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attn_mask: torch.Tensor | None,
-    dropout_p: float,
-    scale: float | None,
-) -> torch.Tensor:
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None, dropout_p: float, scale: float | None
+) -> Tensor:
     """What scaled_dot_product_attention computes. All tensors keep the type of `query`."""
     scores = (query * (scale or query.shape[-1] ** -0.5)) @ key.transpose(-1, -2)
     if attn_mask is not None:
@@ -168,15 +150,13 @@ def _products(
 
 
 def _padded(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    places: torch.Tensor,
-    tokens: torch.Tensor,
+    inputs: list[Tensor],
+    places: Tensor,
+    tokens: Tensor,
     scaling: float | None,
     dropout: float,
     sliding_window: int | None,
-) -> torch.Tensor:
+) -> Tensor:
     """Attention over windows side by side, padded to the longest.
 
     Of shape (windows, longest): `places`, each token's place in the packed row, and `tokens`, 0 for padding.
@@ -186,14 +166,14 @@ def _padded(
     if sliding_window is not None:
         mask = mask & _near(tokens.shape[1], sliding_window, tokens.device)
     mask = mask | torch.eye(tokens.shape[1], dtype=torch.bool, device=tokens.device)  # padding sees itself: no NaN
-    inputs = (tensor[places].transpose(1, 2) for tensor in (query, key, value))
-    output = scaled_dot_product_attention(*inputs, attn_mask=mask, dropout_p=dropout, scale=scaling).transpose(1, 2)
+    windows = (tensor[places].transpose(1, 2) for tensor in inputs)
+    output = scaled_dot_product_attention(*windows, attn_mask=mask, dropout_p=dropout, scale=scaling).transpose(1, 2)
     # add each token's output at its place; padding adds 0, wherever its place is
     output = output.masked_fill(~real[:, :, None, None], 0.0)
-    return torch.zeros_like(query).index_add(0, places.flatten(), output.flatten(0, 1).to(query.dtype))
+    return torch.zeros_like(inputs[0]).index_add(0, places.flatten(), output.flatten(0, 1).to(inputs[0].dtype))
 
 
-def _near(length: int, sliding_window: int, device: torch.device) -> torch.Tensor:
+def _near(length: int, sliding_window: int, device: torch.device) -> Tensor:
     """Which tokens see each other through a sliding window: bool of shape (length, length)."""
     places = torch.arange(length, device=device)
     return (places[:, None] - places).abs() < sliding_window

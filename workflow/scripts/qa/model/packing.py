@@ -122,7 +122,7 @@ def _prepare(model: Any, device: torch.device, precision: str, joined: bool = Fa
 
 
 def _packer(model: Any) -> PackingCollator:
-    return PackingCollator(first_position(model), "token_type_ids" in _forward(model))
+    return PackingCollator(first_position(model), bool(inputs_of(model, ["token_type_ids"])))
 
 
 def _attention_of(model: Any, device: torch.device, precision: str) -> str:
@@ -192,7 +192,7 @@ def _probe(model: Any) -> TokenRows:
     ids = 3 + np.arange(lengths.sum()) % max(1, min(model.config.vocab_size, 1_000) - 3)
     ids = np.where(ids == (model.config.pad_token_id or 0), 1, ids).astype(np.int32)
     lists = {"input_ids": ids}
-    if "token_type_ids" in _forward(model):
+    if inputs_of(model, ["token_type_ids"]):
         lists["token_type_ids"] = np.zeros(len(ids), np.int32)
     return TokenRows(lists, {}, lengths.astype(np.int64))
 
@@ -210,7 +210,3 @@ def _logits(model: Any, batch: dict[str, Any]) -> torch.Tensor:
     batch = _on_device(batch, model)
     start, end, _ = window_logits(model(**model_inputs(batch)), batch)
     return torch.stack([start, end]).float().cpu()
-
-
-def _forward(model: Any) -> list[str]:
-    return inputs_of(model, ["token_type_ids"])

@@ -9,24 +9,33 @@ Wildcards = dict[str, str]
 
 def jobs(resolved: Configuration) -> list[Wildcards]:
     """Sets of wildcards: each job that a resolved configuration asks for has its wildcards among those of one set."""
+    runs = resolved.runs.values()
     return [
-        *_downloads(resolved),
-        *_hold_outs(resolved),
+        *({"kind": kind, "name": name} for kind in ("models", "datasets") for name in getattr(resolved, kind)),
+        *(
+            {**_split(split), "share": f"{share:g}"}
+            for run in runs
+            if (share := lineage.held_out_share(run))
+            for split in run.train_on or []
+        ),
         *_tokenizations(resolved),
-        *_soft_targets(resolved),
+        *(
+            {
+                **_split(split),
+                "windows_id": stages.windows_id(run),
+                "soft_targets_key": stages.soft_targets_key(run),
+            }
+            for run in runs
+            if run.teacher
+            for split in lineage.training_splits(run)
+        ),
         *({"run": run, "variant": variant} for run, variant in lineage.trainings(resolved)),
         *({"run": run, "variant": variant, **_split(split)} for (run, variant), split in predictions(resolved)),
-        *_answers(resolved),
+        *(
+            {"run": run, "variant": variant, **_split(split), "decoding": decoding}
+            for run, variant, split, decoding in lineage.scored(resolved)
+        ),
     ]
-
-
-def _downloads(resolved: Configuration) -> list[Wildcards]:
-    return [{"kind": kind, "name": name} for kind in ("models", "datasets") for name in getattr(resolved, kind)]
-
-
-def _hold_outs(resolved: Configuration) -> list[Wildcards]:
-    shares = [(run, lineage.held_out_share(run)) for run in resolved.runs.values()]
-    return [{**_split(split), "share": f"{share:g}"} for run, share in shares if share for split in run.train_on or []]
 
 
 def _tokenizations(resolved: Configuration) -> list[Wildcards]:
@@ -40,23 +49,6 @@ def _tokenizations(resolved: Configuration) -> list[Wildcards]:
         splits += [run.validate_on] if run.validate_on else []
         windows |= dict.fromkeys((split, stages.windows_id(run)) for split in [*splits, *predicted.get(name, ())])
     return [{**_split(split), "windows_id": windows_id} for split, windows_id in windows]
-
-
-def _soft_targets(resolved: Configuration) -> list[Wildcards]:
-    students = [run for run in resolved.runs.values() if run.teacher]
-    keys = [(run, stages.windows_id(run), stages.soft_targets_key(run)) for run in students]
-    return [
-        {**_split(split), "windows_id": windows_id, "soft_targets_key": key}
-        for run, windows_id, key in keys
-        for split in lineage.training_splits(run)
-    ]
-
-
-def _answers(resolved: Configuration) -> list[Wildcards]:
-    return [
-        {"run": run, "variant": variant, **_split(split), "decoding": decoding}
-        for run, variant, split, decoding in lineage.scored(resolved)
-    ]
 
 
 def predictions(resolved: Configuration) -> list[tuple[Part, str]]:

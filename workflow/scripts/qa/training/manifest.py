@@ -3,13 +3,13 @@
 import importlib.metadata
 import os
 import platform
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from qa.common import installation
 from qa.common.files import sha256_of_file, sha256_of_folder
+from qa.jobs.slurm import ask
 
 PACKAGES = ("snakemake", "transformers", "datasets", "torch", "accelerate", "tokenizers", "safetensors", "numpy")
 VARYING = ("state.json", "source.json")  # a random fingerprint; the time and place of a download
@@ -34,19 +34,10 @@ def code_state(project: Path | None = None) -> dict[str, Any]:
     project = project or installation.clone()
     if project is None:
         return {"git_commit": installation.installed_commit(), "git_dirty": None}
-    commit = _git(project, "rev-parse", "HEAD")
-    changes = _git(project, "status", "--porcelain", "--untracked-files=no") if commit else None
-    return {"git_commit": commit, "git_dirty": None if changes is None else bool(changes)}
-
-
-def _git(project: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(project), *arguments], capture_output=True, text=True, timeout=20, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
+    git = ("git", "-C", str(project))
+    commit = ask(*git, "rev-parse", "HEAD")
+    changes = ask(*git, "status", "--porcelain", "--untracked-files=no") if commit else None
+    return {"git_commit": commit and commit.strip(), "git_dirty": None if changes is None else bool(changes)}
 
 
 def machine() -> dict[str, Any]:
@@ -55,7 +46,12 @@ def machine() -> dict[str, Any]:
 
     gpu: dict[str, Any] = {"gpu": None, "driver": None, "cuda": None}
     if torch.cuda.is_available():
-        gpu = {"gpu": torch.cuda.get_device_name(0), "driver": _driver(), "cuda": torch.version.cuda}
+        driver = (ask("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader") or "").split()
+        gpu = {
+            "gpu": torch.cuda.get_device_name(0),
+            "driver": driver[0] if driver else None,
+            "cuda": torch.version.cuda,
+        }
     return {
         "node": platform.node(),
         "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
@@ -63,14 +59,6 @@ def machine() -> dict[str, Any]:
         "cpu_threads": torch.get_num_threads(),
         **gpu,
     }
-
-
-def _driver() -> str | None:
-    try:
-        query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-        return subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout.split()[0]
-    except (OSError, subprocess.SubprocessError, IndexError):
-        return None
 
 
 def peak_memory() -> dict[str, float]:
