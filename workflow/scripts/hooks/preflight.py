@@ -50,40 +50,33 @@ def plan_of(workflow) -> tuple[Plan, list[Finding]]:
     inputs = {str(file) for job in jobs for file in job.input if str(file).startswith(DOWNLOADS)}
     slurm = workflow.executor_plugin.name == "slurm"
     requests, findings = requests_of(workflow, jobs) if slurm else (None, [])
+
+    def of(rule):
+        return [job for job in jobs if job.rule.name == rule]
+
     downloads = {
-        str(job.output[0]): (job.wildcards.kind.removesuffix("s"), job.params.source)
-        for job in jobs
-        if job.rule.name == "download"
+        str(job.output[0]): (job.wildcards.kind.removesuffix("s"), job.params.source) for job in of("download")
     }
     status = getattr(workflow.executor_settings, "status_command", None) if slurm else None
     plan = Plan(
         downloads=downloads,
         present=tuple(sorted(inputs - outputs)),
-        trainings=tuple(_training(job) for job in jobs if job.rule.name == "train"),
-        tokenized=tuple(
-            f"resources/datasets/{job.wildcards.dataset}" for job in jobs if job.rule.name == "tokenize_and_label"
-        ),
+        trainings=tuple(map(_training, of("train"))),
+        tokenized=tuple(f"resources/datasets/{job.wildcards.dataset}" for job in of("tokenize_and_label")),
         at_once=1 if workflow.local_exec else workflow.nodes or 1,
         requests=requests,
         commands=tuple({status} & {"sacct"}),
         packages=not workflow.deployment_settings.deployment_method,
         rows=tuple(
-            sorted(
-                {
-                    (str(j.input.model), j.params.settings["max_length"])
-                    for j in jobs
-                    if j.rule.name == "tokenize_and_label"
-                }
-            )
+            sorted({(str(job.input.model), job.params.settings["max_length"]) for job in of("tokenize_and_label")})
         ),
         overrides={_pretrained(job): _overrides(job) for job in jobs if _overrides(job)},
         questions=tuple(
             (tuple(listed(job.params.files)), job.params.misaligned)
-            for job in jobs
-            if job.rule.name == "prepare_questions"
-            and "repo" not in downloads.get(str(job.input[0]), ("", {"repo"}))[1]
+            for job in of("prepare_questions")
+            if "repo" not in downloads.get(str(job.input[0]), ("", {"repo"}))[1]
         ),
-        answers=tuple(str(job.input.given[0]) for job in jobs if job.rule.name == "postprocess" and job.input.given),
+        answers=tuple(str(job.input.given[0]) for job in of("postprocess") if job.input.given),
     )
     return plan, findings
 
@@ -140,13 +133,12 @@ def _check_by_executor(job) -> None:
             validate_account(str(account), logger)
         except WorkflowError as error:
             raise WorkflowError(f"{error}: remove slurm_account, and export SBATCH_ACCOUNT={account}") from None
-    if job.rule.name == "train" and (asked := job.resources.get("gpu")) != (gpus := _gpus(job)):
-        raise WorkflowError(f"`gpu: {asked}` is requested, but the training uses {gpus}: set training.gpus of the run")
-
-
-def _gpus(job) -> int:
-    options = job.params.runtime_options
-    return options["gpus"] * options["nodes"]
+    if job.rule.name == "train":
+        asked, options = job.resources.get("gpu"), job.params.runtime_options
+        if asked != (gpus := options["gpus"] * options["nodes"]):
+            raise WorkflowError(
+                f"`gpu: {asked}` is requested, but the training uses {gpus}: set training.gpus of the run"
+            )
 
 
 def _options(workflow, job) -> list[str]:
