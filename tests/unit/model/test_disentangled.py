@@ -101,6 +101,15 @@ def test_the_kernel_passes_its_trial(shape, kernel):
     assert disentangled.try_kernel(model, CPU, torch.float32) == ""
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_kernel_passes_its_trial_on_a_gpu(dtype):
+    pytest.importorskip("flashdeberta")
+    model = model_of(hidden_size=128)
+    disentangled.pack(model)
+    assert disentangled.try_kernel(model, torch.device("cuda"), dtype) == ""
+
+
 def test_a_row_makes_nothing_that_grows_with_its_square():
     model = model_of()
     disentangled.pack(model)
