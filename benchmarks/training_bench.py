@@ -290,7 +290,7 @@ def by_turns(contestants: dict[str, tuple[Any, ...]], rounds: int) -> dict[str, 
     rates: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, (work, *arguments) in contestants.items():
-            policy = {"OMP_WAIT_POLICY": "passive"} if name == "ours" else {}
+            policy = {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive")} if name == "ours" else {}
             with patch.dict(os.environ, policy), ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
                 rates[name].append(pool.submit(work, *arguments).result())
     return {name: statistics.median(values) for name, values in rates.items()}

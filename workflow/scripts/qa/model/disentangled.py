@@ -82,10 +82,11 @@ class PackedEncoder(DebertaV2Encoder):
     """The encoder without what grows with the square of the row: masks, and distances of tokens."""
 
     def get_attention_mask(self, attention_mask: torch.Tensor) -> torch.Tensor:
+        """The mask as it is: PackedSelfAttention keeps the windows apart."""
         return attention_mask
 
     def get_rel_pos(self, *_: Any) -> None:
-        return None
+        """Nothing: PackedSelfAttention finds the distances within each window."""
 
 
 PACKED = {DisentangledSelfAttention: PackedSelfAttention, DebertaV2Encoder: PackedEncoder}
