@@ -88,7 +88,11 @@ def submit(database: sqlite3.Connection, folder: Path, seconds: float, arguments
     if not training:
         script = f"{options.wrap}\necho $? > {folder / str(job)}.code"
         with open(options.output.replace("%j", str(job)), "w") as log:
-            environment = {**os.environ, "SLURM_JOB_ID": str(job)}
+            environment = {
+                **os.environ,
+                "SLURM_JOB_ID": str(job),
+                "OMP_WAIT_POLICY": "passive",
+            }  # jobs share these cores
             command = ["sh", "-c", script]
             subprocess.Popen(command, cwd=options.D, env=environment, stdout=log, stderr=log, start_new_session=True)
     return job

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import statistics
 import tempfile
 import time
@@ -11,7 +10,6 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import datasets
 import numpy as np
@@ -284,14 +282,12 @@ def products_rate(config: Any, tokens: int, training: bool) -> float:
 def by_turns(contestants: dict[str, tuple[Any, ...]], rounds: int) -> dict[str, float]:
     """Median of each contestant's rates over rounds in which each has its turn; each is a function and its arguments.
 
-    A turn has a process of its own. The threads of `ours` wait as `qa.jobs.stage` lets them, those of a plain script
-    as torch does.
+    A turn has a process of its own, whose threads wait as torch lets them: for all contestants, as in a job of SLURM.
     """
     rates: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, (work, *arguments) in contestants.items():
-            policy = {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive")} if name == "ours" else {}
-            with patch.dict(os.environ, policy), ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
                 rates[name].append(pool.submit(work, *arguments).result())
     return {name: statistics.median(values) for name, values in rates.items()}
 

@@ -58,13 +58,14 @@ class ClusterProject(Project):
         command = [sys.executable, str(SNAKEMAKE), "--profile", self.profile, *arguments, "--latency-wait", "10"]
         folder = self.path("checkpoints")
         patterns = [f"{folder}/{run}/{seed}/*/{file}" for run, seed, file in (at.split("/", 2) for at in halt_at)]
+        policy = {"OMP_WAIT_POLICY": "passive"}  # the nodes share this machine's cores
         halting = {"PYTHONPATH": str(HALTING), "QA_HALT_AT": " ".join(patterns)} if patterns else {}
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "PYTEST_", "COV_"))}
         with open(self.path(output), "w") as stream:
             snakemake = subprocess.Popen(
                 [*command, "--configfile", config],
                 cwd=self.folder,
-                env={**kept, **self.cluster.environment, **halting, **environment},
+                env={**kept, **policy, **self.cluster.environment, **halting, **environment},
                 stdout=stream,
                 stderr=subprocess.STDOUT,
             )

@@ -70,11 +70,22 @@ def test_a_record_says_how_its_attempt_ended(error, state):
     assert record.peak_memory_mib > 1 and record.cpu_seconds > 0 and record.job is None
 
 
-@pytest.mark.parametrize(("own", "used"), [(None, "passive"), ("active", "active")])
-def test_waiting_threads_leave_the_cores_to_others_unless_the_user_says_otherwise(own, used, monkeypatch):
-    monkeypatch.setenv("OMP_WAIT_POLICY", own) if own else monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+@pytest.mark.parametrize(
+    ("environment", "used"),
+    [
+        ({}, "passive"),
+        ({"OMP_WAIT_POLICY": "active"}, "active"),
+        ({"SLURM_JOB_ID": "7"}, None),
+        ({"SLURM_JOB_ID": "7", "OMP_WAIT_POLICY": "passive"}, "passive"),
+    ],
+    ids=str,
+)
+def test_waiting_threads_leave_the_cores_to_others_outside_slurm_jobs(environment, used, monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
     with stage("train", JOB):
-        assert os.environ["OMP_WAIT_POLICY"] == used
+        assert os.environ.get("OMP_WAIT_POLICY") == used
 
 
 def test_the_record_is_there_while_the_work_runs():

@@ -29,8 +29,9 @@ def stage(name: str, snakemake: Any, network: bool = False, aggregates: bool = F
     """
     if not network:
         os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
-    # before torch loads: threads that spin while they wait slow down everything else on a shared machine
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # before torch loads: threads that spin while they wait slow down all other programs on their cores
+    if "SLURM_JOB_ID" not in os.environ:  # a job of SLURM has its cores to itself
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # transformers asks the hub's library whether to show bars; a log has lines
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
     log_file, outputs = snakemake.log[0], snakemake.output
