@@ -77,6 +77,10 @@ WAYS = {  # context, text, start -> what stands there, and where
     "neither": ("\u00e9\u00e9\u00e9 a 12 x12", "12", 11, "12", 10),
     "an accent is no white space": ("Un caf\u00e9", "cafe", 3, None, None),
     "nor is it in two characters": ("Un cafe\u0301 x", "caf e", 3, None, None),
+    "no start, and the first place is in a word": ("Financial, finan, nan.", "nan", None, "nan", 18),
+    "no start, and every place is in a word": ("\u6211\u5728\u5317\u4eac", "\u5728", None, "\u5728", 1),
+    "no start, the first whole word of two": ("a b, b", "b", None, "b", 2),
+    "a start near a word's part": ("In the 1990s. 1990", "1990", 6, "1990", 7),
     "white space alone": ("a  b", " ", 9, " ", 2),
     "empty": ("a", "", 0, None, None),
 }

@@ -129,7 +129,8 @@ def realigned(context: str, answer: GoldAnswer) -> GoldAnswer | None:
     """The answer where its text stands nearest to its start, the first of equals; None where it stands nowhere.
 
     If it stands where the start means UTF-16 units or bytes, it is taken from there. Without a start, the first place
-    is taken. White space and Unicode form (NFC, NFD) do not count, and the answer gets the context's own letters.
+    that does not cut a word is taken, else the first. White space and Unicode form (NFC, NFD) do not count, and the
+    answer gets the context's own letters.
     """
     start = max(answer.start or 0, 0)
     for encoding, size in UNITS.items() if start else ():
@@ -139,8 +140,15 @@ def realigned(context: str, answer: GoldAnswer) -> GoldAnswer | None:
     before, after = context.rfind(answer.text, 0, start + len(answer.text)), context.find(answer.text, start)
     spans = [(place, place + len(answer.text)) for place in (before, after) if place >= 0 and answer.text]
     spans += _equivalents(context, answer.text)  # " Paris" may stand exactly elsewhere, and "Paris" at its start
+    if answer.start is None:
+        spans = [span for span in spans if not _cuts_a_word(context, span)] or spans
     first, last = min(spans, key=lambda span: abs(span[0] - start), default=(0, 0))
     return GoldAnswer(context[first:last], first) if last else None
+
+
+def _cuts_a_word(context: str, span: tuple[int, int]) -> bool:
+    """Whether letters or digits stand on both sides of a span's first or last edge."""
+    return any(context[edge - 1 : edge].isalnum() and context[edge : edge + 1].isalnum() for edge in span if edge)
 
 
 def _equivalents(context: str, text: str) -> Iterator[tuple[int, int]]:
