@@ -82,7 +82,8 @@ def as_text(summary_file: str | Path) -> str:
         raise InputError(f"{summary_file}: no rows")
     lines = [[*KEYS, "seeds", *HEADLINE.values()]]
     for row in rows:
-        values = [_with_deviation(row[name], row[name.replace("_mean", "_std")]) for name in HEADLINE]
+        # where no question is unanswerable, or all are, the table lacks the columns of the other kind
+        values = [_with_deviation(row.get(name, ""), row.get(name.replace("_mean", "_std"), "")) for name in HEADLINE]
         lines.append([*(row[key] for key in KEYS), row["seeds"], *values])
     return text_table(lines)
 
