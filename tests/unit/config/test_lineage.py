@@ -269,6 +269,14 @@ WRONG = {
         {"team": {"ensemble": ["other", "both"], "calibrate_on": ["mills/more"]}},
         "config: runs.team.calibrate_on: run `both` trains on mills/more",
     ),
+    "an ensemble calibrated on what an earlier run of one of its runs trains on": (
+        {
+            "both": {"model": {"run": "first"}, "train_on": "mills/train"},
+            "first": {"model": "one", "train_on": "mills/more", "seeds": [42], "hold_out": 0},
+            "team": {"ensemble": ["other", "both"], "calibrate_on": ["mills/more"]},
+        },
+        "config: runs.team.calibrate_on: run `first` trains on mills/more",
+    ),
     "an unknown split calibrates": (
         {"small": {"calibrate_on": ["mills/nowhere"]}},
         "config: runs.small.calibrate_on: no `nowhere` among dev, more, train",
