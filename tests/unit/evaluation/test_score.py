@@ -162,6 +162,8 @@ def test_the_closing_message_has_the_scores_of_questions_that_all_have_an_answer
     header, row = (re.split("  +", line) for line in summarize.as_text(tmp_path / "summary.csv").splitlines()[:2])
     assert dict(zip(header, row, strict=True))[lacking] == "-"
     assert "Scores in percent" in summarize.closing_message(tmp_path / "summary.csv")
+    blind = [line for line in summarize.warnings(tmp_path / "summary.csv") if "no question has an answer" in line]
+    assert [line.partition(":")[0] for line in blind] == ["mine/dev"] * (kept == "b")
 
 
 @pytest.mark.parametrize(("questions", "warns"), [(82, True), (499, True), (500, False)])
