@@ -35,6 +35,16 @@ def test_params_do_not_depend_on_the_order_of_keys():
     assert first == other
 
 
+def test_params_do_not_depend_on_how_a_number_is_written_or_on_whether_a_default_is():
+    read = []
+    whole = {"epochs": 3, "warmup": 0, "attention_dropout": 0, "max_gradient_norm": 1}  # as the defaults
+    for number in (int, float, str, None):
+        config = changed("defaults.training", {key: number(value) for key, value in whole.items()} if number else {})
+        resolved = settings.resolve(config)
+        read.append(str(stages.training(resolved.runs["roberta-base"], resolved.models)))
+    assert len({*read}) == 1
+
+
 def test_the_encoders_are_compared_with_the_run_of_the_real_experiment():
     encoders = settings.resolve(yaml.safe_load((ROOT / "config" / "encoders.yaml").read_text())).runs
     assert len({tuple(run.seeds) for run in encoders.values() if run.seeds}) == 1
