@@ -290,6 +290,7 @@ CODE: dict[str, set[str]] = {
     "package.py": PACKAGE,
     "publish_plan.py": NOTHING,
     "publish.py": NOTHING,
+    "hooks/configuration.py": NOTHING,
     "hooks/preflight.py": NOTHING,
     "hooks/leftover_jobs.py": NOTHING,
     "hooks/terminal.py": NOTHING,
