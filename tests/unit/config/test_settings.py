@@ -9,6 +9,7 @@ import yaml
 
 from qa.common.errors import InputError
 from qa.config import lineage, messages, reference, schema, settings, stages
+from qa.hub import download
 from qa.report.comparison import differing
 
 ROOT = Path(__file__).parents[3]
@@ -221,6 +222,16 @@ def test_paths_below_home_are_found(tmp_path, monkeypatch):
     file = str(tmp_path / "m" / "config.json")
     assert settings.local_files(schema.PretrainedModel(path="~/m"), "models.x") == [file]
     assert settings.local_files(schema.Dataset(splits={"a": "~/m/config.json"}), "datasets.d") == [file]
+
+
+def test_of_a_models_folder_only_the_files_count_that_are_taken(tmp_path):
+    """So that nothing trains again where pickles, a Trainer's state or a .DS_Store come or go."""
+    shards = ["model-00001-of-00002.safetensors", download.CONFIG, download.WEIGHTS, download.INDEX, download.CARD]
+    taken = sorted({*shards, *download.VOCABULARIES, *download.TOKENIZER_EXTRAS})
+    for name in [*taken, ".DS_Store", "pytorch_model.bin", "optimizer.pt", "training_args.bin", "train.log"]:
+        (tmp_path / name).touch()
+    found = settings.local_files(schema.PretrainedModel(path=str(tmp_path)), "models.m")
+    assert found == [str(tmp_path / name) for name in taken]
 
 
 def test_braces_in_the_path_of_an_own_file_are_refused_with_the_key(tmp_path):
