@@ -291,6 +291,7 @@ CODE: dict[str, set[str]] = {
     "package.py": PACKAGE,
     "publish_plan.py": NOTHING,
     "publish.py": NOTHING,
+    "hooks/configuration.py": NOTHING,
     "hooks/preflight.py": NOTHING,
     "hooks/leftover_jobs.py": NOTHING,
     "hooks/terminal.py": NOTHING,
@@ -328,6 +329,18 @@ def test_a_changed_setting_reruns_exactly_the_stages_that_read_it(key, finished,
     if key.startswith("datasets.*.re"):  # both or none
         changed["datasets"]["mills"] |= {"repo": "a/b", "revision": HEX}
     assert finished.would_run(changed) == rules
+
+
+def test_a_split_that_trains_and_one_that_validates_change_places(finished, changed):
+    small = changed["runs"]["small"]
+    small["train_on"], small["validate_on"] = small["validate_on"], small["train_on"]
+    assert finished.would_run(changed) == TRAIN  # though it reads the same files
+
+
+def test_splits_that_train_together_change_their_order(improved):
+    config = copy.deepcopy(QUALITY)
+    config["runs"]["joint"]["train_on"].reverse()
+    assert improved.would_run(config) == TRAIN
 
 
 def test_settings_that_change_no_result_rerun_nothing(finished, changed):

@@ -46,6 +46,8 @@ rule train:
     params:
         settings=lambda wildcards: stages.training(run_of(wildcards), CONFIG.models),
         seed=lambda wildcards: lineage.seed_of(wildcards.variant),
+        # Snakemake compares inputs without their names and order: whether a split trains or validates
+        reads=lambda wildcards: checked(rule_inputs.training, CONFIG, wildcards.run, wildcards.variant),
         code=lambda wildcards: TRAINING_CODE(wildcards) + rule_inputs.measuring(run_of(wildcards)),
         checkpoints=located("checkpoints/{run}/{variant}"),
         runtime_options=untracked(lambda wildcards: stages.runtime_options(run_of(wildcards))),

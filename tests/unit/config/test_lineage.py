@@ -78,6 +78,25 @@ def test_answers_from_elsewhere_need_a_file_and_the_questions_and_no_model():
         rule_inputs.answering(plain, "small", "external", "mills/validation", "at_0")
 
 
+def test_questions_of_training_are_also_those_of_earlier_runs_and_of_teachers():
+    config = resolved(
+        first={"model": "one", "train_on": "mills/more", "hold_out": 0},
+        second={"model": {"run": "first"}, "train_on": "mills/dev", "hold_out": 0},
+        third={"model": {"run": "second"}, "train_on": "mills/train"},
+        taught={"model": "one", "train_on": "mills/train", "teacher": "second"},
+        mean={"ensemble": ["third", "other"]},
+    )
+    kept, more, dev = (f"results/questions/mills/{split}.parquet" for split in ("train@kept-0.1", "more", "dev"))
+    for name, variant, files in (
+        ("third", "seed-42", [kept, dev, more]),
+        ("taught", "seed-42", [kept, dev, more]),
+        ("mean", "ensemble", [kept, dev, more]),
+        ("small", "seed-1", [kept]),
+        ("ready", "published", []),
+    ):
+        assert rule_inputs.trained_on(config, name, variant) == files
+
+
 def test_the_users_file_of_answers_must_be_there(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = resolved()
@@ -249,6 +268,14 @@ WRONG = {
     "an ensemble calibrated on what one of its runs trains on": (
         {"team": {"ensemble": ["other", "both"], "calibrate_on": ["mills/more"]}},
         "config: runs.team.calibrate_on: run `both` trains on mills/more",
+    ),
+    "an ensemble calibrated on what an earlier run of one of its runs trains on": (
+        {
+            "both": {"model": {"run": "first"}, "train_on": "mills/train"},
+            "first": {"model": "one", "train_on": "mills/more", "seeds": [42], "hold_out": 0},
+            "team": {"ensemble": ["other", "both"], "calibrate_on": ["mills/more"]},
+        },
+        "config: runs.team.calibrate_on: run `first` trains on mills/more",
     ),
     "an unknown split calibrates": (
         {"small": {"calibrate_on": ["mills/nowhere"]}},

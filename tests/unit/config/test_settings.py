@@ -9,6 +9,7 @@ import yaml
 
 from qa.common.errors import InputError
 from qa.config import lineage, messages, reference, schema, settings, stages
+from qa.hub import download
 from qa.report.comparison import differing
 
 ROOT = Path(__file__).parents[3]
@@ -33,6 +34,16 @@ def test_params_do_not_depend_on_the_order_of_keys():
     resolved = [settings.resolve(changed("models.roberta-base.overrides", dict(each))) for each in (pairs, pairs[::-1])]
     first, other = (str(stages.training(each.runs["baseline"], each.models)) for each in resolved)
     assert first == other
+
+
+def test_params_do_not_depend_on_how_a_number_is_written_or_on_whether_a_default_is():
+    read = []
+    whole = {"epochs": 3, "warmup": 0, "attention_dropout": 0, "max_gradient_norm": 1}  # as the defaults
+    for number in (int, float, str, None):
+        config = changed("defaults.training", {key: number(value) for key, value in whole.items()} if number else {})
+        resolved = settings.resolve(config)
+        read.append(str(stages.training(resolved.runs["roberta-base"], resolved.models)))
+    assert len({*read}) == 1
 
 
 def test_the_encoders_are_compared_with_the_run_of_the_real_experiment():
@@ -211,6 +222,16 @@ def test_paths_below_home_are_found(tmp_path, monkeypatch):
     file = str(tmp_path / "m" / "config.json")
     assert settings.local_files(schema.PretrainedModel(path="~/m"), "models.x") == [file]
     assert settings.local_files(schema.Dataset(splits={"a": "~/m/config.json"}), "datasets.d") == [file]
+
+
+def test_of_a_models_folder_only_the_files_count_that_are_taken(tmp_path):
+    """So that nothing trains again where pickles, a Trainer's state or a .DS_Store come or go."""
+    shards = ["model-00001-of-00002.safetensors", download.CONFIG, download.WEIGHTS, download.INDEX, download.CARD]
+    taken = sorted({*shards, *download.VOCABULARIES, *download.TOKENIZER_EXTRAS})
+    for name in [*taken, ".DS_Store", "pytorch_model.bin", "optimizer.pt", "training_args.bin", "train.log"]:
+        (tmp_path / name).touch()
+    found = settings.local_files(schema.PretrainedModel(path=str(tmp_path)), "models.m")
+    assert found == [str(tmp_path / name) for name in taken]
 
 
 def test_braces_in_the_path_of_an_own_file_are_refused_with_the_key(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 
 import pyarrow as pa
 import pyarrow.parquet as parquet
@@ -143,6 +144,26 @@ def test_questions_about_contexts_of_training_are_counted_and_warned_of(tmp_path
     summarize.summarize(scored, metrics, tmp_path / "summary.csv")
     (line,) = summarize.warnings(tmp_path / "summary.csv")
     assert line.startswith("leaky: 4 of 6 questions of mine/dev ")
+
+
+@pytest.mark.parametrize(("kept", "lacking"), [("a", "unanswerable F1"), ("b", "answerable F1")])
+def test_the_closing_message_has_the_scores_of_questions_that_all_have_an_answer_or_all_have_none(
+    kept, lacking, tmp_path
+):
+    paths, _ = files(tmp_path, ["one", "two"])
+    for name in ("answers", "null_scores"):
+        values = json.loads((tmp_path / f"{name}.json").read_text())
+        (tmp_path / f"{name}.json").write_text(json.dumps({key: values[key] for key in values if key[0] == kept}))
+    table = parquet.read_table(paths["nbest"])
+    with nbest.writer(tmp_path / "nbest.parquet") as file:
+        file.write_table(table.filter([key.startswith(kept) for key in table["id"].to_pylist()]).cast(file.schema))
+    score(*paths.values(), tmp_path / "m.json", tmp_path / "scores.parquet")
+    summarize.summarize([("r", "seed-1", "mine/dev", "n")], [str(tmp_path / "m.json")], tmp_path / "summary.csv")
+    header, row = (re.split("  +", line) for line in summarize.as_text(tmp_path / "summary.csv").splitlines()[:2])
+    assert dict(zip(header, row, strict=True))[lacking] == "-"
+    assert "Scores in percent" in summarize.closing_message(tmp_path / "summary.csv")
+    blind = [line for line in summarize.warnings(tmp_path / "summary.csv") if "no question has an answer" in line]
+    assert [line.partition(":")[0] for line in blind] == ["mine/dev"] * (kept == "b")
 
 
 @pytest.mark.parametrize(("questions", "warns"), [(82, True), (499, True), (500, False)])

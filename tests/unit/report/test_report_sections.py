@@ -7,6 +7,7 @@ import re
 from contextlib import chdir
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -76,6 +77,18 @@ def test_a_quick_try_is_told_at_the_top():
     for limit in (None, 9):
         config = settings.resolve({**parts, "datasets": {"few": {**splits, "limit": limit}, "whole": splits}})
         assert ("few: 9" in overview.subtitle(Results(config))) == bool(limit)
+
+
+def test_a_split_without_any_gold_answer_is_warned_of():
+    metrics = {"blind/test": {"NoAns_total": 9}, "mine/dev": {"HasAns_total": 5, "trained_contexts": 3}}
+    results = SimpleNamespace(of_split=lambda split: [SimpleNamespace(metrics=lambda: metrics[split])])
+    (blind,), (trained,) = (overview._warnings(results, split) for split in metrics)
+    assert blind.startswith("blind/test: no question has an answer") and trained.startswith("3 questions are about")
+    highest = {"name": "r / n", "exact": 9, "f1": 9, "f1_low": 8, "f1_high": 10}
+    facts = {"unit": "questions", "questions": 9, "rivals": [], "figure": "", "omitted": 0}
+    split = {"name": "blind/test", "warnings": [blind], "rows": [], "published": [], "chosen": {}, "highest": highest}
+    text = text_of(page.render("overview.html", splits=[split | facts], sweeps=[], stages=[]))
+    assert f"Warning: {blind}" in text
 
 
 def test_a_lead_that_may_be_chance_is_not_called_better(results, figures, monkeypatch):

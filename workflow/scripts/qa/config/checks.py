@@ -212,7 +212,9 @@ def calibrations(config: Configuration) -> Lines:
 
 def _calibrate_on(config: Configuration, name: str, run: AnyRun) -> Lines:
     """Splits of `calibrate_on` that are evaluated on, or trained on by a model that is calibrated there."""
-    models = [name] if name in config.runs else [part for part, _ in lineage.parts(config, name, ENSEMBLE)]
+    models = [name]  # those that it learns from are those of questions_of_sources
+    if name not in config.runs:
+        models = lineage.with_sources(config, [part for part, _ in lineage.parts(config, name, ENSEMBLE)])
     trained = {split: model for model in models for split in config.runs[model].train_on or []}
     for split in run.calibrate_on or []:
         if split in run.evaluate_on:

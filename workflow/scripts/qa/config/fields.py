@@ -72,9 +72,9 @@ def _whole(value: Any) -> Any:
 
 
 def _number(value: Any, check: Any) -> int | float:
-    value = from_text(value)
+    value = _whole(value)  # 3 and 3.0 are one setting, but Snakemake compares params as text
     check(value)
-    return value  # an integer stays one, so that a stage's params are what the user wrote
+    return value
 
 
 def _threshold(value: Any) -> Any:
@@ -127,7 +127,7 @@ Single = Annotated[Any, PlainValidator(_single, json_schema_input_type=float | s
 class Section(BaseModel):
     """A closed part of the configuration: an unknown key is a mistake."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
     @model_validator(mode="before")
     @classmethod

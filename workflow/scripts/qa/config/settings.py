@@ -26,6 +26,7 @@ from qa.config.schema import (
 from qa.config.sections import AsGiven, Dataset, PretrainedModel
 
 NOT_SWEPT = ("validate_on", "draws", "draw_seed")  # that take one value
+OF_MODELS = (".json", ".txt", ".model", ".codes", ".safetensors", ".md")  # endings of the files that `download` takes
 
 
 def check(files: Iterable[str | Path]) -> Configuration:
@@ -161,7 +162,8 @@ def local_files(source: PretrainedModel | Dataset, where: str) -> list[str]:
         folder = _own(source.path, f"{where}.path")
         if not folder.is_dir():
             raise InputError(f"config: {where}.path: no such folder: {source.path}")
-        return sorted(str(_own(str(path), f"{where}.path")) for path in folder.iterdir() if path.is_file())
+        files = [_own(str(path), f"{where}.path") for path in folder.iterdir() if path.is_file()]
+        return sorted(str(path) for path in files if path.suffix in OF_MODELS)
     found: dict[str, None] = {}
     for split, files in source.splits.items() if source.repo is None else ():
         for file in listed(files):

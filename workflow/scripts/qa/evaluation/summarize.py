@@ -23,6 +23,10 @@ ABOUT_TRAINED_CONTEXTS = (
     "are about contexts that training questions are about too, so scores on new contexts may be lower; to measure "
     "these, divide data by article or context, not by question"
 )
+ALL_UNANSWERABLE = (
+    "no question has an answer, so the scores only say how often the models give none; are the answers withheld, as "
+    "those of a blind test set are?"
+)
 KEYS = ["run", "dataset", "split", "decoding"]
 Scored = tuple[str, str, str, str]  # run, variant, dataset/split, decoding
 HEADLINE = {"exact_mean": "EM", "f1_mean": "F1", "HasAns_f1_mean": "answerable F1", "NoAns_f1_mean": "unanswerable F1"}
@@ -82,17 +86,21 @@ def as_text(summary_file: str | Path) -> str:
         raise InputError(f"{summary_file}: no rows")
     lines = [[*KEYS, "seeds", *HEADLINE.values()]]
     for row in rows:
-        values = [_with_deviation(row[name], row[name.replace("_mean", "_std")]) for name in HEADLINE]
+        # where no question is unanswerable, or all are, the table lacks the columns of the other kind
+        values = [_with_deviation(row.get(name, ""), row.get(name.replace("_mean", "_std"), "")) for name in HEADLINE]
         lines.append([*(row[key] for key in KEYS), row["seeds"], *values])
     return text_table(lines)
 
 
 def warnings(summary_file: str | Path) -> list[str]:
-    """What the scores of summary.csv must not be read without: limits, contexts of training, few questions."""
+    """What the scores of summary.csv must not be read without: blind tests, limits, trained contexts, few questions."""
+    blind: dict[str, None] = {}
     tries: dict[str, dict[str, None]] = {}
     known: dict[str, dict[str, None]] = {}
     calibrated: dict[str, dict[str, None]] = {}
     for row in _rows(summary_file):
+        if not row.get("HasAns_total_mean"):
+            blind[f"{row['dataset']}/{row['split']}"] = None
         if limits := row.get("limits"):
             tries.setdefault(limits, {})[row["run"]] = None
         if trained := row.get("trained_contexts"):
@@ -102,7 +110,8 @@ def warnings(summary_file: str | Path) -> list[str]:
             known.setdefault(counted, {})[row["run"]] = None
         if 0 < (questions := int(row.get("calibration_questions") or 0)) < FEW_QUESTIONS:
             calibrated.setdefault(few_questions(questions), {})[f"{row['run']}/{row['decoding']}"] = None
-    lines = [f"{some(runs)}: a quick try on few questions of each split ({limits})" for limits, runs in tries.items()]
+    lines = [f"{some(blind)}: {ALL_UNANSWERABLE}"] if blind else []
+    lines += [f"{some(runs)}: a quick try on few questions of each split ({limits})" for limits, runs in tries.items()]
     lines += [f"{some(runs)}: {counted} {ABOUT_TRAINED_CONTEXTS}" for counted, runs in known.items()]
     return lines + [f"{some(sides)}: {message}" for message, sides in calibrated.items()]
 

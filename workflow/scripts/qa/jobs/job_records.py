@@ -27,7 +27,7 @@ from qa.jobs.slurm_accounting import Start
 LOGS = Path("logs")
 FOLDER = LOGS / "jobs"
 NO_REASON = ("FAILED", "COMPLETED", "REQUEUED")
-FINGERPRINT_INPUTS = ("settings", "seed", "code")
+FINGERPRINT_INPUTS = ("settings", "seed", "reads", "code")
 SLACK = 5.0  # seconds by which the clocks of two nodes may differ
 
 log = logging.getLogger(__name__)

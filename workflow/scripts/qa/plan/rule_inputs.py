@@ -97,9 +97,10 @@ def answering(resolved: Configuration, name: str, variant: str, split: str, deco
 
 
 def trained_on(resolved: Configuration, name: str, variant: str) -> list[str]:
-    """The questions that a variant's models were trained on; [] if none of them was trained here."""
-    runs = [resolved.runs[run] for run, _ in lineage.parts(resolved, name, variant)]
-    return list(dict.fromkeys(questions(split) for run in runs for split in lineage.training_splits(run)))
+    """The questions that trained a variant's models and what these learned from; [] if none was trained here."""
+    runs = lineage.with_sources(resolved, [run for run, _ in lineage.parts(resolved, name, variant)])
+    splits = [split for run in runs for split in lineage.training_splits(resolved.runs[run])]
+    return list(dict.fromkeys(map(questions, splits)))
 
 
 def reported(resolved: Configuration) -> list[str]:

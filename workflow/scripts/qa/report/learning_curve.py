@@ -60,13 +60,17 @@ def points(results: Results, runs: dict[str, int], split: str) -> "pd.DataFrame"
     return table[table["decoding"].isin(trained)].sort_values("questions", kind="stable").reset_index(drop=True)
 
 
-def gain(rows: "pd.DataFrame") -> dict[str, Any]:
+def gain(rows: "pd.DataFrame") -> dict[str, Any] | None:
     """The gain in F1 per doubling of the questions, between the last two points of one decoding, in percentage points.
 
+    None for a decoding with fewer than two numbers of questions: not all runs of a curve need have it.
     `error` is its standard error over seeds; NaN where a point has one seed. `more` are the questions that one more
     point of F1 takes at this rate, and `twice` is the F1 of twice as many questions; None without a gain.
     """
-    (_, before), (_, last) = rows[rows["questions"] > 0].tail(2).iterrows()
+    trained = rows[rows["questions"] > 0].drop_duplicates("questions").tail(2)
+    if len(trained) < 2:
+        return None
+    (_, before), (_, last) = trained.iterrows()
     doublings = math.log2(last["questions"] / before["questions"])
     rate = (last["f1"] - before["f1"]) / doublings
     variance = sum(point["f1_deviation"] ** 2 / point["seeds"] for point in (before, last))
@@ -95,7 +99,7 @@ def _curve(results: Results, runs: dict[str, int], split: str, number: int, figu
         _draw,
     )
     rows = table.to_dict("records")
-    gains = [gain(part) for _, part in table.groupby("decoding", sort=False)]
+    gains = [found for _, part in table.groupby("decoding", sort=False) if (found := gain(part))]
     return {"name": sweep, "split": split, "rows": rows, "figure": figure, "gains": gains}
 
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from qa.config import lineage
 from qa.evaluation.compare import NOTABLE
-from qa.evaluation.summarize import ABOUT_TRAINED_CONTEXTS
+from qa.evaluation.summarize import ABOUT_TRAINED_CONTEXTS, ALL_UNANSWERABLE
 from qa.report import drawing, page
 from qa.report.figures import SOFT, Figures
 from qa.report.ranking import Ranking, rankings
@@ -149,16 +149,18 @@ def _split(
         "omitted": max(0, len(table) - MOST_ROWS),
         "questions": results.of_split(split)[0].metrics()["total"],
         "highest": rows[highest],
-        "trained": _on_trained_contexts(results, split),
+        "warnings": _warnings(results, split),
         "chosen": points,
         "rivals": rivals(results, split, table["run"][highest], table["decoding"][highest]),
     }
 
 
-def _on_trained_contexts(results: Results, split: str) -> str:
-    """How many questions are about contexts of training, the most of any run; "" if none is."""
-    most = max(answers.metrics().get("trained_contexts", 0) for answers in results.of_split(split))
-    return f"{most:,} questions {ABOUT_TRAINED_CONTEXTS}." if most else ""
+def _warnings(results: Results, split: str) -> list[str]:
+    """Whether no question has an answer, and how many are about contexts of training, the most of any run."""
+    found = [answers.metrics() for answers in results.of_split(split)]
+    most = max(metrics.get("trained_contexts", 0) for metrics in found)
+    lines = [] if "HasAns_total" in found[0] else [f"{split}: {ALL_UNANSWERABLE}"]
+    return lines + ([f"{most:,} questions {ABOUT_TRAINED_CONTEXTS}."] if most else [])
 
 
 def _draw_scores(axes: Any, data: "pd.DataFrame") -> None:
