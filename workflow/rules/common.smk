@@ -131,10 +131,6 @@ def on_login(rule):
     return "runtime" not in workflow.resource_settings.overwrite_resources.get(rule, {})
 
 
-def source_of(wildcards):
-    return stages.source(known(wildcards.kind[:-1], wildcards.name, getattr(CONFIG, wildcards.kind)))
-
-
 def own_files(kind, name):
     """The user's own files behind a model, a dataset or answers. When they change, what is made of them is made anew."""
     return [local(file) for file in OWN_FILES.get((kind, name), [])]
@@ -151,5 +147,12 @@ def every(file):
     ]
 
 
-def every_answer():
-    return every("answers.json")
+def shown(file, category):
+    """A file of each set of answers, which Snakemake's own report shows with the caption of its name."""
+    return report(
+        "results/{run}/{variant}/{dataset}/{split}/{decoding}/" + file,
+        caption=f"../report/{Path(file).stem}.rst",
+        category=category,
+        subcategory="{run}",
+        labels={"run": "{run}", "variant": "{variant}", "split": "{dataset}/{split}", "decoding": "{decoding}"},
+    )
