@@ -98,8 +98,8 @@ def _figures_of(group: Group, split: str, figures: Figures) -> list[Markup]:
     precisions = {series: group.metrics.get(f"pr_{key}_ap") for series, key in (("F1", "f1"), ("EM", "exact"))}
     risks, errors = no_answer_data.measure(group, "aurc"), no_answer_data.measure(group, "ece")
     for kind, word, values, draw in (
-        ("precision_recall", "average precision", precisions, _draw_precision_recall),
-        ("risk_coverage", "area", risks, _draw_risk_coverage),
+        ("precision_recall", "average precision", precisions, partial(_draw_curves, x="recall", y="precision")),
+        ("risk_coverage", "area", risks, partial(_draw_curves, x="coverage", y="risk")),
         ("reliability", "ECE", errors, _draw_reliability),
     ):
         data = getattr(no_answer_data, kind)(group)
@@ -179,23 +179,16 @@ def _draw_against_threshold(axes: Any, data: "pd.DataFrame") -> None:
     legend(axes, columns=2)
 
 
-def _draw_curves(axes: Any, data: "pd.DataFrame", labels: dict[str, str], x: str, y: str, **look: Any) -> None:
-    """Column `x` of the data against `y`, both in percent, a line for each series."""
+def _draw_curves(axes: Any, data: "pd.DataFrame", labels: dict[str, str], x: str, y: str) -> None:
+    """Column `x` of the data against `y`, both in percent, a line for each series. Precision goes in steps."""
+    drawstyle = "steps-pre" if y == "precision" else "default"
     for number, (name, rows) in enumerate(data.groupby("series", sort=False)):
-        axes.plot(rows[x], rows[y], label=labels[name], **line_style(number, marked=False), **look)
+        axes.plot(rows[x], rows[y], label=labels[name], drawstyle=drawstyle, **line_style(number, marked=False))
     axes.set_xlim(0, 103)
     axes.set_ylim(0, 103 if y != "risk" else None)
     axes.set_xlabel(AXES[x])
     axes.set_ylabel(AXES[y])
     legend(axes)
-
-
-def _draw_precision_recall(axes: Any, data: "pd.DataFrame", labels: dict[str, str]) -> None:
-    _draw_curves(axes, data, labels, "recall", "precision", drawstyle="steps-pre")
-
-
-def _draw_risk_coverage(axes: Any, data: "pd.DataFrame", labels: dict[str, str]) -> None:
-    _draw_curves(axes, data, labels, "coverage", "risk")
 
 
 def _draw_reliability(axes: Any, data: "pd.DataFrame", labels: dict[str, str]) -> None:
