@@ -174,7 +174,6 @@ CODE: dict[str, set[str]] = {
     "qa/common/checksums.py": TRAIN,
     "qa/common/parquet.py": TOKENIZE,
     "qa/decoding/postprocess.py": POSTPROCESS,
-    "qa/decoding/block_search.py": POSTPROCESS,
     "qa/decoding/answers.py": POSTPROCESS,
     "qa/decoding/nbest.py": POSTPROCESS,
     "qa/metrics/squad.py": SCORE,
