@@ -110,17 +110,12 @@ class Association:
         return request.account in (None, self.account, *(self.account.removesuffix(end) for end in ("_cpu", "_gpu")))
 
 
-def missing_commands(more: Iterable[str] = ()) -> list[str]:
-    """SLURM's commands that are not on PATH."""
-    return [name for name in (*CLIENT, *more) if not shutil.which(name)]
-
-
 def check_requests(requests: list[JobRequest], commands: Iterable[str] = (), jobs: int = 1) -> Iterator[Finding]:
     """Ask SLURM whether it would accept each request, and how many jobs.
 
     `commands` are needed in addition to CLIENT; `jobs` is how many Snakemake keeps in the queue.
     """
-    if absent := missing_commands(commands):
+    if absent := [name for name in (*CLIENT, *commands) if not shutil.which(name)]:
         yield problem(
             f"SLURM: {some(absent)} not found on PATH: run this on a login node of the cluster,"
             " or use profiles/local on a machine without SLURM"
@@ -135,12 +130,15 @@ def check_requests(requests: list[JobRequest], commands: Iterable[str] = (), job
     if nodes is None and time.monotonic() - began > PATIENCE - 1:
         yield warning(f"SLURM: {NO_ANSWER}")
         return
-    requests = [_with_default_partition(request, nodes or []) for request in requests]
+    default = next((n.partition for n in nodes or () if n.default), None)  # which the executor names if no profile does
+    if default is not None:
+        requests = [r if r.partitions else replace(r, options=("-p", default, *r.options)) for r in requests]
     answers = at_once([lambda r=r: said_by_sbatch(r) for r in requests], PATIENCE + 1)
     refused: dict[Finding, list[str]] = {}
     for request, answer in zip(requests, answers, strict=True):
         if answer == "":
-            yield ok(f"SLURM takes the jobs of {some(request.rules)}: {_shown_account(request)}, {request}")
+            account = f"account {request.account}" if request.account else "no account named"
+            yield ok(f"SLURM takes the jobs of {some(request.rules)}: {account}, {request}")
         else:
             text = None if isinstance(answer, Exception) else answer
             refused.setdefault(explained(request, text, nodes, accounts), []).extend(request.rules)
@@ -302,15 +300,3 @@ def _about_nodes(request: JobRequest, words: str, nodes: list[Nodes], of_partiti
         return warning(f"all nodes for them in {where} are down, drained or in maintenance: they would wait")
     offers = "; ".join(dict.fromkeys(map(str, fitting))) or "not known"
     return problem(f"{words}: no node of {where} has all of {request} (nodes: {offers}): correct the profile")
-
-
-def _with_default_partition(request: JobRequest, nodes: list[Nodes]) -> JobRequest:
-    """The request with sinfo's default partition, which the executor names if the profile names none."""
-    default = next((n.partition for n in nodes if n.default), None)
-    if request.partitions or default is None:
-        return request
-    return replace(request, options=("-p", default, *request.options))
-
-
-def _shown_account(request: JobRequest) -> str:
-    return f"account {request.account}" if request.account else "no account named"
