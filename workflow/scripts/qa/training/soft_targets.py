@@ -2,7 +2,6 @@
 
 import logging
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -31,7 +30,8 @@ def write_targets(spans_files: list[str], student_windows: str | Path, temperatu
 
     found = candidates_of(spans_files, TEACHER)
     table = arrow_table(student_windows, COLUMNS)
-    targets = soft_targets(found, TokenOffsets.of(table), _columns(table, COLUMNS[3:]), temperature)
+    windows = {name: table.column(name).to_numpy() for name in COLUMNS[3:]}
+    targets = soft_targets(found, TokenOffsets.of(table), windows, temperature)
     arrays = {
         name: pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), PLACES) for name, values in targets.items()
     }
@@ -75,10 +75,6 @@ def soft_targets(
         places[window, rank] = place
         targets |= {f"{name}_places": places, f"{name}_weights": weights}
     return targets
-
-
-def _columns(table: Any, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    return {name: table.column(name).to_numpy() for name in names}
 
 
 def _labels(
