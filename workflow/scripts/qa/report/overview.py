@@ -140,6 +140,7 @@ def _split(
         size=drawing.size_of_rows(len(drawn)),
     )
     rows = [{**row, "best": index == highest} for index, row in table.to_dict("index").items()]
+    trained = max(answers.metrics().get("trained_contexts", 0) for answers in results.of_split(split))
     return {
         "name": split,
         "unit": unit,
@@ -149,16 +150,10 @@ def _split(
         "omitted": max(0, len(table) - MOST_ROWS),
         "questions": results.of_split(split)[0].metrics()["total"],
         "highest": rows[highest],
-        "trained": _on_trained_contexts(results, split),
+        "trained": f"{trained:,} questions {ABOUT_TRAINED_CONTEXTS}." if trained else "",
         "chosen": points,
         "rivals": rivals(results, split, table["run"][highest], table["decoding"][highest]),
     }
-
-
-def _on_trained_contexts(results: Results, split: str) -> str:
-    """How many questions are about contexts of training, the most of any run; "" if none is."""
-    most = max(answers.metrics().get("trained_contexts", 0) for answers in results.of_split(split))
-    return f"{most:,} questions {ABOUT_TRAINED_CONTEXTS}." if most else ""
 
 
 def _draw_scores(axes: Any, data: "pd.DataFrame") -> None:

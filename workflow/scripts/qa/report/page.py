@@ -55,7 +55,8 @@ def _environment() -> "Environment":
 def write(target: str | Path, title: str, subtitle: str, sections: Sequence[Section]) -> None:
     """Write the page. An interrupted write leaves no partial page."""
     scripts = [_asset(name) for name in ("page.js", "questions-data.js", "questions.js")]
-    blocks = [(name, _packed(content)) for section in sections for name, content in section.data]
+    data = [block for section in sections for block in section.data]
+    blocks = [(name, base64.b64encode(gzip.compress(content, 9, mtime=0)).decode("ascii")) for name, content in data]
     text = render(
         "page.html",
         title=title,
@@ -82,10 +83,6 @@ def _policy(scripts: Sequence[str]) -> str:
     hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
     allowed = f"script-src {hashes}; style-src 'unsafe-inline'; img-src data:"
     return f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'"
-
-
-def _packed(content: bytes) -> Markup:
-    return Markup(base64.b64encode(gzip.compress(content, 9, mtime=0)).decode("ascii"))
 
 
 def digest() -> str:

@@ -74,11 +74,12 @@ def section(results: Results, figures: Figures) -> page.Section | None:
 def row(results: Results, model: Model) -> dict[str, Any]:
     """The row of a model in the table; times in seconds, memory in GiB."""
     manifest, history = results.manifest(model), results.history(model)
-    losses, machine = history["loss"].dropna(), manifest["machine"]
+    losses, machine, settings = history["loss"].dropna(), manifest["machine"], manifest["run_settings"]
+    start = settings["model"]  # a name, or the run that it comes from
     return {
         "name": model.name,
-        "model": _model_in_words(manifest["run_settings"]["model"]),
-        "trained_on": ", ".join(manifest["run_settings"]["train_on"]),
+        "model": start if isinstance(start, str) else f"model of run {start['run']}",
+        "trained_on": ", ".join(settings["train_on"]),
         "started": manifest["started"].replace("T", " ")[:16],
         "steps": manifest["steps"],
         "epochs": history["epoch"].max(),
@@ -91,11 +92,6 @@ def row(results: Results, model: Model) -> dict[str, Any]:
         "interruptions": interruptions(manifest["attempts"]),
         "device": f"{manifest['gpus']} × {gpu}" if (gpu := machine["gpu"]) else f"{machine['cpu_threads']} CPU threads",
     }
-
-
-def _model_in_words(model: str | dict[str, Any]) -> str:
-    """The `model` of a run's settings: its name, or the run that it comes from."""
-    return model if isinstance(model, str) else f"model of run {model['run']}"
 
 
 def interruptions(attempts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -161,14 +157,9 @@ def _figures_of(results: Results, models: Sequence[Model], figures: Figures) -> 
             f"{values['value'].iloc[-1]:.3g}, between {values['value'].min():.3g} and {values['value'].max():.3g}."
         )
         name, draw = f"training/{run}/{curve.name}", partial(_draw, curve)
-        rendered.append(figures.add(name, caption, alt, data, draw, table=_ends(values)))
+        ends = values.groupby("series", sort=False)["value"].agg(["first", "last", "min", "max"]).reset_index()
+        rendered.append(figures.add(name, caption, alt, data, draw, table=ends))
     return rendered
-
-
-def _ends(values: "pd.DataFrame") -> "pd.DataFrame":
-    """The first, last, least and greatest value of each series."""
-    groups = values.groupby("series", sort=False)["value"]
-    return groups.agg(["first", "last", "min", "max"]).reset_index()
 
 
 def _draw(curve: Curve, axes: Any, data: "pd.DataFrame") -> None:
