@@ -225,7 +225,6 @@ CODE: dict[str, set[str]] = {
     "qa/jobs/job_records.py": RESOURCES,
     "qa/jobs/slurm_accounting.py": RESOURCES,
     "qa/jobs/slurm_profile.py": NOTHING,
-    "qa/jobs/slurm_requeue.py": RESOURCES,
     "qa/jobs/failures.py": NOTHING,
     "qa/jobs/advice.py": NOTHING,
     "qa/jobs/log_lines.py": NOTHING,
