@@ -35,11 +35,7 @@ class WindowDataset:
     """
 
     def __init__(
-        self,
-        table: Any,
-        columns: list[str],
-        soft_targets: dict[str, np.ndarray] | None = None,
-        seed: int | None = None,
+        self, table: Any, columns: list[str], soft_targets: dict[str, np.ndarray] | None = None, seed: int | None = None
     ):
         lists = [name for name in columns if hasattr(table.schema.field(name).type, "value_type")]
         chunks = table.column("input_ids").chunks
