@@ -8,15 +8,13 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
 from markupsafe import Markup
 
 from qa.common.files import written_aside
 from qa.report import page
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def stylesheet_colours() -> list[dict[str, str]]:
@@ -90,10 +88,10 @@ class Figures:
         name: str,
         caption: str,
         alt: str,
-        data: "pd.DataFrame",
-        draw: Callable[[Any, "pd.DataFrame"], None],
+        data: pd.DataFrame,
+        draw: Callable[[Any, pd.DataFrame], None],
         size: tuple[float, float] = SIZE,
-        table: "pd.DataFrame | None" = None,
+        table: pd.DataFrame | None = None,
     ) -> Markup:
         """Draw a figure, save it, and return a `<figure>` for the page.
 
@@ -117,7 +115,7 @@ class Figures:
             cells=[] if shown is None else [[_cell(value) for value in row] for row in shown.itertuples(index=False)],
         )
 
-    def _save(self, name: str, data: "pd.DataFrame", draw: Callable[..., None], size: tuple[float, float]) -> str:
+    def _save(self, name: str, data: pd.DataFrame, draw: Callable[..., None], size: tuple[float, float]) -> str:
         """Write the three files; return the SVG."""
         with _style():
             figure = _drawn(data, draw, size)
@@ -134,7 +132,7 @@ class Figures:
 class PdfFigures(Figures):
     """The same figures for a paper: only `{name}.pdf`, with embedded fonts and no background. Their SVG is empty."""
 
-    def _save(self, name: str, data: "pd.DataFrame", draw: Callable[..., None], size: tuple[float, float]) -> str:
+    def _save(self, name: str, data: pd.DataFrame, draw: Callable[..., None], size: tuple[float, float]) -> str:
         with _style():
             figure = _drawn(data, draw, size)
             with written_aside(self.folder / f"{name}.pdf") as partial:
@@ -142,7 +140,7 @@ class PdfFigures(Figures):
         return "<svg/>"
 
 
-def _drawn(data: "pd.DataFrame", draw: Callable[..., None], size: tuple[float, float]) -> Any:
+def _drawn(data: pd.DataFrame, draw: Callable[..., None], size: tuple[float, float]) -> Any:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(size[0] / 72, size[1] / 72), dpi=72, layout="constrained")

@@ -1,8 +1,9 @@
 """No answer: how well null scores separate the questions, what thresholds cost, and whether probabilities are right."""
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
 from markupsafe import Markup
 
 from qa.decoding.calibrate import FEW_QUESTIONS
@@ -11,9 +12,6 @@ from qa.report.drawing import in_words, legend, line_style, vertical_line
 from qa.report.figures import INK, PAPER, SERIES, SOFT, Figures, shortened
 from qa.report.no_answer_data import BEST, Group
 from qa.report.results import Results
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MOST_RUNS = 5  # with figures, for each split; the table shows all
 SIZE = (420, 340)  # px, with room for a legend of three lines
@@ -90,8 +88,6 @@ def _split(results: Results, split: str, figures: Figures) -> dict[str, Any]:
 
 def _figures_of(group: Group, split: str, figures: Figures) -> list[Markup]:
     """The figures of a group. A figure without data is left out."""
-    import pandas as pd
-
     name = f"no-answer/{split}/{group.run}/{group.answers[0].decoding}"
     subject = f"{group.run} on {split}"
     rendered = _by_threshold(group, name, subject, figures) if group.ranked else []
@@ -149,7 +145,7 @@ def _by_threshold(group: Group, name: str, subject: str, figures: Figures) -> li
     ]
 
 
-def _draw_histogram(axes: Any, data: "pd.DataFrame") -> None:
+def _draw_histogram(axes: Any, data: pd.DataFrame) -> None:
     bins, marks = data[data["mark"] == ""], data[data["mark"] != ""]
     edges = [*bins["low"], bins["high"].iloc[-1]]
     looks = {"answerable": (SERIES[0], "-"), "unanswerable": (SERIES[1], (0, (4, 1.5)))}
@@ -164,7 +160,7 @@ def _draw_histogram(axes: Any, data: "pd.DataFrame") -> None:
     legend(axes, columns=2)
 
 
-def _draw_against_threshold(axes: Any, data: "pd.DataFrame") -> None:
+def _draw_against_threshold(axes: Any, data: pd.DataFrame) -> None:
     for number, name in enumerate(("F1", "EM")):
         rows = data[data["series"] == name]
         axes.plot(rows["threshold"], rows["score"], label=name, **line_style(number, marked=False))
@@ -179,7 +175,7 @@ def _draw_against_threshold(axes: Any, data: "pd.DataFrame") -> None:
     legend(axes, columns=2)
 
 
-def _draw_curves(axes: Any, data: "pd.DataFrame", labels: dict[str, str], x: str, y: str) -> None:
+def _draw_curves(axes: Any, data: pd.DataFrame, labels: dict[str, str], x: str, y: str) -> None:
     """Column `x` of the data against `y`, both in percent, a line for each series. Precision goes in steps."""
     drawstyle = "steps-pre" if y == "precision" else "default"
     for number, (name, rows) in enumerate(data.groupby("series", sort=False)):
@@ -191,7 +187,7 @@ def _draw_curves(axes: Any, data: "pd.DataFrame", labels: dict[str, str], x: str
     legend(axes)
 
 
-def _draw_reliability(axes: Any, data: "pd.DataFrame", labels: dict[str, str]) -> None:
+def _draw_reliability(axes: Any, data: pd.DataFrame, labels: dict[str, str]) -> None:
     axes.plot([0, 100], [0, 100], color=SOFT, linewidth=1, label="_diagonal")
     sizes = 20 + 230 * data["questions"] / data["questions"].max()
     for number, (_, rows) in enumerate(data.groupby("series", sort=False)):

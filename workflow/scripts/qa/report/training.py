@@ -4,16 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from qa.config.schema import Run
 from qa.report import page
 from qa.report.drawing import MOST_POINTS, in_words, legend, line_style, steps, thinned
 from qa.report.figures import SOFT, Figures, shortened
 from qa.report.results import Model, Results
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MOST_RUNS = 8  # with figures; the table shows all
 MOST_SEEDS = 6  # in a figure
@@ -102,14 +101,12 @@ def interruptions(attempts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def curve_data(results: Results, models: Sequence[Model], curve: Curve) -> "pd.DataFrame":
+def curve_data(results: Results, models: Sequence[Model], curve: Curve) -> pd.DataFrame:
     """The data of a figure: series, step and value. Long histories are thinned (see drawing.thinned).
 
     A row of the series `{variant} resumed` has the step from which a training resumed, and no value. If all variants
     have the same values, they become one series.
     """
-    import pandas as pd
-
     parts: dict[str, pd.DataFrame] = {}
     resumed = []
     for model in models:
@@ -162,7 +159,7 @@ def _figures_of(results: Results, models: Sequence[Model], figures: Figures) -> 
     return rendered
 
 
-def _draw(curve: Curve, axes: Any, data: "pd.DataFrame") -> None:
+def _draw(curve: Curve, axes: Any, data: pd.DataFrame) -> None:
     values = data.dropna(subset=["value"])
     scale = 1e5 if curve.columns == ("learning_rate",) else 1.0
     groups = list(values.groupby("series", sort=False))
