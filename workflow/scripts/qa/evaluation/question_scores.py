@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
 
 from qa.common.errors import InputError
 from qa.common.files import written_aside
@@ -39,9 +41,6 @@ def write(
     `numbers` has an array (questions,) for each of NUMBERS. The metadata have what the answers were made with (see
     lineage.answered_with).
     """
-    import pyarrow as pa
-    import pyarrow.parquet as parquet
-
     spans = [f"candidates.list.element.{name}" for name in ("start", "stop")]
     options = {"compression": "zstd", "use_dictionary": ["title", "context"]}
     with written_aside(target) as partial, parquet.ParquetWriter(partial, schema(), **options) as file:
@@ -76,8 +75,6 @@ def _places(candidates: Any, answered: np.ndarray) -> dict[str, Any]:
 
 def schema() -> Any:
     """The columns of question_scores.parquet."""
-    import pyarrow as pa
-
     numbers = [(name, pa.float64()) for name in (*NUMBERS, "null_score", "null_probability")]
     places = [(name, pa.int32()) for name in ("windows", "start", "stop")]
     return pa.schema([*nbest.question_fields(), ("answer", pa.string()), *places, *numbers])
