@@ -227,8 +227,9 @@ def write(results: Results, tables: list[Table], folder: Path) -> str:
         "references.bib": references.bibtex(" ".join(paragraphs)),
     }
     for name, text in contents.items():
+        comment = f"<!-- {MADE} -->" if name.endswith(".md") else f"% {MADE}"
         with written_aside(folder / name) as partial:
-            partial.write_text(f"{_comment(name, MADE)}\n\n{text.rstrip()}\n", encoding="utf-8")
+            partial.write_text(f"{comment}\n\n{text.rstrip()}\n", encoding="utf-8")
     _draw(results, folder / "figures")
     return shown
 
@@ -243,10 +244,6 @@ def _draw(results: Results, folder: Path) -> None:
         if module is not questions:  # which draws nothing, and reads every answer
             module.section(results, figures)
     write_json(earlier, sorted(figures.names))
-
-
-def _comment(name: str, text: str) -> str:
-    return f"<!-- {text} -->" if name.endswith(".md") else f"% {text}"
 
 
 def _markdown(table: Table) -> str:
