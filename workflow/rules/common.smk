@@ -142,9 +142,7 @@ def every_model():
 
 def every(file):
     """A file of each run, variant, split and decoding that the configuration asks for."""
-    return [
-        f"results/{run}/{variant}/{split}/{decoding}/{file}" for run, variant, split, decoding in lineage.scored(CONFIG)
-    ]
+    return ["results/{}/{}/{}/{}/{}".format(*answered, file) for answered in lineage.scored(CONFIG)]
 
 
 def shown(file, category):
