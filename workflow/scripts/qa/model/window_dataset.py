@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from qa.common.errors import InputError
 from qa.common.parquet import opened
@@ -89,7 +90,6 @@ def read_targets(files: list[str], windows: int) -> dict[str, np.ndarray]:
 
     Raises InputError for a broken file, or if the files do not have `windows` rows in all.
     """
-    import pyarrow as pa
 
     tables = []
     for path in files:
