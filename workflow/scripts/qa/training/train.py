@@ -13,7 +13,7 @@ from transformers import TrainerState
 from qa.common import checksums
 from qa.common.errors import InputError, Interrupted
 from qa.common.files import write_csv, write_json
-from qa.jobs.interruption import requests_noted
+from qa.jobs.interruption import Requests, signals_handled
 from qa.model.loading import load_model, save_model
 from qa.training import distributed, manifest
 from qa.training.checkpoints import TrainingMemory, seconds_of
@@ -66,7 +66,8 @@ def train(
     inputs = fingerprint_inputs(spec, identity.code)
     memory = TrainingMemory(outputs.checkpoints, inputs)
     keep_checkpoints = spec.options.keep_after_success
-    with requests_noted() as requests:
+    requests = Requests()
+    with signals_handled(requests.note):
         if memory.take_result(outputs.results):
             memory.keep_result(outputs.results, checkpoints=keep_checkpoints)
             return
