@@ -88,7 +88,6 @@ RUNS = CONFIG.runs
 ROOT = located("") or "."  # the folder with results/, resources/, checkpoints/ and logs/
 # Here, since Snakemake forgives an input function that fails where the output is there already.
 OWN_FILES = checked(settings.own_files, CONFIG)
-TOKENIZATIONS = {stages.windows_id(run): stages.tokenization(run) for run in RUNS.values()}
 
 
 def known(kind, name, parts):
@@ -100,10 +99,6 @@ def known(kind, name, parts):
 
 def run_of(wildcards):
     return known("run", wildcards.run, RUNS)
-
-
-def tokenization_of(wildcards):
-    return known("windows", wildcards.windows_id, TOKENIZATIONS)
 
 
 def dataset_of(wildcards):
@@ -136,6 +131,11 @@ def own_files(kind, name):
     return [local(file) for file in OWN_FILES.get((kind, name), [])]
 
 
+def needs(function, *names):
+    """A rule's input: the files that a function of the library names, for what these wildcards stand for."""
+    return unpack(lambda wildcards: checked(function, CONFIG, *(name.format(**wildcards) for name in names)))
+
+
 def every_model():
     return [f"results/{run}/{variant}/model" for run, variant in lineage.trainings(CONFIG)]
 
@@ -148,7 +148,7 @@ def every(file):
 def shown(file, category):
     """A file of each set of answers, which Snakemake's own report shows with the caption of its name."""
     return report(
-        "results/{run}/{variant}/{dataset}/{split}/{decoding}/" + file,
+        str(Path("results/{run}/{variant}/{dataset}/{split}/{decoding}", file)),
         caption=f"../report/{Path(file).stem}.rst",
         category=category,
         subcategory="{run}",

@@ -8,16 +8,7 @@ the later stages.
 
 rule postprocess:
     input:
-        unpack(
-            lambda wildcards: checked(
-                rule_inputs.answering,
-                CONFIG,
-                wildcards.run,
-                wildcards.variant,
-                f"{wildcards.dataset}/{wildcards.split}",
-                wildcards.decoding,
-            )
-        ),
+        needs(rule_inputs.answering, "{run}", "{variant}", "{dataset}/{split}", "{decoding}"),
         given=lambda wildcards: own_files("answers", f"{wildcards.run}/{wildcards.dataset}/{wildcards.split}"),
     output:
         answers=shown("answers.json", "Answers"),
