@@ -133,13 +133,6 @@ class FailureHandler(logging.Handler):
         return records[-1] if records else None
 
 
-def listen(logger: logging.Logger) -> FailureHandler:
-    """Attach a handler to Snakemake's logger and return it. For `onstart`."""
-    handler = FailureHandler()
-    logger.addHandler(handler)
-    return handler
-
-
 def _culprit(failure: Failure, failures: list[Failure]) -> Failure:
     """Of a group of jobs, which end together, the one that was at work; any other failure itself."""
     group = [member for member in failures if failure.group and member.group == failure.group]
