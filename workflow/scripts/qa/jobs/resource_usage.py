@@ -3,11 +3,12 @@
 `qa usage` writes the table from all records at any time, also after a failed run.
 """
 
+import argparse
 import csv
 import logging
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
@@ -214,8 +215,10 @@ def _largest(rows: list[dict[str, str]], column: str, readable: Callable[[float]
     return readable(max(values)) if values else "-"
 
 
-def main() -> int:
+def main(arguments: Sequence[str] = ()) -> int:
     """Write the table from the records of the working directory; return the exit code."""
+    description = "Write results/resource_usage.csv from the records of all jobs, and print it rule by rule."
+    argparse.ArgumentParser(prog="qa usage", description=description).parse_args(arguments)
     logging.basicConfig(format="%(levelname)s %(message)s")
     if not job_records.FOLDER.is_dir():
         print(
