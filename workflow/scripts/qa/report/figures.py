@@ -8,13 +8,15 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from markupsafe import Markup
 
 from qa.common.files import written_aside
 from qa.report import page
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def stylesheet_colours() -> list[dict[str, str]]:
@@ -88,10 +90,10 @@ class Figures:
         name: str,
         caption: str,
         alt: str,
-        data: pd.DataFrame,
-        draw: Callable[[Any, pd.DataFrame], None],
+        data: "pd.DataFrame",
+        draw: Callable[[Any, "pd.DataFrame"], None],
         size: tuple[float, float] = SIZE,
-        table: pd.DataFrame | None = None,
+        table: "pd.DataFrame | None" = None,
     ) -> Markup:
         """Draw a figure, save it, and return a `<figure>` for the page.
 
@@ -121,7 +123,7 @@ class Figures:
             cells=[] if shown is None else [[_cell(value) for value in row] for row in shown.itertuples(index=False)],
         )
 
-    def _save(self, name: str, figure: Any, data: pd.DataFrame) -> str:
+    def _save(self, name: str, figure: Any, data: "pd.DataFrame") -> str:
         """Write the three files; return the SVG."""
         with io.StringIO() as stream:
             figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
@@ -136,7 +138,7 @@ class Figures:
 class PdfFigures(Figures):
     """The same figures for a paper: only `{name}.pdf`, with embedded fonts and no background. Their SVG is empty."""
 
-    def _save(self, name: str, figure: Any, data: pd.DataFrame) -> str:
+    def _save(self, name: str, figure: Any, data: "pd.DataFrame") -> str:
         with written_aside(self.folder / f"{name}.pdf") as partial:
             figure.savefig(partial, format="pdf", facecolor="none", metadata={"CreationDate": None})
         return "<svg/>"
