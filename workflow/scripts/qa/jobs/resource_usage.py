@@ -62,15 +62,16 @@ def _rows_of(history: list[JobRecord], starts: dict[str, list[Start]] | None) ->
         (ended - record.began).total_seconds() if ended else None
         for record, (_, ended) in zip(history, settled, strict=True)
     ]
-    for number, record in enumerate(history, 1):
-        asked, elapsed, peak = record.asked, times[number - 1], _peak_memory(record, starts)
+    attempts = zip(history, settled, times, strict=True)
+    for number, (record, (state, _), elapsed) in enumerate(attempts, 1):
+        asked, peak = record.asked, _peak_memory(record, starts)
         yield {
             "rule": record.rule,
             **{name: record.wildcards.get(name) for name in NAMES},
             "item": "/".join(value for key, value in record.wildcards.items() if key not in NAMES),
             "attempt": number,
             "attempts": len(history),
-            "state": settled[number - 1][0],
+            "state": state,
             "job_id": record.job,
             "node": record.node,
             "submitted": record.slurm.get("submitted"),
