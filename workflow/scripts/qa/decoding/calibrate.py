@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
 
 from qa.common.errors import InputError
 from qa.common.files import write_json, written_aside
@@ -110,9 +112,6 @@ def _write_scores(
     questions: CalibrationQuestions, threshold: float, columns: dict[str, Any], target: str | Path
 ) -> None:
     """Write the scores of each question with a threshold, beside `columns`."""
-    import pyarrow as pa
-    import pyarrow.parquet as parquet
-
     answered = questions.difference <= threshold
     scores = {name: np.where(answered, getattr(questions, name), questions.unanswerable) for name in ("exact", "f1")}
     with written_aside(target) as partial:

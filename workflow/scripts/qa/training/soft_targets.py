@@ -4,6 +4,8 @@ import logging
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
 
 from qa.common.files import written_aside
 from qa.decoding.answers import Candidates, decide
@@ -25,9 +27,6 @@ def write_targets(spans_files: list[str], student_windows: str | Path, temperatu
 
     The Parquet file has the columns that `soft_targets` returns, each a list of PLACES.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as parquet
-
     found = candidates_of(spans_files, TEACHER)
     table = arrow_table(student_windows, COLUMNS)
     windows = {name: table.column(name).to_numpy() for name in COLUMNS[3:]}
