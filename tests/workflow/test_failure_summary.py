@@ -13,7 +13,8 @@ import sys
 sys.path.insert(0, "{scripts}")
 from qa.jobs import failures
 if workflow.is_main_process:
-    failure_handler = failures.listen(logger)
+    failure_handler = failures.FailureHandler()
+    logger.addHandler(failure_handler)
 localrules: all, prints, raises, forgets
 rule all:
     input: "prints", "raises", "forgets", "refused"

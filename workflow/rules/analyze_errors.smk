@@ -5,27 +5,9 @@ rule analyze_errors:
     input:
         scores=rules.score.output.question_scores,
     output:
-        slices=report(
-            "results/{run}/{variant}/{dataset}/{split}/{decoding}/slices.csv",
-            caption="../report/slices.rst",
-            category="Slices",
-            subcategory="{run}",
-            labels={"run": "{run}", "variant": "{variant}", "split": "{dataset}/{split}", "decoding": "{decoding}"},
-        ),
-        errors=report(
-            "results/{run}/{variant}/{dataset}/{split}/{decoding}/errors.parquet",
-            caption="../report/errors.rst",
-            category="Errors",
-            subcategory="{run}",
-            labels={"run": "{run}", "variant": "{variant}", "split": "{dataset}/{split}", "decoding": "{decoding}"},
-        ),
-        risk_coverage=report(
-            "results/{run}/{variant}/{dataset}/{split}/{decoding}/risk_coverage.csv",
-            caption="../report/risk_coverage.rst",
-            category="Scores",
-            subcategory="{run}",
-            labels={"run": "{run}", "variant": "{variant}", "split": "{dataset}/{split}", "decoding": "{decoding}"},
-        ),
+        slices=shown("slices.csv", "Slices"),
+        errors=shown("errors.parquet", "Errors"),
+        risk_coverage=shown("risk_coverage.csv", "Scores"),
     log:
         "logs/analyze_errors/{run}/{variant}/{dataset}/{split}/{decoding}.log",
     benchmark:

@@ -7,11 +7,7 @@ the runs of a sweep.
 
 rule calibrate:
     input:
-        unpack(
-            lambda wildcards: checked(
-                rule_inputs.calibration, CONFIG, wildcards.run, wildcards.variant, wildcards.decoding
-            )
-        ),
+        needs(rule_inputs.calibration, "{run}", "{variant}", "{decoding}"),
     output:
         calibration=report(
             "results/{run}/{variant}/calibration/{decoding}.json",

@@ -88,7 +88,6 @@ RUNS = CONFIG.runs
 ROOT = located("") or "."  # the folder with results/, resources/, checkpoints/ and logs/
 # Here, since Snakemake forgives an input function that fails where the output is there already.
 OWN_FILES = checked(settings.own_files, CONFIG)
-TOKENIZATIONS = {stages.windows_id(run): stages.tokenization(run) for run in RUNS.values()}
 
 
 def known(kind, name, parts):
@@ -100,10 +99,6 @@ def known(kind, name, parts):
 
 def run_of(wildcards):
     return known("run", wildcards.run, RUNS)
-
-
-def tokenization_of(wildcards):
-    return known("windows", wildcards.windows_id, TOKENIZATIONS)
 
 
 def dataset_of(wildcards):
@@ -131,13 +126,14 @@ def on_login(rule):
     return "runtime" not in workflow.resource_settings.overwrite_resources.get(rule, {})
 
 
-def source_of(wildcards):
-    return stages.source(known(wildcards.kind[:-1], wildcards.name, getattr(CONFIG, wildcards.kind)))
-
-
 def own_files(kind, name):
     """The user's own files behind a model, a dataset or answers. When they change, what is made of them is made anew."""
     return [local(file) for file in OWN_FILES.get((kind, name), [])]
+
+
+def needs(function, *names):
+    """A rule's input: the files that a function of the library names, for what these wildcards stand for."""
+    return unpack(lambda wildcards: checked(function, CONFIG, *(name.format(**wildcards) for name in names)))
 
 
 def every_model():
@@ -146,10 +142,15 @@ def every_model():
 
 def every(file):
     """A file of each run, variant, split and decoding that the configuration asks for."""
-    return [
-        f"results/{run}/{variant}/{split}/{decoding}/{file}" for run, variant, split, decoding in lineage.scored(CONFIG)
-    ]
+    return ["results/{}/{}/{}/{}/{}".format(*answered, file) for answered in lineage.scored(CONFIG)]
 
 
-def every_answer():
-    return every("answers.json")
+def shown(file, category):
+    """A file of each set of answers, which Snakemake's own report shows with the caption of its name."""
+    return report(
+        str(Path("results/{run}/{variant}/{dataset}/{split}/{decoding}", file)),
+        caption=f"../report/{Path(file).stem}.rst",
+        category=category,
+        subcategory="{run}",
+        labels={"run": "{run}", "variant": "{variant}", "split": "{dataset}/{split}", "decoding": "{decoding}"},
+    )

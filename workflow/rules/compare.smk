@@ -7,10 +7,7 @@ PAIRS, PAIRED = comparisons.compared(CONFIG, lineage.scored(CONFIG))
 
 rule compare:
     input:
-        scores=[
-            f"results/{run}/{variant}/{split}/{decoding}/question_scores.parquet"
-            for run, variant, split, decoding in PAIRED
-        ],
+        scores=["results/{}/{}/{}/{}/question_scores.parquet".format(*answered) for answered in PAIRED],
     output:
         report(
             "results/comparison.csv",

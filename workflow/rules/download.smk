@@ -17,7 +17,9 @@ rule download:
     conda:
         "../../envs/qa.yaml"
     params:
-        source=source_of,
+        source=lambda wildcards: stages.source(
+            known(wildcards.kind[:-1], wildcards.name, getattr(CONFIG, wildcards.kind))
+        ),
         own=lambda wildcards: [timestamps.state_of(file) for file in own_files(wildcards.kind, wildcards.name)],
         code=code("download"),
     message:

@@ -12,7 +12,7 @@ PACKAGES = card_facts.packages(CONFIG)
 
 rule package:
     input:
-        unpack(lambda wildcards: checked(card_facts.needs_of_package, CONFIG, wildcards.run, wildcards.variant)),
+        needs(card_facts.needs_of_package, "{run}", "{variant}"),
     output:
         directory("results/{run}/{variant}/package"),
     log:

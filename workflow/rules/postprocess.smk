@@ -8,32 +8,11 @@ the later stages.
 
 rule postprocess:
     input:
-        unpack(
-            lambda wildcards: checked(
-                rule_inputs.answering,
-                CONFIG,
-                wildcards.run,
-                wildcards.variant,
-                f"{wildcards.dataset}/{wildcards.split}",
-                wildcards.decoding,
-            )
-        ),
+        needs(rule_inputs.answering, "{run}", "{variant}", "{dataset}/{split}", "{decoding}"),
         given=lambda wildcards: own_files("answers", f"{wildcards.run}/{wildcards.dataset}/{wildcards.split}"),
     output:
-        answers=report(
-            "results/{run}/{variant}/{dataset}/{split}/{decoding}/answers.json",
-            caption="../report/answers.rst",
-            category="Answers",
-            subcategory="{run}",
-            labels={"run": "{run}", "variant": "{variant}", "split": "{dataset}/{split}", "decoding": "{decoding}"},
-        ),
-        null_scores=report(
-            "results/{run}/{variant}/{dataset}/{split}/{decoding}/null_scores.json",
-            caption="../report/null_scores.rst",
-            category="Null scores",
-            subcategory="{run}",
-            labels={"run": "{run}", "variant": "{variant}", "split": "{dataset}/{split}", "decoding": "{decoding}"},
-        ),
+        answers=shown("answers.json", "Answers"),
+        null_scores=shown("null_scores.json", "Null scores"),
         no_answer_probabilities="results/{run}/{variant}/{dataset}/{split}/{decoding}/no_answer_probabilities.json",
         nbest="results/{run}/{variant}/{dataset}/{split}/{decoding}/nbest.parquet",
     log:

@@ -11,13 +11,7 @@ rule score:
         nbest=rules.postprocess.output.nbest,
         trained_on=lambda wildcards: checked(rule_inputs.trained_on, CONFIG, wildcards.run, wildcards.variant),
     output:
-        metrics=report(
-            "results/{run}/{variant}/{dataset}/{split}/{decoding}/metrics.json",
-            caption="../report/metrics.rst",
-            category="Scores",
-            subcategory="{run}",
-            labels={"run": "{run}", "variant": "{variant}", "split": "{dataset}/{split}", "decoding": "{decoding}"},
-        ),
+        metrics=shown("metrics.json", "Scores"),
         question_scores="results/{run}/{variant}/{dataset}/{split}/{decoding}/question_scores.parquet",
     log:
         "logs/score/{run}/{variant}/{dataset}/{split}/{decoding}.log",

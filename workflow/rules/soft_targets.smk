@@ -8,15 +8,7 @@ SOFT_TARGETS_KEYS = {stages.soft_targets_key(run): run for run in RUNS.values() 
 
 rule soft_targets:
     input:
-        unpack(
-            lambda wildcards: checked(
-                rule_inputs.teaching,
-                CONFIG,
-                f"{wildcards.dataset}/{wildcards.split}",
-                wildcards.windows_id,
-                wildcards.soft_targets_key,
-            )
-        ),
+        needs(rule_inputs.teaching, "{dataset}/{split}", "{windows_id}", "{soft_targets_key}"),
     output:
         "results/targets/{dataset}/{split}/{windows_id}/{soft_targets_key}.parquet",
     log:

@@ -1,10 +1,14 @@
 """Needs: records and a model's tokenizer. Makes: labelled windows, shared by runs of equal settings. Runs on CPUs."""
 
+TOKENIZATIONS = {stages.windows_id(run): stages.tokenization(run) for run in RUNS.values()}
+
 
 rule tokenize_and_label:
     input:
         records="results/questions/{dataset}/{split}.parquet",
-        model=lambda wildcards: "resources/models/{model}".format(model=tokenization_of(wildcards)["model"]),
+        model=lambda wildcards: "resources/models/{model}".format(
+            **known("windows", wildcards.windows_id, TOKENIZATIONS)
+        ),
     output:
         directory("results/windows/{dataset}/{split}/{windows_id}"),
     log:
@@ -17,7 +21,7 @@ rule tokenize_and_label:
     resources:
         nodes=1,
     params:
-        settings=tokenization_of,
+        settings=lambda wildcards: known("windows", wildcards.windows_id, TOKENIZATIONS),
         code=code("tokenize_and_label"),
     message:
         "Tokenizing and labelling {wildcards.dataset}/{wildcards.split} for {wildcards.windows_id}"

@@ -14,7 +14,7 @@ TRAINING_CODE = code("train")
 
 rule train:
     input:
-        unpack(lambda wildcards: checked(rule_inputs.training, CONFIG, wildcards.run, wildcards.variant)),
+        needs(rule_inputs.training, "{run}", "{variant}"),
     output:
         model=directory("results/{run}/{variant}/model"),
         history=report(

@@ -150,16 +150,17 @@ def test_the_best_candidate_is_judged_and_no_candidate_is_silence():
     candidates = Candidates(
         np.array([0, 0, 1, 2]),
         np.array([0, 3, 0, 5]),
-        np.array([7, 7, 4, 9]),
+        np.array([8, 7, 5, 13]),
         np.array([5.0, 4, 3, 2]),
         np.arange(5.0),
         np.ones(5, int),
     )
-    made = questions_of(candidates, golds, ["1412 oak", "in 1412", "burnt", "the Oak!"])
+    contexts = ["1412 oak", "burnt", "Near the Oak!", "no span", "no span"]
+    made = questions_of(candidates, golds, contexts)
     assert made.difference.tolist() == [-5, -2, 0, math.inf, math.inf]
     assert made.exact.tolist() == [0, 0, 1, 1, 0] and made.f1.tolist() == [0.5, 0, 1, 1, 0]
     assert made.unanswerable.tolist() == [False, True, False, True, False]
     assert scores_at(made, 0.0, np.ones(5)) == pytest.approx({"exact": 40, "f1": 50, "answered": 60})
     assert scores_at(made, -3.0, np.ones(5)) == pytest.approx({"exact": 40, "f1": 50, "answered": 20})
-    by_characters = questions_of(candidates, golds, ["1412 oak", "in 1412", "burnt", "the Oak!"], "characters")
+    by_characters = questions_of(candidates, golds, contexts, "characters")
     assert by_characters.f1.tolist() == [pytest.approx(2 * 4 / (7 + 6)), 0, 1, 1, 0]

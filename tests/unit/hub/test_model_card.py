@@ -14,7 +14,6 @@ from tokenizers import processors
 import tiny
 from qa.common.errors import InputError
 from qa.common.files import read_json, sha256_of_folder, write_json
-from qa.config.lineage import publications
 from qa.config.settings import resolve
 from qa.hub import model_card, package
 from qa.plan import card_facts
@@ -317,7 +316,6 @@ def test_the_repository_that_a_run_is_published_to_names_its_card():
     text = described(config)
     assert ModelCard(text).data.model_name == "mills-qa" and "# mills-qa" in text and "'ada/mills-qa'" in text
     resolved = resolve(config)
-    assert publications(resolved) == {"r": "seed-3"}
     folder = "results/r/{}/package".format
     assert card_facts.publications(resolved) == {folder("seed-3"): {"repo": "ada/mills-qa", "private": True}}
     with pytest.raises(InputError, match=r"nothing to publish: name a repository for a run \(runs.\*.publish.repo\)"):

@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from qa.common.errors import Interrupted
-from qa.jobs import job_records, slurm, slurm_requeue
+from qa.jobs import job_records, slurm
 
 OURS = "JobId=7 JobState=RUNNING Requeue=1 Comment=rule_train_wildcards_small_seed-1"
 
@@ -31,15 +31,15 @@ def asked(monkeypatch):
 )
 def test_only_a_running_job_of_the_executor_is_requeued(old, new, asked):
     calls, answers = asked
-    assert slurm_requeue.requeue_this_job() and calls[-1] == ("scontrol", "requeue", "7")
+    assert job_records.requeue_this_job() and calls[-1] == ("scontrol", "requeue", "7")
     answers["show"] = OURS.replace(old, new)
-    assert not slurm_requeue.requeue_this_job() and calls[-1][1] == "show"
+    assert not job_records.requeue_this_job() and calls[-1][1] == "show"
 
 
 def test_where_slurm_refuses_the_job_ends_as_before(asked):
     asked[1]["requeue"] = None
     before = signal.getsignal(signal.SIGTERM)
-    assert not slurm_requeue.requeue_this_job() and signal.getsignal(signal.SIGTERM) == before
+    assert not job_records.requeue_this_job() and signal.getsignal(signal.SIGTERM) == before
 
 
 @pytest.mark.parametrize(("error", "requeued"), [(Interrupted("walltime"), True), (ValueError("diverged"), False)])

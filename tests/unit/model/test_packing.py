@@ -522,7 +522,7 @@ def test_a_model_is_compiled_in_place_where_the_machine_can(wanted, works, parts
         other = SimpleNamespace(config=SimpleNamespace(model_type=kind), compile=lambda **_: None)
         spec = trainings.spec_of({"model": "m"}, settings, {**OPTIONS, "compile": wanted})
         data = SimpleNamespace(windows=SimpleNamespace(lengths=np.array([9, 100])), validation=None)
-        assert fit._for_gpu(spec, other, PaddingCollator(0, 0, False), data, arguments).collator.widths == expected
+        assert fit._for_gpu(spec, other, PaddingCollator(0, 0, False), data, arguments)[0].widths == expected
     of_many_widths = fit._compile(model_of("bert"), wanted, PaddingCollator(0, 0, False), arguments)
     assert of_many_widths == "not compiled, since rows have many widths"
     assert list(model.state_dict()) == names

@@ -158,13 +158,15 @@ def test_a_signal_saves_at_the_step_it_finds_and_the_end_has_the_same_bytes(name
 
 @pytest.mark.usefixtures("in_a_terminal")
 def test_a_second_ctrl_c_ends_at_once_and_an_ignored_one_stays_ignored():
-    with interruption.requests_noted() as requests:
+    requests = interruption.Requests()
+    with interruption.signals_handled(requests.note):
         signal.raise_signal(signal.SIGINT)
         assert requests.received == "SIGINT"
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with interruption.requests_noted() as requests:
+    requests = interruption.Requests()
+    with interruption.signals_handled(requests.note):
         signal.raise_signal(signal.SIGINT)
         assert requests.received is None
 

@@ -147,7 +147,7 @@ def _options(workflow, job) -> list[str]:
 
     # a value is TBD if it depends on a file that does not exist yet
     known = {name: value for name, value in job.resources.items() if str(value) != "<TBD>"}
-    asked = _JobWith(job, _Resources(known))
+    asked = _JobWith(job, type(job.resources)(fromdict=known))
     account, partition = known.get("slurm_account"), known.get("slurm_partition")
     parameters = {
         "run_uuid": "preflight",
@@ -174,13 +174,3 @@ class _JobWith:
 
     def __getattr__(self, name):
         return getattr(self._job, name)
-
-
-class _Resources(dict):
-    """Resources by key and by attribute, as the executor reads them."""
-
-    def __getattr__(self, name):
-        try:
-            return self[name]
-        except KeyError:
-            raise AttributeError(name) from None

@@ -111,7 +111,7 @@ def _sparing(report):
     """The executor's report of a failed job, which does not count a planned stop as one of the job's attempts."""
 
     def reported(self, info, msg=None, **options):
-        if "SLURM status is: 'FAILED'" in (msg or "") and _stopped_itself(info.external_jobid, _logs_of(info)):
+        if "SLURM status is: 'FAILED'" in (msg or "") and "interrupted" in _states(info.external_jobid, _logs_of(info)):
             info.job.attempt -= 1
         report(self, info, msg=msg, **options)
 
@@ -167,10 +167,6 @@ def _end_of(job: str, logs: list[str], starts: list[slurm_accounting.Start]) -> 
         return starts[-1].state if starts[-1].state in ENDS else "FAILED"
     states = _states(job, logs)
     return "COMPLETED" if states and all(state == "completed" for state in states) else "FAILED"
-
-
-def _stopped_itself(job: str, logs: list[str]) -> bool:
-    return "interrupted" in _states(job, logs)
 
 
 def _states(job: str, logs: list[str]) -> list[str | None]:

@@ -14,9 +14,10 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import lru_cache
+from itertools import tee
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -101,24 +102,13 @@ def _run(options: argparse.Namespace) -> None:
         asked = _plain_lines(sys.stdin, contexts)
     at_once = 1 if options.questions in (None, "-") and sys.stdin.isatty() else AT_ONCE
     as_lines = options.json or options.questions is not None or "" not in contexts
-    for question, answer in _paired(reader, asked, at_once, options.top):
+    asked, again = tee(asked)
+    for answer, question in zip(reader.answers(asked, at_once, options.top), again, strict=False):
         if as_lines:
             text = json.dumps(as_json(answer, question.document), ensure_ascii=False)
         else:
             text = as_text(question, answer, several=options.question is None)
         print(text, flush=at_once == 1)
-
-
-def _paired(reader: Reader, asked: Iterable[Question], at_once: int, top: int) -> Iterator[tuple[Question, Answer]]:
-    waiting: list[Question] = []
-
-    def noted() -> Iterator[Question]:
-        for question in asked:
-            waiting.append(question)
-            yield question
-
-    for answer in reader.answers(noted(), at_once, top):
-        yield waiting.pop(0), answer
 
 
 def as_json(answer: Answer, document: str = "") -> dict[str, Any]:

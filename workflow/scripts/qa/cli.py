@@ -67,15 +67,6 @@ def config(arguments: Arguments) -> int:
     return 0
 
 
-def usage(arguments: Arguments) -> int:
-    """Write results/resource_usage.csv anew and print it by rule."""
-    argparse.ArgumentParser(
-        prog="qa usage",
-        description="Write results/resource_usage.csv from the records of all jobs, and print it rule by rule.",
-    ).parse_args(arguments)
-    return import_module("qa.jobs.resource_usage").main()
-
-
 def verify(arguments: Arguments) -> int:
     """Compare results and downloads with their seals."""
     parser = argparse.ArgumentParser(
@@ -92,7 +83,7 @@ COMMANDS: dict[str, tuple[Callable[[Arguments], int], str]] = {
     "config": (config, "check a configuration and print what its runs resolve to"),
     "preflight": (preflight, "say what would stop a run; queue nothing"),
     "status": (_main_of("qa.jobs.status"), "say what runs, waits, failed and is done"),
-    "usage": (usage, "compare the time and memory of jobs with their requests"),
+    "usage": (_main_of("qa.jobs.resource_usage"), "compare the time and memory of jobs with their requests"),
     "table": (_main_of("qa.paper.table"), "write results for a paper: tables, methods, references, figures"),
     "verify": (verify, "say whether results and downloads are as they were written"),
 }

@@ -2,7 +2,7 @@
 
 import re
 from functools import cache
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -32,12 +32,6 @@ GREATEST = 2**32  # no seed, size or number of steps is greater
 
 Stage = Literal["nothing", "download", "prepare_questions", "hold_out_calibration", "tokenize_and_label"]
 Stage |= Literal["soft_targets", "train", "predict", "calibrate", "postprocess", "score", "compare", "package"]
-
-
-class Unknown(NamedTuple):
-    """Marks the value of a key that its section does not have."""
-
-    known: tuple[str, ...]
 
 
 def setting(stage: Stage, description: str, *default: Any, unit: str = "", **limits: Any) -> Any:
@@ -132,18 +126,12 @@ class Section(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _prepared(cls, values: Any) -> Any:
-        """Mark unknown keys, for their message, and read the text `null`, which `snakemake --config` passes on."""
+        """Give unknown keys the known ones, for their message, and read the text `null` of `snakemake --config`."""
         if not isinstance(values, dict):
             return values
         nullable = _nullable(cls)
-        return {
-            key: Unknown(tuple(nullable))
-            if key not in nullable
-            else None
-            if value == "null" and nullable[key]
-            else value
-            for key, value in values.items()
-        }
+        read = {key: None if value == "null" and nullable.get(key) else value for key, value in values.items()}
+        return read | {key: tuple(nullable) for key in values.keys() - nullable.keys()}
 
 
 @cache

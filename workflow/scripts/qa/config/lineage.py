@@ -188,12 +188,3 @@ def limits(config: Configuration, name: str, evaluated: Iterable[str]) -> dict[s
         dataset: config.datasets[dataset].limit for dataset in dict.fromkeys(split.split("/")[0] for split in splits)
     }
     return {dataset: limit for dataset, limit in found.items() if limit is not None}
-
-
-def publications(config: Configuration) -> dict[str, str]:
-    """The variant of each run that is to be published, by run."""
-    return {
-        name: f"seed-{run.seeds[0] if run.publish.seed is None else run.publish.seed}"
-        for name, run in config.runs.items()
-        if run.publish.repo is not None
-    }

@@ -75,7 +75,7 @@ def _line(fault: Any) -> str:
 
 def _meaning(kind: str, key: str, value: Any, context: dict[str, Any], message: str) -> str:
     if kind == "extra_forbidden":
-        return f"unknown key `{key}`; {near(key, value.known)}"
+        return f"unknown key `{key}`; {near(key, value)}"
     if kind == "missing":
         return f"`{key}` is missing"
     if kind in KINDS:

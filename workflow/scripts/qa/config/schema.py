@@ -3,7 +3,7 @@
 Error messages, the reference (docs/configuration.md) and the schema for editors (config/schema.json) come from here.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, Discriminator, Field, PrivateAttr, Tag
 
@@ -204,21 +204,13 @@ class External(Section):
         "`{id, answer}`, such as `qa ask --json` prints. Nothing is trained or predicted.",
         min_length=1,
     )
+    decodings: ClassVar[list[str]] = [AS_GIVEN]
+    calibrate_on: ClassVar[None] = None  # there is no threshold
 
     @property
     def evaluate_on(self) -> list[str]:
         """The splits that have answers."""
         return list(self.answers)
-
-    @property
-    def decodings(self) -> list[str]:
-        """The answers as they are given."""
-        return [AS_GIVEN]
-
-    @property
-    def calibrate_on(self) -> None:
-        """Nothing: there is no threshold."""
-        return None
 
 
 AnyRun = Run | Ensemble | External

@@ -1,6 +1,6 @@
 """The parts of a configuration that runs combine: models, datasets, decodings, and the groups of a run's settings."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, model_validator
 from pydantic_core import PydanticCustomError
@@ -157,11 +157,7 @@ class Walkthrough(Section):
     """The decoding `walkthrough`: the best start and the best end of the whole row, chosen apart."""
 
     method: Literal["walkthrough"] = setting("postprocess", "See `n_best`.")
-
-    @property
-    def is_calibrated(self) -> bool:
-        """Never: there is no threshold."""
-        return False
+    is_calibrated: ClassVar[bool] = False  # there is no threshold
 
 
 class Distillation(Section):
@@ -329,11 +325,7 @@ class AsGiven(Section):
     """The decoding of answers from a file, which nothing decodes."""
 
     method: Literal["as_given"] = "as_given"
-
-    @property
-    def is_calibrated(self) -> bool:
-        """Never: there is no threshold."""
-        return False
+    is_calibrated: ClassVar[bool] = False  # there is no threshold
 
 
 Decoding = NBest | Walkthrough | AsGiven

@@ -13,16 +13,7 @@ from pydantic import ValidationError
 from qa.common.errors import InputError, first_line
 from qa.config import checks, comparisons, lineage, messages, strict_yaml, sweeps
 from qa.config.fields import LONGEST_NAME, Section, listed
-from qa.config.schema import (
-    AS_GIVEN,
-    Configuration,
-    ConfigurationFile,
-    Ensemble,
-    External,
-    Run,
-    Settings,
-    kind_of_run,
-)
+from qa.config.schema import AS_GIVEN, Configuration, ConfigurationFile, Ensemble, External, Run, Settings, kind_of_run
 from qa.config.sections import AsGiven, Dataset, PretrainedModel
 
 NOT_SWEPT = ("validate_on", "draws", "draw_seed")  # that take one value

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
 
 from qa.common.errors import InputError
 from qa.common.files import written_aside
@@ -51,9 +53,6 @@ def divide(records_file: str | Path, share: float, kept: str | Path, held: str |
 
     Returns the number of each. Raises InputError where one side would be empty.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as parquet
-
     chosen, by_context = _chosen(records_file, share)
     numbers = int((~chosen).sum()), int(chosen.sum())
     if not all(numbers):

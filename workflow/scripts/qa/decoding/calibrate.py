@@ -4,9 +4,11 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
 
 from qa.common.errors import InputError
 from qa.common.files import write_json, written_aside
@@ -20,7 +22,6 @@ from qa.decoding.null_threshold import (
     prior_weights,
     questions_of,
     scores_at,
-    texts_of,
     together,
 )
 from qa.decoding.postprocess import candidates_of
@@ -31,16 +32,6 @@ FEW_QUESTIONS = 500
 RESAMPLES = 1_000
 
 log = logging.getLogger(__name__)
-
-
-class HeldOut(NamedTuple):
-    """The questions of all files together, with their ids and titles, the candidates of each file, and the articles."""
-
-    candidates: list[Candidates]
-    questions: CalibrationQuestions
-    ids: list[str]
-    titles: list[str]
-    articles: int
 
 
 def calibrate(
@@ -63,13 +54,13 @@ def calibrate(
     with this threshold), and its `weight` in the scores of the JSON file. Raises InputError where no question has an
     answer, since such questions cannot calibrate a threshold.
     """
-    held_out = _held_out(spans_files, questions_files, decoding, f1_by or ["words"] * len(questions_files))
-    questions = held_out.questions
+    f1_by = f1_by or ["words"] * len(questions_files)
+    candidates, questions, ids, titles, articles = _held_out(spans_files, questions_files, decoding, f1_by)
     share, prior = float(questions.unanswerable.mean()), decoding["unanswerable_prior"]
     weights = prior_weights(questions.unanswerable, prior)
     threshold = _threshold(questions, decoding, weights, questions_files)
-    intervals, interval = _interval(questions, decoding["calibrate_for"], weights, statistics.clusters(held_out.titles))
-    temperature = _temperature(held_out.candidates, questions, threshold, weights)
+    intervals, interval = _interval(questions, decoding["calibrate_for"], weights, statistics.clusters(titles))
+    temperature = _temperature(candidates, questions, threshold, weights)
     logistic = probabilities.fit_logistic(questions.difference, questions.unanswerable, weights)
     result = {
         "null_threshold": threshold,
@@ -80,7 +71,7 @@ def calibrate(
         "calibrated_for": decoding["calibrate_for"],
         "questions": len(questions.difference),
         "few_questions": len(questions.difference) < FEW_QUESTIONS,
-        "articles": held_out.articles,
+        "articles": articles,
         "unanswerable": 100.0 * share,
         "unanswerable_prior": None if prior is None else 100.0 * prior,
         **scores_at(questions, threshold, weights),
@@ -88,7 +79,7 @@ def calibrate(
         "temperature_fit": {"log_loss_before": temperature.before, "log_loss_after": temperature.after},
     }
     if scores_file:
-        columns = {"id": held_out.ids, "title": held_out.titles, "weight": weights}
+        columns = {"id": ids, "title": titles, "weight": weights}
         _write_scores(questions, threshold, columns, scores_file)
     write_json(target, result)
     log.info(
@@ -102,28 +93,25 @@ def calibrate(
 
 def _held_out(
     spans_files: Sequence[str], questions_files: Sequence[str], decoding: dict[str, Any], f1_by: Sequence[str]
-) -> HeldOut:
+) -> tuple[list[Candidates], CalibrationQuestions, list[str], list[str], int]:
+    """Candidates of each file; of all files together the questions, their ids, their titles, the number of articles."""
     candidates, measured, titles, ids, articles = [], [], [], [], 0
     models = len(spans_files) // len(questions_files)
     for number, file in enumerate(questions_files):
         names, golds = titles_and_golds(file)
         found = candidates_of(spans_files[number * models : (number + 1) * models], decoding, file)
         candidates.append(found)
-        texts = texts_of(found, column(file, "context"))
-        measured.append(questions_of(found, list(golds.values()), texts, f1_by[number]))
+        measured.append(questions_of(found, list(golds.values()), column(file, "context"), f1_by[number]))
         titles += names
         ids += golds
         articles += len({title for title in names if title})
-    return HeldOut(candidates, together(measured), ids, titles, articles)
+    return candidates, together(measured), ids, titles, articles
 
 
 def _write_scores(
     questions: CalibrationQuestions, threshold: float, columns: dict[str, Any], target: str | Path
 ) -> None:
     """Write the scores of each question with a threshold, beside `columns`."""
-    import pyarrow as pa
-    import pyarrow.parquet as parquet
-
     answered = questions.difference <= threshold
     scores = {name: np.where(answered, getattr(questions, name), questions.unanswerable) for name in ("exact", "f1")}
     with written_aside(target) as partial:

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
 
 from qa.common.parquet import opened
 from qa.decoding.answers import Candidates, Decision
@@ -69,8 +71,6 @@ def texts_of(
 
 def table(candidates: Candidates, decision: Decision, part: slice, questions: Any, texts: Sequence[str]) -> Any:
     """The n-best lists of a batch of questions, whose numbers are `part`, with their `texts_of`: a `pyarrow.Table`."""
-    import pyarrow as pa
-
     bounds = decision.bounds[part.start : part.stop + 1]
     spans = slice(bounds[0], bounds[-1])
     columns = {
@@ -94,8 +94,6 @@ def table(candidates: Candidates, decision: Decision, part: slice, questions: An
 
 def _golds(answers: Any) -> Any:
     """Gold answers as lists of text and start, from a struct of two lists."""
-    import pyarrow as pa
-
     texts, starts = answers.field("text"), answers.field("answer_start")
     spans = pa.StructArray.from_arrays([texts.values, starts.values], ["text", "start"])
     return pa.ListArray.from_arrays(texts.offsets, spans)
@@ -103,8 +101,6 @@ def _golds(answers: Any) -> Any:
 
 def question_fields() -> list[tuple[str, Any]]:
     """Names and Arrow types of the columns that hold the question itself."""
-    import pyarrow as pa
-
     texts = pa.dictionary(pa.int32(), pa.string())  # each context once
     gold = pa.list_(pa.struct([("text", pa.string()), ("start", pa.int32())]))
     return [("id", pa.string()), ("title", texts), ("question", pa.string()), ("context", texts), ("gold", gold)]
@@ -113,9 +109,6 @@ def question_fields() -> list[tuple[str, Any]]:
 @contextmanager
 def writer(path: str | Path) -> Iterator[Any]:
     """A `pyarrow.parquet.ParquetWriter` of nbest.parquet, closed after the block."""
-    import pyarrow as pa
-    import pyarrow.parquet as parquet
-
     number = pa.float64()
     span = [("text", pa.string()), ("start", pa.int32()), ("stop", pa.int32())]
     candidates = pa.list_(pa.struct([*span, *((name, number) for name in OF_CANDIDATE)]))
@@ -186,16 +179,12 @@ def values_and_bounds(lists: Any) -> tuple[Any, np.ndarray]:
 
 def number_array(values: np.ndarray) -> Any:
     """An Arrow array of int32 or float64 values. `pyarrow.array` would take pandas' time to import."""
-    import pyarrow as pa
-
     kind = pa.int32() if values.dtype == np.int32 else pa.float64()
     return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
 
 
 def text_array(texts: Sequence[str]) -> Any:
     """An Arrow array of texts; see `number_array`."""
-    import pyarrow as pa
-
     joined = "".join(texts)
     sizes = map(len, texts if joined.isascii() else map(str.encode, texts))
     bounds = np.zeros(len(texts) + 1, np.int32)

@@ -29,18 +29,15 @@ class CalibrationQuestions:
     unanswerable: np.ndarray
 
 
-def texts_of(candidates: Candidates, contexts: Sequence[str]) -> list[str]:
-    """The text of each candidate."""
-    places = zip(candidates.record.tolist(), candidates.start.tolist(), candidates.stop.tolist(), strict=True)
-    return [contexts[record][start:stop] for record, start, stop in places]
-
-
 def questions_of(
-    candidates: Candidates, golds: Sequence[Sequence[str]], texts: Sequence[str], f1_by: str = "words"
+    candidates: Candidates, golds: Sequence[Sequence[str]], contexts: Sequence[str], f1_by: str = "words"
 ) -> CalibrationQuestions:
-    """Score each question's best candidate as its answer, "" where it has none. `texts`: those of all candidates."""
+    """Score each question's best candidate, a span of its context, as its answer; "" where it has none."""
     decision = decide(candidates, np.inf)
-    best = [texts[first] if first < stop else "" for first, stop in pairwise(decision.bounds.tolist())]
+    best = [
+        context[candidates.start[first] : candidates.stop[first]] if first < beyond else ""
+        for context, (first, beyond) in zip(contexts, pairwise(decision.bounds.tolist()), strict=True)
+    ]
     difference = np.where(decision.answered, decision.difference, np.inf)
     numbered = {str(number): list(gold) for number, gold in enumerate(golds)}
     raw = squad.raw_scores(numbered, dict(zip(numbered, best, strict=True)), f1_by)

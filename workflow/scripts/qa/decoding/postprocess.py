@@ -1,7 +1,7 @@
 """Decoding: from the best starts and ends of windows to answers in text. NumPy only, no torch."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,11 +14,11 @@ from qa.common.progress import Progress
 from qa.data.read_records import number_of_records
 from qa.decoding import nbest
 from qa.decoding.answers import Candidates, Decision, decide
-from qa.decoding.block_search import blocks_of_questions, greatest_pairs, joined
 from qa.decoding.ensembles import average
 from qa.decoding.probabilities import Logistic
 from qa.model.spans import Spans
 
+BLOCK = 50_000  # windows whose spans are compared at once
 PAIRS = 64_000  # starts by ends whose joint scores are in memory at once: what fits a processor's cache
 
 log = logging.getLogger(__name__)
@@ -183,14 +183,14 @@ def n_best(spans: Spans, size: int, max_answer_length: int) -> Candidates:
     step = max(1, PAIRS // spans.candidates**2)  # windows
     found = [NOTHING]
     progress = Progress("decode", len(spans), "windows")
-    for begin, end in blocks_of_questions(spans.record):
+    for begin, end in _blocks_of_questions(spans.record):
         parts = []
         for first in range(begin, end, step):
             part = slice(first, min(first + step, end))
             parts.append(_best_of_windows(spans, part, size, max_answer_length))
             progress.reach(part.stop)
-        found.append(_best_of_questions(Found(*joined(parts)), size))
-    return Candidates(*joined(found), null_scores(spans), windows_of_questions(spans))
+        found.append(_best_of_questions(Found(*_joined(parts)), size))
+    return Candidates(*_joined(found), null_scores(spans), windows_of_questions(spans))
 
 
 def null_scores(spans: Spans) -> np.ndarray:
@@ -213,7 +213,7 @@ def _best_of_windows(spans: Spans, part: slice, size: int, max_answer_length: in
     # spans without characters leave before the best are chosen, or they would crowd out real ones
     allowed = (tokens >= 0) & (tokens < max_answer_length) & (last[:, None, :] > first[:, :, None])
     allowed &= (start >= 0)[:, :, None]
-    window, i, j = greatest_pairs(spans.start_logit[part], spans.end_logit[part], allowed, size)
+    window, i, j = _greatest_pairs(spans.start_logit[part], spans.end_logit[part], allowed, size)
     score = spans.start_logit[part][window, i].astype(np.float64) + spans.end_logit[part][window, j]
     columns = (spans.record[part][window], first[window, i], last[window, j])
     return Found(*(values.astype(np.int64) for values in columns), score)
@@ -248,3 +248,54 @@ def _best_of_questions(found: Found, size: int) -> Found:
     # int32 from here on: these are kept for all questions at once
     places = (values.astype(np.int32) for values in (record[best], found.start[order], found.stop[order]))
     return Found(*places, score[best])
+
+
+def _blocks_of_questions(record: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Bounds of blocks of about BLOCK windows, with all windows of their questions: what is in memory at once."""
+    begin = 0
+    while begin < len(record):
+        end = int(np.searchsorted(record, record[min(begin + BLOCK, len(record)) - 1], "right"))
+        yield begin, end
+        begin = end
+
+
+def _joined(parts: list[tuple[np.ndarray, ...]]) -> list[np.ndarray]:
+    """The columns of all parts, one after the other.
+
+    Empties the list column by column, since both forms of all would be large.
+    """
+    columns = [list(column) for column in zip(*parts, strict=True)]
+    parts.clear()
+    return [np.concatenate(columns.pop(0)) for _ in range(len(columns))]
+
+
+def _greatest_pairs(
+    start: np.ndarray, end: np.ndarray, allowed: np.ndarray, size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Window, start and end of the `size` greatest finite sums of each window, the first pairs among equals.
+
+        for window in windows:
+            pairs = [(i, j) for i in range(k) for j in range(k) if allowed[window, i, j]]
+            chosen = sorted(pairs, key=lambda pair: -(start[window, i] + end[window, j]))[:size]
+
+    `start`, `end`: float32 (W, k); `allowed`: bool (W, k, k), which pairs count. Within a window, pairs come in the
+    order of i and j, not of their sums.
+    """
+    windows, k = start.shape
+    # 1. Sums in float32, which is fast, but sums that differ a little may come out equal.
+    rough = start[:, :, None] + end[:, None, :]
+    rough = np.where(allowed & np.isfinite(rough), rough, -np.inf).reshape(windows, -1)
+    chosen = rough > -np.inf
+    if size < k * k:
+        # 2. In each window, all pairs that are as great as the pair of rank `size`, within the rounding.
+        least = np.partition(rough, -size, axis=1)[:, [-size]]
+        chosen &= rough >= np.nextafter(least, np.float32(-np.inf))
+        # 3. Where those are too many, exact sums decide.
+        crowded = np.flatnonzero(chosen.sum(axis=1) > size)
+        exact = start[crowded, :, None].astype(np.float64) + end[crowded, None, :]
+        exact = np.where(chosen[crowded], exact.reshape(-1, k * k), -np.inf)
+        order = np.argsort(-exact, axis=1, kind="stable")[:, :size]
+        chosen[crowded] = False
+        chosen[crowded[:, None], order] = True
+    window, pair = np.divmod(np.flatnonzero(chosen), k * k)
+    return window, *np.divmod(pair, k)

@@ -6,6 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as compute
+import pyarrow.parquet as parquet
+
 from qa.common.files import written_aside
 from qa.common.progress import Progress
 from qa.decoding.nbest import question_fields
@@ -40,11 +44,9 @@ def write_errors(scores_file: str | Path, target: str | Path) -> Counter[str]:
     Columns are those of question_scores.parquet but `exact`, `windows` and `uncalibrated_probability`; for `kind` see
     `kind_of`. Returns how many errors there are of each kind.
     """
-    import pyarrow as pa
-    import pyarrow.compute as compute
-    import pyarrow.parquet as parquet
-
-    schema = _schema()
+    places = [("start", pa.int32()), ("stop", pa.int32())]
+    numbers = [(name, pa.float64()) for name in ("probability", "null_score", "null_probability", "f1")]
+    schema = pa.schema([*question_fields(), ("answer", pa.string()), *places, *numbers, ("kind", pa.string())])
     kinds: Counter[str] = Counter()
     questions = question_scores.number_of_questions(scores_file)
     progress = Progress("analyze_errors", questions, "questions")
@@ -61,11 +63,3 @@ def write_errors(scores_file: str | Path, target: str | Path) -> Counter[str]:
     counts = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
     log.info(f"{kinds.total():,} of {questions:,} questions not exactly right{': ' if counts else ''}{counts}")
     return kinds
-
-
-def _schema() -> Any:
-    import pyarrow as pa
-
-    places = [("start", pa.int32()), ("stop", pa.int32())]
-    numbers = [(name, pa.float64()) for name in ("probability", "null_score", "null_probability", "f1")]
-    return pa.schema([*question_fields(), ("answer", pa.string()), *places, *numbers, ("kind", pa.string())])

@@ -9,11 +9,12 @@ answer where that was decided, and `uncalibrated_probability`, the same at tempe
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
 
 from qa.common.errors import InputError
 from qa.common.files import written_aside
@@ -28,32 +29,18 @@ PASSED_ON = (*nbest.QUESTION, "gold", "windows", "null_score", "null_probability
 NUMBERS = ("exact", "f1", "probability", "uncalibrated_probability")
 
 
-@dataclass
-class QuestionScores:
-    """What scoring knows of n questions: `answers`, their texts, and arrays (n,) for columns of the file."""
-
-    answers: list[str]
-    exact: np.ndarray
-    f1: np.ndarray
-    probability: np.ndarray
-    uncalibrated_probability: np.ndarray
-
-    @property
-    def answered(self) -> np.ndarray:
-        """Which questions have an answer: bool (n,)."""
-        return np.fromiter(map(bool, self.answers), bool, len(self.answers))
-
-
 def write(
-    scores: QuestionScores, nbest_file: str | Path, target: str | Path, answered_with: dict[str, Any] | None = None
+    answers: list[str],
+    numbers: dict[str, np.ndarray],
+    nbest_file: str | Path,
+    target: str | Path,
+    answered_with: dict[str, Any] | None = None,
 ) -> None:
-    """Write question_scores.parquet: the questions of an n-best file with their scores, in its order.
+    """Write question_scores.parquet: the questions of an n-best file with their answers and scores, in its order.
 
-    Its metadata have what the answers were made with (see lineage.answered_with).
+    `numbers` has an array (questions,) for each of NUMBERS. The metadata have what the answers were made with (see
+    lineage.answered_with).
     """
-    import pyarrow as pa
-    import pyarrow.parquet as parquet
-
     spans = [f"candidates.list.element.{name}" for name in ("start", "stop")]
     options = {"compression": "zstd", "use_dictionary": ["title", "context"]}
     with written_aside(target) as partial, parquet.ParquetWriter(partial, schema(), **options) as file:
@@ -61,9 +48,9 @@ def write(
         for batch in nbest.batches(nbest_file, [*PASSED_ON, *spans]):
             part = slice(first, first + len(batch))
             columns = {name: batch.column(name) for name in PASSED_ON}
-            columns["answer"] = text_array(scores.answers[part])
-            columns |= _places(batch.column("candidates"), scores.answered[part])
-            columns |= {name: number_array(getattr(scores, name)[part].astype(np.float64)) for name in NUMBERS}
+            columns["answer"] = text_array(answers[part])
+            columns |= _places(batch.column("candidates"), np.array([bool(text) for text in answers[part]], bool))
+            columns |= {name: number_array(numbers[name][part].astype(np.float64)) for name in NUMBERS}
             file.write_table(pa.Table.from_arrays([columns[name] for name in schema().names], schema=schema()))
             first = part.stop
         file.add_key_value_metadata({ANSWERED_WITH: json.dumps(answered_with or {})})
@@ -88,8 +75,6 @@ def _places(candidates: Any, answered: np.ndarray) -> dict[str, Any]:
 
 def schema() -> Any:
     """The columns of question_scores.parquet."""
-    import pyarrow as pa
-
     numbers = [(name, pa.float64()) for name in (*NUMBERS, "null_score", "null_probability")]
     places = [(name, pa.int32()) for name in ("windows", "start", "stop")]
     return pa.schema([*nbest.question_fields(), ("answer", pa.string()), *places, *numbers])

@@ -13,7 +13,6 @@ from qa.common.parquet import opened
 from qa.decoding.nbest import read_nbest
 from qa.decoding.probabilities import certainty
 from qa.evaluation import question_scores
-from qa.evaluation.question_scores import QuestionScores
 from qa.metrics import confidence, squad, statistics
 
 
@@ -55,10 +54,11 @@ def score(
     question_scores.check_answers(texts, nbest.best, nbest_file)
     answers = [texts[key] for key in nbest.best]
     sure = certainty(nbest, np.fromiter(map(bool, answers), bool, len(answers)))
-    values = [np.array([scores[key] for key in nbest.best], float) for scores in (exact, f1)]
-    scores = QuestionScores(answers, *values, sure["calibrated"], sure["uncalibrated"])
+    numbers = {"probability": sure["calibrated"], "uncalibrated_probability": sure["uncalibrated"]}
+    for name, scores in (("exact", exact), ("f1", f1)):
+        numbers[name] = np.array([scores[key] for key in nbest.best], float)
     metrics["answered"] = 100.0 * sum(map(bool, answers)) / len(answers)
-    measures, intervals = _confidence(scores, statistics.clusters(nbest.titles))
+    measures, intervals = _confidence(numbers, statistics.clusters(nbest.titles))
     metrics |= measures
     metrics |= statistics.intervals(statistics.mean_metrics(nbest.golds, exact, f1, texts), nbest.titles)
     metrics["intervals"] |= intervals
@@ -70,7 +70,7 @@ def score(
     if trained_contexts := _about_contexts_of(nbest_file, trained_on):
         metrics["trained_contexts"] = trained_contexts
     write_json(metrics_target, metrics)
-    question_scores.write(scores, nbest_file, questions_target, answered_with)
+    question_scores.write(answers, numbers, nbest_file, questions_target, answered_with)
     return metrics
 
 
@@ -91,18 +91,21 @@ def _by_context(path: str | Path) -> Counter[str]:
     return counts
 
 
-def _confidence(scores: QuestionScores, article: np.ndarray | None) -> tuple[dict[str, float], dict[str, list[float]]]:
+def _confidence(
+    numbers: dict[str, np.ndarray], article: np.ndarray | None
+) -> tuple[dict[str, float], dict[str, list[float]]]:
     """How far the answers' probabilities can be believed, in percent, with calibration and without; and the intervals.
 
     A probability, of the answer or of no answer, is compared with whether that is an exact match. Unknown probabilities
     have no measures.
     """
     measures, intervals = {}, {}
-    for suffix, sure in (("", scores.probability), ("_uncalibrated", scores.uncalibrated_probability)):
+    for suffix, column in (("", "probability"), ("_uncalibrated", "uncalibrated_probability")):
+        sure, exact = numbers[column], numbers["exact"]
         if np.isnan(sure).any():
             continue
-        values = confidence.measures(sure, scores.exact)
+        values = confidence.measures(sure, exact)
         measures |= {f"{name}{suffix}": 100.0 * value for name, value in values.items()}
-        ends = confidence.intervals(sure, scores.exact, article)
+        ends = confidence.intervals(sure, exact, article)
         intervals |= {f"{name}{suffix}": [100.0 * end for end in ends[name]] for name in values}
     return measures, intervals

@@ -13,12 +13,8 @@ from qa.common.text import text_table
 from qa.decoding.calibrate import FEW_QUESTIONS, few_questions
 
 NESTED = ("intervals", "interval")  # keys of metrics.json that belong to one variant: means over variants have none
-FACTS = (
-    "limits",
-    "f1_by",
-    "trained_contexts",
-    "calibration_questions",
-)  # the same for all variants: columns without mean and deviation
+# the same for all variants: columns without mean and deviation
+FACTS = ("limits", "f1_by", "trained_contexts", "calibration_questions")
 ABOUT_TRAINED_CONTEXTS = (
     "are about contexts that training questions are about too, so scores on new contexts may be lower; to measure "
     "these, divide data by article or context, not by question"

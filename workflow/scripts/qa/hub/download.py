@@ -23,23 +23,9 @@ from qa.common.files import read_json, remove, sha256_of_file, write_json, writt
 from qa.hub.repository import SNAPSHOT, WAITS, Repository, card_terms
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
-VOCABULARIES = {
-    "tokenizer.json",
-    "vocab.json",
-    "vocab.txt",
-    "spm.model",
-    "spiece.model",
-    "sentencepiece.model",
-    "sentencepiece.bpe.model",
-    "tokenizer.model",
-}
-TOKENIZER_EXTRAS = {
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "merges.txt",
-    "bpe.codes",
-}
+VOCABULARIES = {"tokenizer.json", "vocab.json", "vocab.txt", "spm.model", "spiece.model", "tokenizer.model"}
+VOCABULARIES |= {"sentencepiece.model", "sentencepiece.bpe.model"}
+TOKENIZER_EXTRAS = {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt", "bpe.codes"}
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 CARD = "README.md"
 REQUEST = ".request.json"  # in the folder of an unfinished download: its source

@@ -33,12 +33,7 @@ def describe(folder: str | Path, shared: dict[str, Any], manifest: dict[str, Any
     _write_card(folder, shared, manifest, sources, {}, [])
 
 
-def package(
-    model: str | Path,
-    shared: dict[str, Any],
-    files: dict[str, Any],
-    target: str | Path,
-) -> None:
+def package(model: str | Path, shared: dict[str, Any], files: dict[str, Any], target: str | Path) -> None:
     """Make a self-contained folder of a fine-tuned model, which can be asked, moved, mailed and published.
 
     Weights and tokenizer are hard links to those of `model`, or copies where the file system has none. Links take no

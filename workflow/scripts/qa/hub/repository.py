@@ -26,11 +26,9 @@ from qa.common.files import link, remove
 from qa.common.progress import Progress
 from qa.common.text import readable_bytes
 
-WAITS = (1.0, 4.0)
-"""Seconds before the second and the third attempt, beside those that the client makes itself."""
-
-SNAPSHOT = ".snapshot"
-"""The folder, within that of a download, in which files stand at their paths in the repository."""
+WAITS = (1.0, 4.0)  # seconds before the second and the third attempt, beside those that the client makes itself
+SNAPSHOT = ".snapshot"  # folder within that of a download, in which files stand at their paths in the repository
+_ALTERED = "a proxy may alter files, or the hub may be at fault; try again later"
 
 log = logging.getLogger(__name__)
 
@@ -173,9 +171,6 @@ class Repository:
         if status == 408 or status >= 500:
             return PassingError(fault, "try again later")
         return InputError(f"{what}: {fault}; look at {self.page}")
-
-
-_ALTERED = "a proxy may alter files, or the hub may be at fault; try again later"
 
 
 def client() -> ModuleType:

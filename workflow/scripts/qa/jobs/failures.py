@@ -133,13 +133,6 @@ class FailureHandler(logging.Handler):
         return records[-1] if records else None
 
 
-def listen(logger: logging.Logger) -> FailureHandler:
-    """Attach a handler to Snakemake's logger and return it. For `onstart`."""
-    handler = FailureHandler()
-    logger.addHandler(handler)
-    return handler
-
-
 def _culprit(failure: Failure, failures: list[Failure]) -> Failure:
     """Of a group of jobs, which end together, the one that was at work; any other failure itself."""
     group = [member for member in failures if failure.group and member.group == failure.group]
@@ -152,20 +145,19 @@ def _summary(failures: list[Failure]) -> str:
         return f"\n{AGAIN}\n"
     starts = slurm_accounting.starts_of(failure.slurm_job for failure in failures if failure.slurm_job)
     lines = ["", f"{len(failures)} job{'s' * (len(failures) > 1)} failed:"]
-    for number, failure in enumerate(failures):
-        lines += ["", *(_in_full(failure, starts) if number < IN_FULL else [_in_one_line(failure, starts)])]
+    for failure in failures[:IN_FULL]:
+        lines += ["", *_in_full(failure, starts)]
+    for failure in failures[IN_FULL:]:
+        lines += ["", f"{_heading(failure, starts)}; log: {', '.join(_logs(failure)) or 'none was begun'}"]
     return "\n".join([*lines, "", AGAIN, ""])
-
-
-def _in_one_line(failure: Failure, starts: dict[str, list[Start]] | None) -> str:
-    return f"{_heading(failure, starts)}; log: {', '.join(_logs(failure)) or 'none was begun'}"
 
 
 def _in_full(failure: Failure, starts: dict[str, list[Start]] | None) -> list[str]:
     """Heading, advice, the names of the logs, what Snakemake's executor said, and a log's last lines."""
     state, logs = _state(failure, starts), _logs(failure)
     shown = next(filter(None, map(error_lines, logs)), [])
-    reason = [] if failure.cluster_state else _lines_of(failure.message)
+    said = "" if failure.cluster_state else failure.message.partition(GENERAL)[0]
+    reason = [plain(line).rstrip() for line in said.splitlines() if line.strip()]
     if failure.record is None and not state.isupper():
         state = "failed" if reason else "unborn"
     text = advice(failure.rule, state, [*reason, *shown], failure.record, bool(failure.slurm_job))
@@ -176,10 +168,6 @@ def _in_full(failure: Failure, starts: dict[str, list[Start]] | None) -> list[st
         f"    log: {', '.join(files) or 'none was begun'}",
         *(f"      | {line}" for line in [*reason, *shown]),
     ]
-
-
-def _lines_of(message: str) -> list[str]:
-    return [plain(line).rstrip() for line in message.partition(GENERAL)[0].splitlines() if line.strip()]
 
 
 def _logs(failure: Failure) -> list[str]:

@@ -54,14 +54,6 @@ class Requests:
 
 
 @contextmanager
-def requests_noted(master: int | None = None, stop: Path | None = None) -> Iterator[Requests]:
-    """Note these signals within the block, instead of ending the process. Main thread only."""
-    requests = Requests(master, stop)
-    with signals_handled(requests.note):
-        yield requests
-
-
-@contextmanager
 def signals_handled(handler: Any) -> Iterator[None]:
     """Set a handler of these signals, as `signal.signal` takes it, within the block. Main thread only.
 

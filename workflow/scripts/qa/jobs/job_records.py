@@ -10,6 +10,7 @@ import logging
 import os
 import platform
 import resource
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,13 +22,14 @@ from typing import Any
 from qa.common import progress
 from qa.common.errors import Interrupted
 from qa.common.files import digest_of_json, write_json
-from qa.jobs import slurm_accounting, slurm_requeue
+from qa.jobs import slurm, slurm_accounting
 from qa.jobs.slurm_accounting import Start
 
 LOGS = Path("logs")
 FOLDER = LOGS / "jobs"
 NO_REASON = ("FAILED", "COMPLETED", "REQUEUED")
 FINGERPRINT_INPUTS = ("settings", "seed", "reads", "code")
+OURS = ("rule_", "group_")  # how Snakemake's executor begins a job's comment in SLURM
 SLACK = 5.0  # seconds by which the clocks of two nodes may differ
 
 log = logging.getLogger(__name__)
@@ -88,7 +90,7 @@ def recorded(rule: str, log_file: str | Path, job: dict[str, Any]) -> Iterator[N
             os.environ.pop(progress.FILE, None)
             _tolerant(_ended, record, state)
         if state == "interrupted":
-            _tolerant(slurm_requeue.requeue_this_job)
+            _tolerant(requeue_this_job)
 
 
 def _tolerant(function: Any, *arguments: Any) -> Any:
@@ -98,6 +100,26 @@ def _tolerant(function: Any, *arguments: Any) -> Any:
     except Exception as error:
         log.warning(f"no record of this job's time and memory: {type(error).__name__}: {error}")
         return None
+
+
+def requeue_this_job() -> bool:
+    """Send the SLURM job of this process back into its queue; False where that is not right, or SLURM refuses it.
+
+    It is right for a running job of Snakemake's executor: the job keeps its number, and Snakemake waits for it. A job
+    that scancel or a preemption is ending is no longer running. From here on SIGTERM, by which SLURM ends the job, does
+    not disturb the last lines of the log.
+    """
+    job = slurm.job_id()
+    fields = slurm_accounting.fields_of(job) if job else {}
+    ours = fields.get("Comment", "").startswith(OURS)
+    if not ours or fields.get("JobState") != "RUNNING" or fields.get("Requeue") != "1":
+        return False
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if slurm.ask("scontrol", "requeue", job, patience=slurm_accounting.PATIENCE) is None:
+        signal.signal(signal.SIGTERM, before)
+        return False
+    log.info(f"SLURM job {job} goes back into the queue; it goes on from there when SLURM starts it again")
+    return True
 
 
 def _begun(rule: str, log_file: str | Path, job: dict[str, Any]) -> JobRecord:

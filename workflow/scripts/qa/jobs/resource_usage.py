@@ -3,12 +3,12 @@
 `qa usage` writes the table from all records at any time, also after a failed run.
 """
 
+import argparse
 import csv
 import logging
 import math
 import sys
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +18,7 @@ from qa.common.files import read_json, write_csv
 from qa.common.text import readable_bytes, readable_seconds, text_table
 from qa.jobs import job_records, slurm_accounting
 from qa.jobs.job_records import JobRecord
+from qa.jobs.slurm_accounting import Start
 
 RESULTS = Path("results")
 TABLE = RESULTS / "resource_usage.csv"
@@ -33,28 +34,7 @@ TIME_MARGIN, TIME_STEP = 1.5, 15  # times the longest; minutes
 LEAST_TIME = 60  # minutes: schedulers start an hour as soon as less
 
 
-@dataclass(frozen=True)
-class JobAttempt:
-    """A record with what SLURM and the benchmark file add to it. Seconds and MiB, None where unknown."""
-
-    record: JobRecord
-    number: int
-    state: str
-    elapsed: float | None
-    peak_memory: float | None
-    peak_gpu_memory: float | None
-
-    @property
-    def wait(self) -> float | None:
-        """Seconds in SLURM's queue."""
-        times = [self.record.slurm.get(key) for key in ("submitted", "started")]
-        if None in times:
-            return None
-        submitted, started = map(datetime.fromisoformat, times)
-        return (started - submitted).total_seconds()
-
-
-def attempts(records: list[JobRecord], expected: Iterable[dict[str, str]] | None = None) -> list[list[JobAttempt]]:
+def _series(records: list[JobRecord], expected: Iterable[dict[str, str]] | None) -> list[list[JobRecord]]:
     """For each job the attempts at its present result, or at the next one if there is none.
 
     These are the attempts after the previous success that had the settings of the last attempt. `expected`: sets of
@@ -65,9 +45,7 @@ def attempts(records: list[JobRecord], expected: Iterable[dict[str, str]] | None
     for record in records:
         if sets is None or any(record.wildcards.items() <= names for names in sets):
             histories.setdefault(record.log, []).append(record)
-    series = [_at_present_result(history) for history in histories.values()]
-    starts = slurm_accounting.starts_of(record.job for history in series for record in history if record.job)
-    return [[_attempt(record, number, starts) for number, record in enumerate(h, 1)] for h in series]
+    return [_at_present_result(history) for history in histories.values()]
 
 
 def _at_present_result(history: list[JobRecord]) -> list[JobRecord]:
@@ -77,19 +55,56 @@ def _at_present_result(history: list[JobRecord]) -> list[JobRecord]:
     return [record for record in recent if record.fingerprint_inputs == history[-1].fingerprint_inputs]
 
 
-def _attempt(record: JobRecord, number: int, starts: dict[str, list[slurm_accounting.Start]] | None) -> JobAttempt:
-    state, ended = job_records.settled(record, starts)
+def _rows_of(history: list[JobRecord], starts: dict[str, list[Start]] | None) -> Iterator[dict[str, Any]]:
+    """The rows of one job, one an attempt, without the requests for next time."""
+    settled = [job_records.settled(record, starts) for record in history]
+    times = [
+        (ended - record.began).total_seconds() if ended else None
+        for record, (_, ended) in zip(history, settled, strict=True)
+    ]
+    attempts = zip(history, settled, times, strict=True)
+    for number, (record, (state, _), elapsed) in enumerate(attempts, 1):
+        asked, peak = record.asked, _peak_memory(record, starts)
+        yield {
+            "rule": record.rule,
+            **{name: record.wildcards.get(name) for name in NAMES},
+            "item": "/".join(value for key, value in record.wildcards.items() if key not in NAMES),
+            "attempt": number,
+            "attempts": len(history),
+            "state": state,
+            "job_id": record.job,
+            "node": record.node,
+            "submitted": record.slurm.get("submitted"),
+            "started": record.started,
+            "wait_seconds": _rounded(_wait(record)),
+            "elapsed_seconds": _rounded(elapsed),
+            "asked_seconds": asked.get("seconds"),
+            "time_used": _share(elapsed, asked.get("seconds")),
+            "total_elapsed_seconds": _rounded(sum(seconds or 0.0 for seconds in times)),
+            "peak_memory_mib": _rounded(peak),
+            "asked_memory_mib": _rounded(asked.get("memory_mib")),
+            "memory_used": _share(peak, asked.get("memory_mib")),
+            "peak_gpu_memory_mib": _rounded(record.peak_gpu_memory_mib or _workers_gpu_peak(record)),
+            "cpus": asked.get("cpus"),
+            "cpus_used": _share(record.cpu_seconds, elapsed),
+            "gpus": asked.get("gpus"),
+        }
+
+
+def _wait(record: JobRecord) -> float | None:
+    """Seconds in SLURM's queue."""
+    times = [record.slurm.get(key) for key in ("submitted", "started")]
+    if None in times:
+        return None
+    submitted, started = map(datetime.fromisoformat, times)
+    return (started - submitted).total_seconds()
+
+
+def _peak_memory(record: JobRecord, starts: dict[str, list[Start]] | None) -> float | None:
+    """The greatest peak (MiB) of those known. Each can be too low: of one process alone, a sample, or not measured."""
     start = job_records.start_of(record, starts)
     peaks = [record.peak_memory_mib, start.peak_memory_mib if start else None, _benchmark_peak(record)]
-    return JobAttempt(
-        record=record,
-        number=number,
-        state=state,
-        elapsed=(ended - record.began).total_seconds() if ended else None,
-        # each can be too low: one process alone, a sample, or nothing where a cluster measures none
-        peak_memory=max((peak for peak in peaks if peak), default=None),
-        peak_gpu_memory=record.peak_gpu_memory_mib or _workers_gpu_peak(record),
-    )
+    return max((peak for peak in peaks if peak), default=None)
 
 
 def _benchmark_peak(record: JobRecord) -> float | None:
@@ -113,43 +128,6 @@ def _workers_gpu_peak(record: JobRecord) -> float | None:
         return 1024 * manifest["peak_gpu_memory_gib"] or None
     except (KeyError, TypeError, ValueError):
         return None
-
-
-def rows_of(series: list[list[JobAttempt]]) -> list[dict[str, Any]]:
-    """The table's rows, one an attempt, without the requests for next time."""
-    rows = []
-    for history in series:
-        total = sum(attempt.elapsed or 0.0 for attempt in history)
-        for attempt in history:
-            record, asked = attempt.record, attempt.record.asked
-            item = [value for key, value in record.wildcards.items() if key not in NAMES]
-            rows.append(
-                {
-                    "rule": record.rule,
-                    **{name: record.wildcards.get(name) for name in NAMES},
-                    "item": "/".join(item),
-                    "attempt": attempt.number,
-                    "attempts": len(history),
-                    "state": attempt.state,
-                    "job_id": record.job,
-                    "node": record.node,
-                    "submitted": record.slurm.get("submitted"),
-                    "started": record.started,
-                    "wait_seconds": _rounded(attempt.wait),
-                    "elapsed_seconds": _rounded(attempt.elapsed),
-                    "asked_seconds": asked.get("seconds"),
-                    "time_used": _share(attempt.elapsed, asked.get("seconds")),
-                    "total_elapsed_seconds": _rounded(total),
-                    "peak_memory_mib": _rounded(attempt.peak_memory),
-                    "asked_memory_mib": _rounded(asked.get("memory_mib")),
-                    "memory_used": _share(attempt.peak_memory, asked.get("memory_mib")),
-                    "peak_gpu_memory_mib": _rounded(attempt.peak_gpu_memory),
-                    "cpus": asked.get("cpus"),
-                    "cpus_used": _share(record.cpu_seconds, attempt.elapsed),
-                    "gpus": asked.get("gpus"),
-                }
-            )
-    return rows
 
 
 def _rounded(value: float | None) -> float | None:
@@ -185,11 +163,13 @@ def next_requests(rows: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
 
 
 def write(target: str | Path = TABLE, expected: Iterable[dict[str, str]] | None = None) -> list[dict[str, Any]]:
-    """Write the table of all attempts, or of the attempts at `expected` jobs (see attempts), and return its rows.
+    """Write the table of all attempts, or of the attempts at `expected` jobs (see _series), and return its rows.
 
     Rules are in the order in which they first ran. Times of day are ISO, in UTC.
     """
-    rows = rows_of(attempts(job_records.read(), expected))
+    series = _series(job_records.read(), expected)
+    starts = slurm_accounting.starts_of(record.job for history in series for record in history if record.job)
+    rows = [row for history in series for row in _rows_of(history, starts)]
     order = list(dict.fromkeys(row["rule"] for row in sorted(rows, key=lambda row: row["started"])))
     rows.sort(
         key=lambda row: (order.index(row["rule"]), *(row[name] or "" for name in NAMES), row["item"], row["started"])
@@ -236,8 +216,10 @@ def _largest(rows: list[dict[str, str]], column: str, readable: Callable[[float]
     return readable(max(values)) if values else "-"
 
 
-def main() -> int:
+def main(arguments: Sequence[str] = ()) -> int:
     """Write the table from the records of the working directory; return the exit code."""
+    description = "Write results/resource_usage.csv from the records of all jobs, and print it rule by rule."
+    argparse.ArgumentParser(prog="qa usage", description=description).parse_args(arguments)
     logging.basicConfig(format="%(levelname)s %(message)s")
     if not job_records.FOLDER.is_dir():
         print(

@@ -44,12 +44,11 @@ def this_job() -> dict[str, Any]:
     fields = fields_of(job)
     allocated = next((fields[key] for key in ("AllocTRES", "TRES", "ReqTRES") if "=" in fields.get(key, "")), "")
     tres = dict(part.split("=", 1) for part in allocated.split(",") if "=" in part)
-    times = {
-        key: moment(fields.get(name, "")) for key, name in {"submitted": "SubmitTime", "started": "StartTime"}.items()
-    }
+    submitted, started = (moment(fields.get(name, "")) for name in ("SubmitTime", "StartTime"))
     found = {
         "job": job,
-        **{key: time.isoformat() if time else None for key, time in times.items()},
+        "submitted": submitted and submitted.isoformat(),
+        "started": started and started.isoformat(),
         "seconds": seconds(fields.get("TimeLimit", "")),
         "cpus": _whole(tres.get("cpu", "")),
         "memory_mib": mebibytes(tres.get("mem", "")),

@@ -42,12 +42,7 @@ class Request:
 
     value: str
     file: Path
-    line: int
-
-    @property
-    def place(self) -> str:
-        """File and line."""
-        return f"{self.file}, line {self.line}"
+    place: str  # file and line
 
 
 def profiles_in_use(words: list[str], environment: dict[str, str], folder: Path = Path()) -> list[Path]:
@@ -83,7 +78,7 @@ def read(files: Iterable[Path]) -> dict[str, dict[str, Request]]:
                 else:
                     resource, value = _understood(resource, scalar.value, place)
                 name = f"{rule}:{resource}" if rule else resource
-                merged[key][name] = Request(value, file, scalar.start_mark.line + 1)
+                merged[key][name] = Request(value, file, place)
     return merged
 
 
@@ -119,11 +114,10 @@ def _understood(name: str, text: str, place: str) -> tuple[str, str]:
         raise InputError(f"{place}: there is no resource `{name}`{near}")
     if name == "runtime":
         seconds = slurm_accounting.seconds(text)
-        minutes = (
-            text if text.isdigit() else str(-(-seconds // 60)) if seconds else None
-        )  # a bare number: some versions
-        if minutes:  # of Snakemake read a bare number as seconds
-            return name, f"{minutes}m"
+        if text.isdigit():  # some versions of Snakemake read a bare number as seconds
+            return name, f"{text}m"
+        if seconds:
+            return name, f"{-(-seconds // 60)}m"
         if not TIME.fullmatch(text) and not _is_expression(text):
             raise InputError(f"{place}: `runtime: {text}` is no time; write for example 90m, 6h, 2d or 03:00:00")
     elif name in ("mem", "mem_mb"):

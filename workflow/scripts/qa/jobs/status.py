@@ -26,6 +26,7 @@ the state in which SLURM ended it.
 import argparse
 import json
 import logging
+import os
 import platform
 import re
 import shutil
@@ -165,20 +166,13 @@ def _of_record(record: JobRecord, starts: dict[str, list[Start]] | None) -> JobS
     until = datetime.now(UTC) if running and ended is None else ended
     job.since = record.began if running else ended
     job.seconds = max(0.0, (until - record.began).total_seconds()) if until else None
-    if _is_file(record.log):
+    if os.path.isfile(record.log):  # noqa: PTH113, a name that no file can have is no error here
         job.log = record.log
     if running:
         job.progress = progress.read(job_records.progress_file(record))
     elif job.group == "failed" and job.log:
         job.last_lines = error_lines(job.log, LAST_LINES)
     return job
-
-
-def _is_file(name: str) -> bool:
-    try:
-        return Path(name).is_file()
-    except (OSError, ValueError):  # a name that no file can have
-        return False
 
 
 def _is_newer(row: QueueRow, latest: JobRecord | None, begun: JobStatus | None) -> bool:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from qa.model.window_dataset import PLACES, POSITIONS, SOFT_TARGETS, TokenRows
 
@@ -149,6 +150,5 @@ def _labels(rows: TokenRows, shifts: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _tensors(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    import torch
 
     return {name: torch.from_numpy(array) for name, array in arrays.items()}

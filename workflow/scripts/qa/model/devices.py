@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+import torch
+
 from qa.common.errors import InputError, first_line
 
 AUTOCAST = ("bf16", "fp16")
@@ -24,8 +26,6 @@ def device() -> Any:
     rank = os.environ.get("LOCAL_RANK")
     if rank is None:
         os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
-    import torch
-
     if not torch.cuda.is_available():
         return torch.device("cpu")
     if int(rank or 0) >= torch.cuda.device_count():
@@ -38,8 +38,6 @@ def device() -> Any:
 
 def check_precision(precision: str) -> None:
     """Raise InputError where this machine cannot compute in `precision`; the message names what it can."""
-    import torch
-
     if precision in ("tf32", "fp16") and not torch.cuda.is_available():
         raise InputError(f"precision {precision} needs a CUDA GPU and none is visible; choose fp32 or bf16")
     if precision == "tf32" and torch.cuda.get_device_capability()[0] < 8:
@@ -57,8 +55,6 @@ def check_precision(precision: str) -> None:
 @contextlib.contextmanager
 def precision_context(precision: str) -> Any:
     """Compute in `precision` inside the block: bf16 and fp16 as mixed precision by autocast, TF32 only for tf32."""
-    import torch
-
     check_precision(precision)
     before = torch.backends.fp32_precision  # not allow_tf32, the older interface: torch refuses a mix of both
     torch.backends.fp32_precision = "tf32" if precision == "tf32" else "ieee"
@@ -81,8 +77,6 @@ def repeatable(deterministic: bool) -> Iterator[None]:
     if not deterministic:
         yield
         return
-    import torch
-
     before = (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled())
     cudnn = (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark)
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # else sums in matrix products depend on the order of streams
@@ -106,8 +100,6 @@ def prepare_cpu(threads: int) -> None:
 
     Without a GPU, the process also keeps the memory that it frees.
     """
-    import torch
-
     torch.set_num_threads(max(1, min(threads, len(os.sched_getaffinity(0)))))
     if not torch.cuda.is_available():
         _keep_freed_memory()
@@ -126,8 +118,6 @@ def _keep_freed_memory() -> None:
 
 def can_compile() -> bool:
     """Whether torch.compile works on this machine's GPU. It needs Triton and a C compiler, which a node can lack."""
-    import torch
-
     try:
         values = torch.ones(64, 64, device="cuda", requires_grad=True)
         torch.compile(lambda matrix: (matrix @ matrix).relu().sum())(values).backward()

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
 
 from qa.common.parquet import opened
 from qa.windows.read_windows import TokenOffsets
@@ -85,9 +87,6 @@ class Spans:
 
     def write(self, path: str | Path) -> None:
         """Write as Parquet: a row a window, candidates as lists of fixed length; read with pandas or pyarrow."""
-        import pyarrow as pa
-        import pyarrow.parquet as parquet
-
         columns = {}
         for part in fields(self):
             values = getattr(self, part.name)
@@ -98,8 +97,6 @@ class Spans:
     @classmethod
     def read(cls, path: str | Path) -> "Spans":
         """Read what `write` wrote; raises InputError for a file that is broken or holds something else."""
-        import pyarrow as pa
-
         arrays = {}
         with opened(path, "spans") as file:
             for part in fields(cls):  # one by one, since reading takes twice what a column does

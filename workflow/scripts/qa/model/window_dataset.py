@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from qa.common.errors import InputError
 from qa.common.parquet import opened
@@ -35,11 +36,7 @@ class WindowDataset:
     """
 
     def __init__(
-        self,
-        table: Any,
-        columns: list[str],
-        soft_targets: dict[str, np.ndarray] | None = None,
-        seed: int | None = None,
+        self, table: Any, columns: list[str], soft_targets: dict[str, np.ndarray] | None = None, seed: int | None = None
     ):
         lists = [name for name in columns if hasattr(table.schema.field(name).type, "value_type")]
         chunks = table.column("input_ids").chunks
@@ -93,7 +90,6 @@ def read_targets(files: list[str], windows: int) -> dict[str, np.ndarray]:
 
     Raises InputError for a broken file, or if the files do not have `windows` rows in all.
     """
-    import pyarrow as pa
 
     tables = []
     for path in files:

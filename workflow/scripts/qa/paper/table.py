@@ -6,7 +6,9 @@ All numbers are those of metrics.json and comparison.csv; nothing is computed an
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+import pandas as pd
 
 from qa.common import checksums
 from qa.common.errors import InputError, some
@@ -22,9 +24,6 @@ from qa.report import build, overview, questions
 from qa.report.drawing import in_words
 from qa.report.figures import PdfFigures
 from qa.report.results import FOLDER, Model, Results
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 MADE = "Written by `qa table`. The next call replaces this file."
@@ -184,13 +183,13 @@ def table(results: Results, split: str, decodings: list[str]) -> Table | None:
     return Table(split, rows, notes + (_tests(compared, len(comparisons)) if len(compared) else []))
 
 
-def _references(compared: "pd.DataFrame") -> dict[tuple[str, str], str]:
+def _references(compared: pd.DataFrame) -> dict[tuple[str, str], str]:
     """The numbers of the sides that others are compared with, raised; none where there is only one."""
     sides = dict.fromkeys(zip(compared["reference_run"], compared["reference_decoding"], strict=True))
     return {side: str(number).translate(RAISED) if len(sides) > 1 else "" for number, side in enumerate(sides, 1)}
 
 
-def _marks(compared: "pd.DataFrame", run: str, decoding: str, metric: str) -> str:
+def _marks(compared: pd.DataFrame, run: str, decoding: str, metric: str) -> str:
     """A mark for each reference that a run and decoding differs from."""
     marks, numbers = "", _references(compared)
     for row in compared[(compared["run"] == run) & (compared["decoding"] == decoding)].to_dict("records"):
@@ -200,7 +199,7 @@ def _marks(compared: "pd.DataFrame", run: str, decoding: str, metric: str) -> st
     return marks
 
 
-def _tests(compared: "pd.DataFrame", corrected: int) -> list[str]:
+def _tests(compared: pd.DataFrame, corrected: int) -> list[str]:
     """What the marks of a table mean, with the test behind each."""
     named = in_words([f"{number}`{'/'.join(side)}`" for side, number in _references(compared).items()])
     units, drawn = compared["units"].iloc[0], compared["resampled"].iloc[0]
@@ -228,8 +227,9 @@ def write(results: Results, tables: list[Table], folder: Path) -> str:
         "references.bib": references.bibtex(" ".join(paragraphs)),
     }
     for name, text in contents.items():
+        comment = f"<!-- {MADE} -->" if name.endswith(".md") else f"% {MADE}"
         with written_aside(folder / name) as partial:
-            partial.write_text(f"{_comment(name, MADE)}\n\n{text.rstrip()}\n", encoding="utf-8")
+            partial.write_text(f"{comment}\n\n{text.rstrip()}\n", encoding="utf-8")
     _draw(results, folder / "figures")
     return shown
 
@@ -244,10 +244,6 @@ def _draw(results: Results, folder: Path) -> None:
         if module is not questions:  # which draws nothing, and reads every answer
             module.section(results, figures)
     write_json(earlier, sorted(figures.names))
-
-
-def _comment(name: str, text: str) -> str:
-    return f"<!-- {text} -->" if name.endswith(".md") else f"% {text}"
 
 
 def _markdown(table: Table) -> str:

@@ -75,13 +75,14 @@ def publications(resolved: Configuration) -> dict[str, dict[str, Any]]:
 
     Raises InputError where no run names a repository.
     """
-    published = lineage.publications(resolved)
+    published = {}
+    for name, run in resolved.runs.items():
+        if run.publish.repo is not None:
+            seed = run.seeds[0] if run.publish.seed is None else run.publish.seed
+            published[f"results/{name}/seed-{seed}/package"] = run.publish.model_dump(include={"repo", "private"})
     if not published:
         raise InputError("nothing to publish: name a repository for a run (runs.*.publish.repo)")
-    return {
-        f"results/{name}/{variant}/package": resolved.runs[name].publish.model_dump(include={"repo", "private"})
-        for name, variant in published.items()
-    }
+    return published
 
 
 def _trained(resolved: Configuration, name: str, variant: str) -> Run:

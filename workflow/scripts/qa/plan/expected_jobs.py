@@ -20,11 +20,7 @@ def jobs(resolved: Configuration) -> list[Wildcards]:
         ),
         *_tokenizations(resolved),
         *(
-            {
-                **_split(split),
-                "windows_id": stages.windows_id(run),
-                "soft_targets_key": stages.soft_targets_key(run),
-            }
+            {**_split(split), "windows_id": stages.windows_id(run), "soft_targets_key": stages.soft_targets_key(run)}
             for run in runs
             if run.teacher
             for split in lineage.training_splits(run)

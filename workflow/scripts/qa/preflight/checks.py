@@ -101,10 +101,10 @@ def check_software(packages: bool, slurm: bool) -> Iterator[Finding]:
             importlib.import_module("pyarrow")
         except ImportError as error:
             faults += 1
-            loading = (
-                "load its module (on Alliance: module load gcc arrow) before the environment" if _has_modules() else ""
-            )
-            yield problem(f"pyarrow cannot be imported ({error}): {loading or 'install it again'}")
+            remedy = "install it again"
+            if {"LMOD_CMD", "MODULESHOME"} & os.environ.keys():
+                remedy = "load its module (on Alliance: module load gcc arrow) before the environment"
+            yield problem(f"pyarrow cannot be imported ({error}): {remedy}")
     if not faults:
         python = sys.version.split()[0]
         yield ok(f"Python {python}, and {len(wanted)} packages within the ranges of envs/requirements.txt")
@@ -162,10 +162,6 @@ def _fault_of_package(requirement: Requirement) -> str:
     except importlib.metadata.PackageNotFoundError:
         return f"is not installed, {need}"
     return "" if requirement.specifier.contains(version, prereleases=True) else f"{version} is installed, {need}"
-
-
-def _has_modules() -> bool:
-    return "LMOD_CMD" in os.environ or "MODULESHOME" in os.environ
 
 
 def check_downloads(folders: tuple[str, ...], thoroughly: bool = False) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 PROBLEM, WARNING, OK = "problem", "warning", "ok"
@@ -17,19 +18,9 @@ class Finding:
     text: str
 
 
-def problem(text: str) -> Finding:
-    """A finding that would make the run fail."""
-    return Finding(PROBLEM, text)
-
-
-def warning(text: str) -> Finding:
-    """A finding that may make the run fail, or a check that was not possible."""
-    return Finding(WARNING, text)
-
-
-def ok(text: str) -> Finding:
-    """A check that found no problem."""
-    return Finding(OK, text)
+problem = partial(Finding, PROBLEM)  # would make the run fail
+warning = partial(Finding, WARNING)  # may make the run fail, or a check that was not possible
+ok = partial(Finding, OK)  # a check that found no problem
 
 
 def collected(checks: dict[str, Callable[[], Iterable[Finding]]], seconds: float) -> list[Finding]:

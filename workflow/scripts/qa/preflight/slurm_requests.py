@@ -11,7 +11,7 @@ import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from qa.common.errors import some
@@ -110,17 +110,12 @@ class Association:
         return request.account in (None, self.account, *(self.account.removesuffix(end) for end in ("_cpu", "_gpu")))
 
 
-def missing_commands(more: Iterable[str] = ()) -> list[str]:
-    """SLURM's commands that are not on PATH."""
-    return [name for name in (*CLIENT, *more) if not shutil.which(name)]
-
-
 def check_requests(requests: list[JobRequest], commands: Iterable[str] = (), jobs: int = 1) -> Iterator[Finding]:
     """Ask SLURM whether it would accept each request, and how many jobs.
 
     `commands` are needed in addition to CLIENT; `jobs` is how many Snakemake keeps in the queue.
     """
-    if absent := missing_commands(commands):
+    if absent := [name for name in (*CLIENT, *commands) if not shutil.which(name)]:
         yield problem(
             f"SLURM: {some(absent)} not found on PATH: run this on a login node of the cluster,"
             " or use profiles/local on a machine without SLURM"
@@ -135,12 +130,15 @@ def check_requests(requests: list[JobRequest], commands: Iterable[str] = (), job
     if nodes is None and time.monotonic() - began > PATIENCE - 1:
         yield warning(f"SLURM: {NO_ANSWER}")
         return
-    requests = [_with_default_partition(request, nodes or []) for request in requests]
+    default = next((n.partition for n in nodes or () if n.default), None)  # which the executor names if no profile does
+    if default is not None:
+        requests = [r if r.partitions else replace(r, options=("-p", default, *r.options)) for r in requests]
     answers = at_once([lambda r=r: said_by_sbatch(r) for r in requests], PATIENCE + 1)
     refused: dict[Finding, list[str]] = {}
     for request, answer in zip(requests, answers, strict=True):
         if answer == "":
-            yield ok(f"SLURM takes the jobs of {some(request.rules)}: {_shown_account(request)}, {request}")
+            account = f"account {request.account}" if request.account else "no account named"
+            yield ok(f"SLURM takes the jobs of {some(request.rules)}: {account}, {request}")
         else:
             text = None if isinstance(answer, Exception) else answer
             refused.setdefault(explained(request, text, nodes, accounts), []).extend(request.rules)
@@ -243,44 +241,33 @@ def _about_submit_limits(
             )
 
 
-@dataclass(frozen=True)
-class JobRefusal:
-    """A request that SLURM refused, its words, and what the cluster lists: nodes, and accounts or None if unknown."""
-
-    request: JobRequest
-    words: str
-    nodes: list[Nodes]
-    accounts: list[str] | None
-
-    @property
-    def nodes_of_partition(self) -> list[Nodes]:
-        """The nodes of the requested partitions, all nodes if sinfo lists none of these."""
-        return [n for n in self.nodes if n.partition in self.request.partitions] or self.nodes
-
-    @property
-    def where(self) -> str:
-        """The requested partitions in words; `the cluster` if it chooses, as for `default` on Alliance clusters."""
-        listed = self.nodes_of_partition is not self.nodes
-        return f"partition {','.join(self.request.partitions)}" if listed else "the cluster"
-
-    def has(self, *patterns: str) -> bool:
-        """Whether SLURM's words contain one of the patterns."""
-        return any(pattern in self.words for pattern in patterns)
-
-
 def explained(request: JobRequest, words: str | None, nodes: list[Nodes] | None, accounts: list[str] | None) -> Finding:
-    """What a refusal means and what to do: the first of EXPLANATIONS that fits.
+    """What a refusal means and what to do; a warning if SLURM may accept the jobs all the same.
 
-    It is a warning if SLURM may accept the jobs all the same. `words` is None if SLURM did not answer.
+    `words` are SLURM's, None without an answer; `nodes` and `accounts` those that the cluster lists, None if unknown.
     """
-    if words is None:
+    if words is None or any(pattern in words for pattern in UNANSWERED):
         return warning(NO_ANSWER)
-    refusal = JobRefusal(request, words, nodes or [], accounts)
-    return next(explain(refusal) for fits, explain in EXPLANATIONS if fits(refusal))
+    if re.search(FULL, words):
+        return warning(f"{words}: the queue holds no more of your jobs now, so they wait until others have ended")
+    if any(pattern in words for pattern in LATER):
+        return warning(f"{words}: they would wait until an administrator changes that")
+    if "account" in words.lower().replace("accounting", ""):
+        return _about_account(request, words, accounts)
+    nodes = nodes or []
+    of_partition = [n for n in nodes if n.partition in request.partitions]
+    if "partition" in words and not of_partition:
+        known = some(dict.fromkeys(n.partition for n in nodes), 20) or "none that sinfo shows"
+        return problem(f"no partition {','.join(request.partitions)}; there are {known}: correct slurm_partition")
+    if any(pattern in words for pattern in (*SHAPES, "gres")):
+        return _about_nodes(request, words, nodes, of_partition)
+    if "time limit" in words:
+        limits = some(dict.fromkeys(f"{n.partition} allows {n.longest}" for n in of_partition or nodes))
+        return problem(f"{words} ({limits or 'no limit known'}): correct runtime, requested is {request}")
+    return problem(f"{words}: requested is {request}; correct the profile, or ask the cluster's administrators")
 
 
-def _about_account(refusal: JobRefusal) -> Finding:
-    request, words, accounts = refusal.request, refusal.words, refusal.accounts
+def _about_account(request: JobRequest, words: str, accounts: list[str] | None) -> Finding:
     if accounts is None:
         yours, advice = "the cluster does not list yours", "export SBATCH_ACCOUNT=NAME"
     elif not accounts:
@@ -298,69 +285,18 @@ def _about_account(refusal: JobRefusal) -> Finding:
     return problem(f"account {request.account} is refused ({words}); {yours}: {advice}")
 
 
-def _about_partition(refusal: JobRefusal) -> Finding:
-    known = some(dict.fromkeys(n.partition for n in refusal.nodes), 20) or "none that sinfo shows"
-    partitions = ",".join(refusal.request.partitions)
-    return problem(f"no partition {partitions}; there are {known}: correct slurm_partition")
-
-
-def _about_nodes(refusal: JobRefusal) -> Finding:
-    request = refusal.request
-    where = refusal.where
-    types = {kind for n in refusal.nodes for kind in n.gpus}
-    candidates = refusal.nodes_of_partition
-    fitting = [n for n in candidates if request.gpu in n.gpus] if request.gpu else candidates
+def _about_nodes(request: JobRequest, words: str, nodes: list[Nodes], of_partition: list[Nodes]) -> Finding:
+    """`of_partition`: the nodes of the requested partitions; none where the cluster chooses, as on the Alliance's."""
+    where = f"partition {','.join(request.partitions)}" if of_partition else "the cluster"
+    types = {kind for n in nodes for kind in n.gpus}
+    fitting = [n for n in of_partition or nodes if not request.gpu or request.gpu in n.gpus]
     if request.gpu and types and request.gpu not in types:
         known = some(sorted(types), 20)
         return problem(f"no GPU type {request.gpu} here; there are {known}: correct gpu_model in the profile")
     if request.gpu and types and not fitting:
-        homes = dict.fromkeys(n.partition for n in refusal.nodes if request.gpu in n.gpus)
+        homes = dict.fromkeys(n.partition for n in nodes if request.gpu in n.gpus)
         return problem(f"{where} has no {request.gpu}, which {some(homes)} has: correct slurm_partition in the profile")
     if fitting and all(n.away for n in fitting):
         return warning(f"all nodes for them in {where} are down, drained or in maintenance: they would wait")
     offers = "; ".join(dict.fromkeys(map(str, fitting))) or "not known"
-    return problem(f"{refusal.words}: no node of {where} has all of {request} (nodes: {offers}): correct the profile")
-
-
-def _about_walltime(refusal: JobRefusal) -> Finding:
-    limits = some(dict.fromkeys(f"{n.partition} allows {n.longest}" for n in refusal.nodes_of_partition))
-    return problem(f"{refusal.words} ({limits or 'no limit known'}): correct runtime, requested is {refusal.request}")
-
-
-def _about_anything(refusal: JobRefusal) -> Finding:
-    return problem(
-        f"{refusal.words}: requested is {refusal.request}; correct the profile, or ask the cluster's administrators"
-    )
-
-
-def _wait(refusal: JobRefusal) -> Finding:
-    return warning(f"{refusal.words}: they would wait until an administrator changes that")
-
-
-def _wait_for_room(refusal: JobRefusal) -> Finding:
-    return warning(f"{refusal.words}: the queue holds no more of your jobs now, so they wait until others have ended")
-
-
-# which refusals -> what they mean; the first that fits counts
-EXPLANATIONS: tuple[tuple[Callable[[JobRefusal], bool], Callable[[JobRefusal], Finding]], ...] = (
-    (lambda refusal: refusal.has(*UNANSWERED), lambda refusal: warning(NO_ANSWER)),
-    (lambda refusal: re.search(FULL, refusal.words) is not None, _wait_for_room),
-    (lambda refusal: refusal.has(*LATER), _wait),
-    (lambda refusal: "account" in refusal.words.lower().replace("accounting", ""), _about_account),
-    (lambda refusal: refusal.has("partition") and refusal.where == "the cluster", _about_partition),
-    (lambda refusal: refusal.has(*SHAPES, "gres"), _about_nodes),
-    (lambda refusal: refusal.has("time limit"), _about_walltime),
-    (lambda refusal: True, _about_anything),
-)
-
-
-def _with_default_partition(request: JobRequest, nodes: list[Nodes]) -> JobRequest:
-    """The request with sinfo's default partition, which the executor names if the profile names none."""
-    default = next((n.partition for n in nodes if n.default), None)
-    if request.partitions or default is None:
-        return request
-    return replace(request, options=("-p", default, *request.options))
-
-
-def _shown_account(request: JobRequest) -> str:
-    return f"account {request.account}" if request.account else "no account named"
+    return problem(f"{words}: no node of {where} has all of {request} (nodes: {offers}): correct the profile")

@@ -23,7 +23,8 @@ def check_space(plan: Plan, stated: dict[str, int]) -> Iterator[Finding]:
 
     It sees a quota only if the file system reports it as free space, or if the quota is already used up.
     """
-    needs = _needs(plan, stated)
+    needs, count = _needs(plan, stated), len(plan.trainings)
+    trainings = f" ({count} trainings, up to {min(plan.at_once, count)} at once)" if count else ""
     systems: dict[int, list[str]] = {}
     for folder in needs:
         systems.setdefault(_existing(folder).stat().st_dev, []).append(folder)
@@ -37,7 +38,7 @@ def check_space(plan: Plan, stated: dict[str, int]) -> Iterator[Finding]:
         else:
             status = os.statvfs(_existing(folders[0]))
             free = status.f_bavail * status.f_frsize
-            text = f"{where}: {readable_bytes(free)} free, about {readable_bytes(needed)} needed{_trainings(plan)}"
+            text = f"{where}: {readable_bytes(free)} free, about {readable_bytes(needed)} needed{trainings}"
             if free < needed:
                 yield problem(f"{text}: free some space, or keep fewer checkpoints")
             else:
@@ -61,11 +62,6 @@ def _needs(plan: Plan, stated: dict[str, int]) -> dict[str, int]:
         "results": models + tokenized,
     }
     return {folder: size for folder, size in needs.items() if size or folder == "results"}
-
-
-def _trainings(plan: Plan) -> str:
-    count = len(plan.trainings)
-    return f" ({count} trainings, up to {min(plan.at_once, count)} at once)" if count else ""
 
 
 def _parameters(model: str, stated: dict[str, int]) -> int:

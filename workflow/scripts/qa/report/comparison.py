@@ -1,15 +1,14 @@
 """Comparisons on the same questions: differences between runs or decodings, wins, and settings that differ."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from qa.config.schema import Configuration
 from qa.evaluation import compare
 from qa.report import drawing, page
 from qa.report.figures import SOFT, Figures
 from qa.report.results import Results
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 # settings of a run that cannot explain a difference in scores
 NOT_SCIENCE = {"seeds", "validate_on", "evaluate_on", "decodings", "checkpoints", "report_to", "publish"}
@@ -30,7 +29,7 @@ def section(results: Results, figures: Figures) -> page.Section | None:
     return page.Section("comparison", "Comparisons", page.render("comparison.html", splits=splits, warnings=warnings))
 
 
-def _split(results: Results, split: str, rows: "pd.DataFrame", number: int, figures: Figures) -> dict[str, Any]:
+def _split(results: Results, split: str, rows: pd.DataFrame, number: int, figures: Figures) -> dict[str, Any]:
     rows["side"] = rows["run"] + " / " + rows["decoding"]
     rows["reference"] = rows["reference_run"] + " / " + rows["reference_decoding"]
     references = rows["reference"].unique()
@@ -52,7 +51,7 @@ def _split(results: Results, split: str, rows: "pd.DataFrame", number: int, figu
     return {"name": split, "rows": records, "figure": figure, "omitted": max(0, len(rows) - MOST_ROWS)}
 
 
-def _draw_differences(axes: Any, data: "pd.DataFrame") -> None:
+def _draw_differences(axes: Any, data: pd.DataFrame) -> None:
     axes.axvline(0, color=SOFT, linewidth=1)
     labels = [page.signed(difference, 1) for difference in data["f1_difference"]]
     for place, row in zip(drawing.rows(axes, data["name"], labels), data.itertuples(), strict=True):
@@ -66,8 +65,6 @@ def differing(config: Configuration, row: dict[str, Any]) -> list[tuple[str, Any
 
     For an ensemble, only its own settings are compared, not those of its members.
     """
-    import pandas as pd
-
     sides = []
     for prefix in ("", "reference_"):
         settings = config.all_runs[row[f"{prefix}run"]].model_dump(exclude=NOT_SCIENCE)

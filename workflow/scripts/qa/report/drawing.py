@@ -1,12 +1,12 @@
 """What the report's figures share: line styles, intervals, marks, legends, and how long data are thinned."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from qa.report.figures import INK, SERIES, SIZE, SOFT, shortened
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MOST_POINTS = 400  # drawn of one line
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6)), (0, (1.2, 1.4)), (0, (7, 1.5, 1.2, 1.5)))
@@ -72,13 +72,11 @@ def steps(axes: Any) -> None:
     axes.set_xlabel("optimizer step")
 
 
-def thinned(data: "pd.DataFrame", column: str, most: int = MOST_POINTS) -> "pd.DataFrame":
+def thinned(data: pd.DataFrame, column: str, most: int = MOST_POINTS) -> pd.DataFrame:
     """At most `most` rows in their order: the first, the last, and the extremes of a column in each stretch of rows.
 
     So no peak is lost. Data with fewer rows are returned unchanged.
     """
-    import numpy as np
-
     if len(data) <= most:
         return data
     values = data[column].to_numpy(float)

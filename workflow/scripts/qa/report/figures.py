@@ -101,11 +101,17 @@ class Figures:
         cannot see it. `size` is width and height in px. `table` is shown below the figure instead of data with more
         than TABLE_ROWS rows. Raises ValueError for a name that was used before.
         """
+        from matplotlib.figure import Figure
+
         safe = file_name(name)
         if safe in self.names:
             raise ValueError(f"two figures are named {name!r}")
         self.names.add(safe)
-        svg = self._save(safe, data, draw, size)
+        with _style():
+            figure = Figure(figsize=(size[0] / 72, size[1] / 72), dpi=72, layout="constrained")
+            figure.patch.set_gid("background")
+            draw(figure.subplots(), data)
+            svg = self._save(safe, figure, data)
         shown = data if len(data) <= TABLE_ROWS else table
         return page.render(
             "figure.html",
@@ -117,14 +123,12 @@ class Figures:
             cells=[] if shown is None else [[_cell(value) for value in row] for row in shown.itertuples(index=False)],
         )
 
-    def _save(self, name: str, data: "pd.DataFrame", draw: Callable[..., None], size: tuple[float, float]) -> str:
+    def _save(self, name: str, figure: Any, data: "pd.DataFrame") -> str:
         """Write the three files; return the SVG."""
-        with _style():
-            figure = _drawn(data, draw, size)
-            with io.StringIO() as stream:
-                figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-                svg = _NOT_XML.sub("\ufffd", stream.getvalue())
-            figure.savefig(self.folder / f"{name}.png", dpi=RESOLUTION, metadata={"Software": None})
+        with io.StringIO() as stream:
+            figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+            svg = _NOT_XML.sub("\ufffd", stream.getvalue())
+        figure.savefig(self.folder / f"{name}.png", dpi=RESOLUTION, metadata={"Software": None})
         standalone = _FONT.sub("font-family: system-ui, 'DejaVu Sans', sans-serif", svg)
         (self.folder / f"{name}.svg").write_text(standalone, encoding="utf-8")
         data.to_csv(self.folder / f"{name}.csv", index=False, lineterminator="\n")
@@ -134,21 +138,10 @@ class Figures:
 class PdfFigures(Figures):
     """The same figures for a paper: only `{name}.pdf`, with embedded fonts and no background. Their SVG is empty."""
 
-    def _save(self, name: str, data: "pd.DataFrame", draw: Callable[..., None], size: tuple[float, float]) -> str:
-        with _style():
-            figure = _drawn(data, draw, size)
-            with written_aside(self.folder / f"{name}.pdf") as partial:
-                figure.savefig(partial, format="pdf", facecolor="none", metadata={"CreationDate": None})
+    def _save(self, name: str, figure: Any, data: "pd.DataFrame") -> str:
+        with written_aside(self.folder / f"{name}.pdf") as partial:
+            figure.savefig(partial, format="pdf", facecolor="none", metadata={"CreationDate": None})
         return "<svg/>"
-
-
-def _drawn(data: "pd.DataFrame", draw: Callable[..., None], size: tuple[float, float]) -> Any:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(size[0] / 72, size[1] / 72), dpi=72, layout="constrained")
-    figure.patch.set_gid("background")
-    draw(figure.subplots(), data)
-    return figure
 
 
 @contextmanager

@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from qa.common.files import digest_of_json
 from qa.config.schema import Configuration
@@ -12,9 +14,6 @@ from qa.report.comparison import NOT_SCIENCE
 from qa.report.figures import Figures
 from qa.report.overview import scores
 from qa.report.results import Results
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def section(results: Results, figures: Figures) -> page.Section | None:
@@ -52,7 +51,7 @@ def curves_of(config: Configuration) -> list[dict[str, int]]:
     return found
 
 
-def points(results: Results, runs: dict[str, int], split: str) -> "pd.DataFrame":
+def points(results: Results, runs: dict[str, int], split: str) -> pd.DataFrame:
     """The scores of the runs of a curve (see overview.scores), with the number of `questions`, fewest first."""
     table = scores([answers for answers in results.of_split(split) if answers.run in runs])
     table["questions"] = table["run"].map(runs)
@@ -60,7 +59,7 @@ def points(results: Results, runs: dict[str, int], split: str) -> "pd.DataFrame"
     return table[table["decoding"].isin(trained)].sort_values("questions", kind="stable").reset_index(drop=True)
 
 
-def gain(rows: "pd.DataFrame") -> dict[str, Any] | None:
+def gain(rows: pd.DataFrame) -> dict[str, Any] | None:
     """The gain in F1 per doubling of the questions, between the last two points of one decoding, in percentage points.
 
     None for a decoding with fewer than two numbers of questions: not all runs of a curve need have it.
@@ -103,7 +102,7 @@ def _curve(results: Results, runs: dict[str, int], split: str, number: int, figu
     return {"name": sweep, "split": split, "rows": rows, "figure": figure, "gains": gains}
 
 
-def _draw(axes: Any, data: "pd.DataFrame") -> None:
+def _draw(axes: Any, data: pd.DataFrame) -> None:
     from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
     for number, (name, rows) in enumerate(data.groupby("decoding", sort=False)):

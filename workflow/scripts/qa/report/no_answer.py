@@ -1,8 +1,9 @@
 """No answer: how well null scores separate the questions, what thresholds cost, and whether probabilities are right."""
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
 from markupsafe import Markup
 
 from qa.decoding.calibrate import FEW_QUESTIONS
@@ -11,9 +12,6 @@ from qa.report.drawing import in_words, legend, line_style, vertical_line
 from qa.report.figures import INK, PAPER, SERIES, SOFT, Figures, shortened
 from qa.report.no_answer_data import BEST, Group
 from qa.report.results import Results
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MOST_RUNS = 5  # with figures, for each split; the table shows all
 SIZE = (420, 340)  # px, with room for a legend of three lines
@@ -90,16 +88,14 @@ def _split(results: Results, split: str, figures: Figures) -> dict[str, Any]:
 
 def _figures_of(group: Group, split: str, figures: Figures) -> list[Markup]:
     """The figures of a group. A figure without data is left out."""
-    import pandas as pd
-
     name = f"no-answer/{split}/{group.run}/{group.answers[0].decoding}"
     subject = f"{group.run} on {split}"
     rendered = _by_threshold(group, name, subject, figures) if group.ranked else []
     precisions = {series: group.metrics.get(f"pr_{key}_ap") for series, key in (("F1", "f1"), ("EM", "exact"))}
     risks, errors = no_answer_data.measure(group, "aurc"), no_answer_data.measure(group, "ece")
     for kind, word, values, draw in (
-        ("precision_recall", "average precision", precisions, _draw_precision_recall),
-        ("risk_coverage", "area", risks, _draw_risk_coverage),
+        ("precision_recall", "average precision", precisions, partial(_draw_curves, x="recall", y="precision")),
+        ("risk_coverage", "area", risks, partial(_draw_curves, x="coverage", y="risk")),
         ("reliability", "ECE", errors, _draw_reliability),
     ):
         data = getattr(no_answer_data, kind)(group)
@@ -149,7 +145,7 @@ def _by_threshold(group: Group, name: str, subject: str, figures: Figures) -> li
     ]
 
 
-def _draw_histogram(axes: Any, data: "pd.DataFrame") -> None:
+def _draw_histogram(axes: Any, data: pd.DataFrame) -> None:
     bins, marks = data[data["mark"] == ""], data[data["mark"] != ""]
     edges = [*bins["low"], bins["high"].iloc[-1]]
     looks = {"answerable": (SERIES[0], "-"), "unanswerable": (SERIES[1], (0, (4, 1.5)))}
@@ -164,7 +160,7 @@ def _draw_histogram(axes: Any, data: "pd.DataFrame") -> None:
     legend(axes, columns=2)
 
 
-def _draw_against_threshold(axes: Any, data: "pd.DataFrame") -> None:
+def _draw_against_threshold(axes: Any, data: pd.DataFrame) -> None:
     for number, name in enumerate(("F1", "EM")):
         rows = data[data["series"] == name]
         axes.plot(rows["threshold"], rows["score"], label=name, **line_style(number, marked=False))
@@ -179,10 +175,11 @@ def _draw_against_threshold(axes: Any, data: "pd.DataFrame") -> None:
     legend(axes, columns=2)
 
 
-def _draw_curves(axes: Any, data: "pd.DataFrame", labels: dict[str, str], x: str, y: str, **look: Any) -> None:
-    """Column `x` of the data against `y`, both in percent, a line for each series."""
+def _draw_curves(axes: Any, data: pd.DataFrame, labels: dict[str, str], x: str, y: str) -> None:
+    """Column `x` of the data against `y`, both in percent, a line for each series. Precision goes in steps."""
+    drawstyle = "steps-pre" if y == "precision" else "default"
     for number, (name, rows) in enumerate(data.groupby("series", sort=False)):
-        axes.plot(rows[x], rows[y], label=labels[name], **line_style(number, marked=False), **look)
+        axes.plot(rows[x], rows[y], label=labels[name], drawstyle=drawstyle, **line_style(number, marked=False))
     axes.set_xlim(0, 103)
     axes.set_ylim(0, 103 if y != "risk" else None)
     axes.set_xlabel(AXES[x])
@@ -190,15 +187,7 @@ def _draw_curves(axes: Any, data: "pd.DataFrame", labels: dict[str, str], x: str
     legend(axes)
 
 
-def _draw_precision_recall(axes: Any, data: "pd.DataFrame", labels: dict[str, str]) -> None:
-    _draw_curves(axes, data, labels, "recall", "precision", drawstyle="steps-pre")
-
-
-def _draw_risk_coverage(axes: Any, data: "pd.DataFrame", labels: dict[str, str]) -> None:
-    _draw_curves(axes, data, labels, "coverage", "risk")
-
-
-def _draw_reliability(axes: Any, data: "pd.DataFrame", labels: dict[str, str]) -> None:
+def _draw_reliability(axes: Any, data: pd.DataFrame, labels: dict[str, str]) -> None:
     axes.plot([0, 100], [0, 100], color=SOFT, linewidth=1, label="_diagonal")
     sizes = 20 + 230 * data["questions"] / data["questions"].max()
     for number, (_, rows) in enumerate(data.groupby("series", sort=False)):

@@ -4,13 +4,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+import pandas as pd
+
+from qa.decoding.nbest import read_nbest
+from qa.evaluation import question_scores
+from qa.evaluation.risk_coverage import PROBABILITIES
+from qa.metrics import confidence, squad
 from qa.report.drawing import thinned
 from qa.report.results import Answers, Results
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 BINS = 30
 NO_SPAN = 1e5  # a question without any span has a higher null score (see answers.NO_SPAN)
@@ -43,9 +47,7 @@ class Group:
     @cached_property
     def raw(self) -> tuple[dict[str, int], dict[str, float]]:
         """Exact match (0 or 1) and F1 (0 to 1) of the best text, by question id."""
-        from qa.metrics.squad import raw_scores
-
-        return raw_scores(self.golds, self.best, self.metrics.get("f1_by", "words"))
+        return squad.raw_scores(self.golds, self.best, self.metrics.get("f1_by", "words"))
 
     @cached_property
     def ranked(self) -> list[float]:
@@ -61,8 +63,6 @@ class Group:
 
 def groups(results: Results, split: str, runs: Sequence[str]) -> Iterator[Group]:
     """The sets of answers of each run's first variant on a split, grouped by equal null scores."""
-    from qa.decoding.nbest import read_nbest
-
     for run in runs:
         found: list[Group] = []
         for answers in (first for first in results.one_of_each(split) if first.run == run):
@@ -75,13 +75,11 @@ def groups(results: Results, split: str, runs: Sequence[str]) -> Iterator[Group]
         yield from found
 
 
-def curve(group: Group, scores: Mapping[str, float]) -> "pd.DataFrame":
+def curve(group: Group, scores: Mapping[str, float]) -> pd.DataFrame:
     """`threshold`, and `score`, the mean of `scores` with it: for 0, 1, ... answered questions of those with a span.
 
     It follows the official search for the best threshold (metrics.squad.best_threshold), so its maximum is the same.
     """
-    import pandas as pd
-
     order = sorted(group.null_scores, key=group.null_scores.__getitem__)[: len(group.ranked)]
     gains = (scores[key] if group.golds[key] else -bool(group.best[key]) for key in order)
     totals = accumulate(gains, initial=sum(not golds for golds in group.golds.values()))
@@ -89,11 +87,8 @@ def curve(group: Group, scores: Mapping[str, float]) -> "pd.DataFrame":
     return pd.DataFrame({"threshold": places, "score": [100.0 * total / len(group.golds) for total in totals]})
 
 
-def histogram(group: Group) -> "pd.DataFrame":
+def histogram(group: Group) -> pd.DataFrame:
     """Questions in equal bins of null score, `low` to `high`. Rows with a `mark` are thresholds."""
-    import numpy as np
-    import pandas as pd
-
     edges = np.linspace(group.ranked[0], max(group.ranked[-1], group.ranked[0] + 1e-9), BINS + 1)
     counts = {}
     for kind, has_answer in (("answerable", True), ("unanswerable", False)):
@@ -111,10 +106,8 @@ def best(group: Group) -> dict[str, float]:
     return points.loc[points["score"].idxmax()].to_dict()
 
 
-def against_threshold(group: Group) -> "pd.DataFrame":
+def against_threshold(group: Group) -> pd.DataFrame:
     """`series` (F1, EM, or the name of a marked threshold), `threshold` and `score`."""
-    import pandas as pd
-
     parts = []
     for name, scores in (("F1", group.raw[1]), ("EM", group.raw[0])):
         parts.append(thinned(curve(group, scores), "score").assign(series=name))
@@ -124,13 +117,9 @@ def against_threshold(group: Group) -> "pd.DataFrame":
     return pd.concat(parts, ignore_index=True)[["series", "threshold", "score"]]
 
 
-def precision_recall(group: Group) -> "pd.DataFrame":
+def precision_recall(group: Group) -> pd.DataFrame:
     """`series` (F1, EM), `null_score`, `recall` and `precision`; empty if no question has an answer."""
-    import pandas as pd
-
-    from qa.metrics.squad import precision_recall_curves
-
-    curves = precision_recall_curves(group.golds, *group.raw, group.null_scores)
+    curves = squad.precision_recall_curves(group.golds, *group.raw, group.null_scores)
     parts = []
     for name, points in (("F1", curves.get("f1", [])), ("EM", curves.get("exact", []))):
         part = pd.DataFrame(points, columns=["null_score", "precision", "recall"])
@@ -139,10 +128,8 @@ def precision_recall(group: Group) -> "pd.DataFrame":
     return pd.concat(parts, ignore_index=True)[["series", "null_score", "recall", "precision"]]
 
 
-def risk_coverage(group: Group) -> "pd.DataFrame":
+def risk_coverage(group: Group) -> pd.DataFrame:
     """`series` (see `_series`), `coverage` and `risk`, the share of wrong answers; in percent."""
-    import pandas as pd
-
     parts = []
     for answers in group.answers:
         table = answers.risk_coverage()
@@ -152,14 +139,8 @@ def risk_coverage(group: Group) -> "pd.DataFrame":
     return pd.concat(parts, ignore_index=True)[["series", "coverage", "risk"]]
 
 
-def reliability(group: Group) -> "pd.DataFrame":
+def reliability(group: Group) -> pd.DataFrame:
     """Bins of the answer's probability for each series: bounds, `questions`, mean `confidence`, share `right`."""
-    import pandas as pd
-
-    from qa.evaluation import question_scores
-    from qa.evaluation.risk_coverage import PROBABILITIES
-    from qa.metrics import confidence
-
     parts = []
     for answers in group.answers:
         scores = question_scores.read(answers.folder / "question_scores.parquet", ("exact", *PROBABILITIES.values()))

@@ -1,6 +1,8 @@
 """The overview: scores of all runs, and the time and memory of each stage."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from qa.config import lineage
 from qa.evaluation.compare import NOTABLE
@@ -9,9 +11,6 @@ from qa.report import drawing, page
 from qa.report.figures import SOFT, Figures
 from qa.report.ranking import Ranking, rankings
 from qa.report.results import Answers, Results
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 # Scores on SQuAD 2.0's validation set that others have published: exact match and F1 in percent. None is measured here.
 PUBLISHED_FOR = ("rajpurkar/squad_v2", "validation")
@@ -51,14 +50,12 @@ def section(results: Results, figures: Figures) -> page.Section:
     return page.Section("overview", "Overview", body)
 
 
-def scores(answer_sets: list[Answers]) -> "pd.DataFrame":
+def scores(answer_sets: list[Answers]) -> pd.DataFrame:
     """One row for each run and decoding, in percent: scores and interval bounds, each a mean over the run's variants.
 
     The interval shows how much the score depends on the questions. `exact_deviation` and `f1_deviation`, standard
     deviations over variants, show how much it depends on the seed; they are NaN for a single variant.
     """
-    import pandas as pd
-
     rows: list[dict[str, Any]] = []
     for answers in answer_sets:
         metrics = answers.metrics()
@@ -113,8 +110,6 @@ def _sweep(results: Results, name: str, ranking: Ranking) -> dict[str, Any]:
 def _split(
     results: Results, split: str, number: int, figures: Figures, ranked: dict[str, Ranking | None]
 ) -> dict[str, Any]:
-    import pandas as pd
-
     table = scores(results.of_split(split))
     unit = results.of_split(split)[0].metrics()["interval"]["resampled"]  # articles or questions
     table["name"] = table["run"] + " / " + table["decoding"]
@@ -163,7 +158,7 @@ def _warnings(results: Results, split: str) -> list[str]:
     return lines + ([f"{most:,} questions {ABOUT_TRAINED_CONTEXTS}."] if most else [])
 
 
-def _draw_scores(axes: Any, data: "pd.DataFrame") -> None:
+def _draw_scores(axes: Any, data: pd.DataFrame) -> None:
     places = drawing.rows(axes, data["name"], [page.number(f1, 1) for f1 in data["f1"]])
     for place, row in zip(places, data.itertuples(), strict=True):
         look = {} if page.is_number(row.f1_low) else PUBLISHED_LOOK
@@ -171,7 +166,7 @@ def _draw_scores(axes: Any, data: "pd.DataFrame") -> None:
     axes.set_xlabel("F1 (%)")
 
 
-def stages(resources: "pd.DataFrame") -> list[dict[str, Any]]:
+def stages(resources: pd.DataFrame) -> list[dict[str, Any]]:
     """One row for each rule: jobs, waits and times in seconds, memory in MiB, and the time and memory requested."""
     groups = resources.groupby("rule", sort=False)
     table = groups.agg(

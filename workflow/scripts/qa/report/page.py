@@ -8,15 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from markupsafe import Markup
 
 from qa.common.files import written_aside
 from qa.common.text import readable_seconds
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -37,7 +34,7 @@ def render(template: str, **context: Any) -> Markup:
 
 
 @cache
-def _environment() -> "Environment":
+def _environment() -> Any:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -55,7 +52,8 @@ def _environment() -> "Environment":
 def write(target: str | Path, title: str, subtitle: str, sections: Sequence[Section]) -> None:
     """Write the page. An interrupted write leaves no partial page."""
     scripts = [_asset(name) for name in ("page.js", "questions-data.js", "questions.js")]
-    blocks = [(name, _packed(content)) for section in sections for name, content in section.data]
+    data = [block for section in sections for block in section.data]
+    blocks = [(name, base64.b64encode(gzip.compress(content, 9, mtime=0)).decode("ascii")) for name, content in data]
     text = render(
         "page.html",
         title=title,
@@ -82,10 +80,6 @@ def _policy(scripts: Sequence[str]) -> str:
     hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
     allowed = f"script-src {hashes}; style-src 'unsafe-inline'; img-src data:"
     return f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'"
-
-
-def _packed(content: bytes) -> Markup:
-    return Markup(base64.b64encode(gzip.compress(content, 9, mtime=0)).decode("ascii"))
 
 
 def digest() -> str:

@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from qa.common.errors import InputError
 from qa.common.parquet import opened
@@ -220,7 +221,6 @@ def answer_columns(answers: Answers, questions: SplitQuestions) -> dict[str, Any
 
 def _nbest(answers: Answers, questions: SplitQuestions) -> dict[str, np.ndarray]:
     """`start`, `stop`, `probability` of all candidates; `bounds` (n + 1,) of each question's; `null_probability`."""
-    import pyarrow as pa
 
     file = answers.folder / "nbest.parquet"
     names = ("start", "stop", "probability")

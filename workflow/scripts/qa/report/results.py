@@ -3,14 +3,13 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from qa.common.files import read_json
 from qa.config import lineage, stages
 from qa.config.schema import Configuration
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 FOLDER = Path("results")
 
@@ -69,11 +68,11 @@ class Answers:
         """The answer to each question by id; "" is no answer."""
         return read_json(self.folder / "answers.json")
 
-    def slices(self) -> "pd.DataFrame":
+    def slices(self) -> pd.DataFrame:
         """The scores of each slice of the questions."""
         return _table(self.folder / "slices.csv")
 
-    def risk_coverage(self) -> "pd.DataFrame":
+    def risk_coverage(self) -> pd.DataFrame:
         """The risk-coverage curves."""
         return _table(self.folder / "risk_coverage.csv")
 
@@ -125,10 +124,8 @@ class Results:
             return None
         return read_json(FOLDER / answers.run / answers.variant / "calibration" / f"{answers.decoding}.json")
 
-    def calibration_scores(self, run: str, variant: str, decoding: str) -> "pd.DataFrame":
+    def calibration_scores(self, run: str, variant: str, decoding: str) -> pd.DataFrame:
         """The scores of the questions that a calibrated decoding was calibrated on."""
-        import pandas as pd
-
         return pd.read_parquet(FOLDER / run / variant / "calibration" / f"{decoding}.parquet")
 
     def threshold(self, answers: Answers) -> float | None:
@@ -138,15 +135,15 @@ class Results:
             return calibration["null_threshold"]
         return getattr(self.config.decodings[answers.decoding], "null_threshold", None)
 
-    def comparison(self) -> "pd.DataFrame":
+    def comparison(self) -> pd.DataFrame:
         """The paired differences."""
         return _table(FOLDER / "comparison.csv")
 
-    def resources(self) -> "pd.DataFrame":
+    def resources(self) -> pd.DataFrame:
         """One row for each attempt at a job."""
         return _table(FOLDER / "resource_usage.csv")
 
-    def history(self, model: Model) -> "pd.DataFrame":
+    def history(self, model: Model) -> pd.DataFrame:
         """The logged steps of a training."""
         return _table(model.folder / "training.csv")
 
@@ -164,8 +161,6 @@ class Results:
         return stages.windows_id(self.config.runs[models[0][0]]) if models else ""
 
 
-def _table(file: Path) -> "pd.DataFrame":
-    import pandas as pd
-
+def _table(file: Path) -> pd.DataFrame:
     # a run may be called NA, so only empty cells are missing values
     return pd.read_csv(file, keep_default_na=False, na_values=[""])

@@ -1,13 +1,12 @@
 """Slices: the kinds of questions with weak answers, the costliest first."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from qa.report import drawing, page
 from qa.report.figures import SOFT, Figures
 from qa.report.results import Answers, Results
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MOST_DRAWN = 12  # slices in a figure
 MOST_ROWS = 40  # in a table
@@ -24,7 +23,7 @@ def section(results: Results, figures: Figures) -> page.Section | None:
     return page.Section("slices", "Slices", body)
 
 
-def costs(answers: Answers) -> "pd.DataFrame":
+def costs(answers: Answers) -> pd.DataFrame:
     """The slices of a set of answers with their `cost`, the costliest first.
 
     The cost of a slice is its count x (F1 of all questions - F1 of the slice) / 100. Its unit is questions: the F1
@@ -67,7 +66,7 @@ def _figure(answers: Answers, split: str, figures: Figures) -> Any:
     )
 
 
-def _draw(axes: Any, data: "pd.DataFrame") -> None:
+def _draw(axes: Any, data: pd.DataFrame) -> None:
     axes.axvline(data["f1_of_all"].iloc[0], color=SOFT, linewidth=1.4, linestyle=(0, (4, 2)))
     names = data["kind"] + ": " + data["slice"]
     for place, row in zip(

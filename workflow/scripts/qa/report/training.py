@@ -4,16 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from qa.config.schema import Run
 from qa.report import page
 from qa.report.drawing import MOST_POINTS, in_words, legend, line_style, steps, thinned
 from qa.report.figures import SOFT, Figures, shortened
 from qa.report.results import Model, Results
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MOST_RUNS = 8  # with figures; the table shows all
 MOST_SEEDS = 6  # in a figure
@@ -74,11 +73,12 @@ def section(results: Results, figures: Figures) -> page.Section | None:
 def row(results: Results, model: Model) -> dict[str, Any]:
     """The row of a model in the table; times in seconds, memory in GiB."""
     manifest, history = results.manifest(model), results.history(model)
-    losses, machine = history["loss"].dropna(), manifest["machine"]
+    losses, machine, settings = history["loss"].dropna(), manifest["machine"], manifest["run_settings"]
+    start = settings["model"]  # a name, or the run that it comes from
     return {
         "name": model.name,
-        "model": _model_in_words(manifest["run_settings"]["model"]),
-        "trained_on": ", ".join(manifest["run_settings"]["train_on"]),
+        "model": start if isinstance(start, str) else f"model of run {start['run']}",
+        "trained_on": ", ".join(settings["train_on"]),
         "started": manifest["started"].replace("T", " ")[:16],
         "steps": manifest["steps"],
         "epochs": history["epoch"].max(),
@@ -93,11 +93,6 @@ def row(results: Results, model: Model) -> dict[str, Any]:
     }
 
 
-def _model_in_words(model: str | dict[str, Any]) -> str:
-    """The `model` of a run's settings: its name, or the run that it comes from."""
-    return model if isinstance(model, str) else f"model of run {model['run']}"
-
-
 def interruptions(attempts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """For every attempt but the last: its outcome, its last step, and the step from which the next attempt resumed."""
     return [
@@ -106,14 +101,12 @@ def interruptions(attempts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def curve_data(results: Results, models: Sequence[Model], curve: Curve) -> "pd.DataFrame":
+def curve_data(results: Results, models: Sequence[Model], curve: Curve) -> pd.DataFrame:
     """The data of a figure: series, step and value. Long histories are thinned (see drawing.thinned).
 
     A row of the series `{variant} resumed` has the step from which a training resumed, and no value. If all variants
     have the same values, they become one series.
     """
-    import pandas as pd
-
     parts: dict[str, pd.DataFrame] = {}
     resumed = []
     for model in models:
@@ -161,17 +154,12 @@ def _figures_of(results: Results, models: Sequence[Model], figures: Figures) -> 
             f"{values['value'].iloc[-1]:.3g}, between {values['value'].min():.3g} and {values['value'].max():.3g}."
         )
         name, draw = f"training/{run}/{curve.name}", partial(_draw, curve)
-        rendered.append(figures.add(name, caption, alt, data, draw, table=_ends(values)))
+        ends = values.groupby("series", sort=False)["value"].agg(["first", "last", "min", "max"]).reset_index()
+        rendered.append(figures.add(name, caption, alt, data, draw, table=ends))
     return rendered
 
 
-def _ends(values: "pd.DataFrame") -> "pd.DataFrame":
-    """The first, last, least and greatest value of each series."""
-    groups = values.groupby("series", sort=False)["value"]
-    return groups.agg(["first", "last", "min", "max"]).reset_index()
-
-
-def _draw(curve: Curve, axes: Any, data: "pd.DataFrame") -> None:
+def _draw(curve: Curve, axes: Any, data: pd.DataFrame) -> None:
     values = data.dropna(subset=["value"])
     scale = 1e5 if curve.columns == ("learning_rate",) else 1.0
     groups = list(values.groupby("series", sort=False))

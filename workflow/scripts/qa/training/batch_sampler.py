@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import torch
 
 
 class EpochBatchSampler:
@@ -54,15 +55,11 @@ class EpochBatchSampler:
 
     def order(self) -> np.ndarray:
         """The windows' numbers in the epoch's order, an int64 array of shape (windows,)."""
-        import torch
-
         generator = torch.Generator().manual_seed(self.seed + self.epoch)
         order = torch.randperm(len(self.lengths), generator=generator).numpy()
         return self._stratified(order, generator) if self.even else order
 
     def _stratified(self, order: np.ndarray, generator: Any) -> np.ndarray:
-        import torch
-
         whole = len(order) // self.batch_size
         chosen, rest = np.split(order, [whole * self.batch_size])
         strata = chosen[np.argsort(-self.lengths[chosen], kind="stable")].reshape(self.batch_size, whole)

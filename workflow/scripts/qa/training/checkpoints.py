@@ -40,6 +40,7 @@ class TrainingMemory:
         computed = isinstance(fingerprint_inputs, str)
         self.fingerprint = fingerprint_inputs if computed else digest_of_json(fingerprint_inputs)[:16]
         self.checkpoints = self.folder / self.fingerprint
+        self._attempts_file = self.checkpoints / "attempts.json"
 
     def begin(self) -> Path | None:
         """Note a new attempt. Returns the newest whole checkpoint to resume from, or None to start from the beginning.
@@ -80,10 +81,6 @@ class TrainingMemory:
         if newest:
             log.info(f"attempt {len(attempts)} resumes at step {step:,} from {newest}; so far: {self.summary()}")
         return newest
-
-    @property
-    def _attempts_file(self) -> Path:
-        return self.checkpoints / "attempts.json"
 
     def attempts(self) -> list[dict[str, Any]]:
         """Every attempt so far, the oldest first."""

@@ -12,13 +12,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from qa.common import errors
+from qa.common import errors, installation
 from qa.common.files import read_json, remove, write_json
 from qa.jobs import slurm
 from qa.jobs.interruption import Requests, signals_handled
 from qa.training.spec import Attempt, RuntimeOptions, TrainingSpec
 
-LIBRARY = Path(__file__).parents[2]
 LAST_LINES = 30  # of torchrun and its workers, for the error message where no worker gives a reason
 PAUSE = 2.0  # seconds until a signal to this process is passed on to the workers
 
@@ -80,22 +79,19 @@ def _command(options: RuntimeOptions, plan_file: Path) -> list[str]:
     srun = ["srun", "--overlap", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1"]
     srun += [f"--cpus-per-task={options.threads}", f"--gpus-per-node={options.gpus}"]
     here = slurm.address_of(os.environ.get("SLURMD_NODENAME", socket.gethostname()))
-    meeting = [f"--nnodes={nodes}", "--rdzv-backend=c10d", f"--rdzv-endpoint={here}:{_port()}"]
+    port = 20_000 + int(slurm.job_id() or os.getpid()) % 10_000  # each job's own: two on one node must not meet
+    meeting = [f"--nnodes={nodes}", "--rdzv-backend=c10d", f"--rdzv-endpoint={here}:{port}"]
     return [*srun, *torchrun, *meeting, f"--rdzv-id={slurm.job_id()}", *worker]
-
-
-def _port() -> int:
-    """The port where the processes meet. Each job has its own, so that two jobs on one node do not meet."""
-    return 20_000 + int(slurm.job_id() or os.getpid()) % 10_000
 
 
 def _run(command: list[str], requests: Requests, stop: Path) -> tuple[int, list[str]]:
     """Run the command, write a signal's name to the file `stop`, and return the exit code and the last lines."""
+    installation.lead_python_path()  # for the workers
     with signals_handled(signal.SIG_IGN):  # torchrun inherits this; its workers set handlers of their own
         process = subprocess.Popen(
             command,
             # torchrun would kill its workers 30 seconds after a signal, too few to save a large model: it ignores them
-            env={**os.environ, "PYTHONPATH": _library_path(), "TORCHELASTIC_SIGNALS_TO_HANDLE": "SIGQUIT"},
+            env={**os.environ, "TORCHELASTIC_SIGNALS_TO_HANDLE": "SIGQUIT"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -115,10 +111,6 @@ def _run(command: list[str], requests: Requests, stop: Path) -> tuple[int, list[
     finally:
         if process.poll() is None:
             process.kill()  # its workers stop when they see that their master has gone
-
-
-def _library_path() -> str:
-    return os.pathsep.join([str(LIBRARY), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def _relay(lines: Any, last_lines: deque[str]) -> None:

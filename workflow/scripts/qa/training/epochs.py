@@ -79,7 +79,7 @@ class Check:
         golds = list(titles_and_golds(records)[1].values())
         candidates = n_best(spans.locate(table), CANDIDATES, LONGEST_ANSWER)
         contexts = column(records, "context")
-        return null_threshold.questions_of(candidates, golds, null_threshold.texts_of(candidates, contexts))
+        return null_threshold.questions_of(candidates, golds, contexts)
 
 
 class KeepBest(TrainerCallback):

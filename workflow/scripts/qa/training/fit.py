@@ -5,7 +5,7 @@ import logging
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 import torch
@@ -44,15 +44,6 @@ class Data:
     windows: WindowDataset
     batches: EpochBatchSampler
     validation: WindowDataset | None
-
-
-class ForGpu(NamedTuple):
-    """A model made ready for a GPU: its collator, of few shapes, how it trains, in words, and whether each step is one
-    CUDA graph."""
-
-    collator: Collator
-    compilation: str
-    in_graph: bool = False
 
 
 def fit(attempt: Attempt) -> WindowTrainer:
@@ -209,15 +200,20 @@ def epochs_module() -> Any:
     return importlib.import_module("qa.training.epochs")
 
 
-def _for_gpu(spec: TrainingSpec, model: Any, collator: Collator, data: Data, arguments: TrainingArguments) -> ForGpu:
-    """Give the collator few shapes, and compile the model or let it train by the fused kernels."""
+def _for_gpu(
+    spec: TrainingSpec, model: Any, collator: Collator, data: Data, arguments: TrainingArguments
+) -> tuple[Collator, str, bool]:
+    """Give the collator few shapes, and compile the model or let it train by the fused kernels.
+
+    Returns the collator, how the model trains, in words, and whether each step is one CUDA graph.
+    """
     if isinstance(collator, PackingCollator):
         collator = _in_fixed_shapes(collator, data, arguments)
     elif _compiles_padded(spec, model) and collator.width is None:
         longest = max(int(part.lengths.max()) for part in (data.windows, data.validation) if part is not None)
         collator = replace(collator, widths=packing.widths(longest))
     if spec.settings.deterministic:  # not compiled: torch times its kernels and takes the fastest
-        return ForGpu(collator, f"{_compile(model, 'none', collator, arguments)}, deterministic")
+        return collator, f"{_compile(model, 'none', collator, arguments)}, deterministic", False
     mode = spec.options.compile
     if mode == "graphs" and (spec.options.gradient_checkpointing or spec.settings.lora_rank):
         mode = "kernels"  # graphs were tried neither with layers that are computed again nor with adapters
@@ -225,9 +221,9 @@ def _for_gpu(spec: TrainingSpec, model: Any, collator: Collator, data: Data, arg
     if mode == "graphs" and alone and spec.settings.precision == "bf16" and isinstance(collator, PackingCollator):
         fault = step.prepare(model)
         if not fault:
-            return ForGpu(collator, FUSED, in_graph=True)
+            return collator, FUSED, True
         log.info(f"no fused kernels, the model is compiled instead: {fault}")
-    return ForGpu(collator, _compile(model, mode, collator, arguments))
+    return collator, _compile(model, mode, collator, arguments), False
 
 
 def _compiles_padded(spec: TrainingSpec, model: Any) -> bool:

@@ -3,9 +3,12 @@
 import importlib.metadata
 import os
 import platform
+import resource
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from qa.common import installation
 from qa.common.files import sha256_of_file, sha256_of_folder
@@ -42,8 +45,6 @@ def code_state(project: Path | None = None) -> dict[str, Any]:
 
 def machine() -> dict[str, Any]:
     """The node, SLURM job, CPU threads and GPU of this process."""
-    import torch
-
     gpu: dict[str, Any] = {"gpu": None, "driver": None, "cuda": None}
     if torch.cuda.is_available():
         driver = (ask("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader") or "").split()
@@ -63,10 +64,6 @@ def machine() -> dict[str, Any]:
 
 def peak_memory() -> dict[str, float]:
     """Peak memory of this process in GiB: resident, and allocated on the GPU (0 without a GPU)."""
-    import resource
-
-    import torch
-
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB
     gpu = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0.0
     return {"peak_memory_gib": round(resident, 3), "peak_gpu_memory_gib": round(gpu, 3)}

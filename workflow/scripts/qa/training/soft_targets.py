@@ -2,9 +2,10 @@
 
 import logging
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
 
 from qa.common.files import written_aside
 from qa.decoding.answers import Candidates, decide
@@ -26,12 +27,10 @@ def write_targets(spans_files: list[str], student_windows: str | Path, temperatu
 
     The Parquet file has the columns that `soft_targets` returns, each a list of PLACES.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as parquet
-
     found = candidates_of(spans_files, TEACHER)
     table = arrow_table(student_windows, COLUMNS)
-    targets = soft_targets(found, TokenOffsets.of(table), _columns(table, COLUMNS[3:]), temperature)
+    windows = {name: table.column(name).to_numpy() for name in COLUMNS[3:]}
+    targets = soft_targets(found, TokenOffsets.of(table), windows, temperature)
     arrays = {
         name: pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), PLACES) for name, values in targets.items()
     }
@@ -75,10 +74,6 @@ def soft_targets(
         places[window, rank] = place
         targets |= {f"{name}_places": places, f"{name}_weights": weights}
     return targets
-
-
-def _columns(table: Any, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    return {name: table.column(name).to_numpy() for name in names}
 
 
 def _labels(

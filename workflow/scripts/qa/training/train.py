@@ -13,7 +13,7 @@ from transformers import TrainerState
 from qa.common import checksums
 from qa.common.errors import InputError, Interrupted
 from qa.common.files import write_csv, write_json
-from qa.jobs.interruption import requests_noted
+from qa.jobs.interruption import Requests, signals_handled
 from qa.model.loading import load_model, save_model
 from qa.training import distributed, manifest
 from qa.training.checkpoints import TrainingMemory, seconds_of
@@ -66,7 +66,8 @@ def train(
     inputs = fingerprint_inputs(spec, identity.code)
     memory = TrainingMemory(outputs.checkpoints, inputs)
     keep_checkpoints = spec.options.keep_after_success
-    with requests_noted() as requests:
+    requests = Requests()
+    with signals_handled(requests.note):
         if memory.take_result(outputs.results):
             memory.keep_result(outputs.results, checkpoints=keep_checkpoints)
             return
@@ -111,13 +112,14 @@ def _training_windows(spec: TrainingSpec) -> int:
 
 def _manifest(facts: dict[str, Any], state: TrainerState, memory: TrainingMemory) -> dict[str, Any]:
     """The facts, and what the machine, the last step and the attempts add to them."""
+    rates = [row["samples_per_second"] for row in state.log_history if "samples_per_second" in row]
     return {
         **manifest.code_state(),
         **facts,
         "machine": manifest.machine(),
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         "steps": state.global_step,
-        "samples_per_second": _usual_rate(state.log_history),
+        "samples_per_second": statistics.median(rates) if rates else None,  # over all attempts
         "attempts": memory.attempts(),
         "attempts_seconds": round(seconds_of(memory.attempts())),
     }
@@ -177,12 +179,6 @@ def _with_chosen_epoch(trained: Trained, attempt: Attempt) -> Trained:
     if fault := checksums.fault_of(best) if best.exists() else "it is missing":
         raise InputError(f"{best}: {fault}; to train anew: rm -r {checkpoints} and run again")
     return replace(trained, model=load_model(best))
-
-
-def _usual_rate(history: list[dict[str, Any]]) -> float | None:
-    """Median of the logged samples/s, over all attempts; None where nothing was logged."""
-    rates = [row["samples_per_second"] for row in history if "samples_per_second" in row]
-    return statistics.median(rates) if rates else None
 
 
 def _write_history(path: str | Path, history: list[dict[str, Any]]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from qa.common.errors import InputError, Interrupted
 from qa.common.files import write_json
-from qa.jobs.interruption import requests_noted
+from qa.jobs.interruption import Requests, signals_handled
 from qa.training import manifest
 from qa.training.checkpoints import TrainingMemory
 from qa.training.distributed import WorkerPlan
@@ -24,8 +24,9 @@ def main(plan_file: str) -> int:
     memory = TrainingMemory(plan.folder, plan.fingerprint)
     resume = Path(plan.resume) if plan.resume else None
     master = plan.master if plan.spec.options.nodes == 1 else None  # a worker on another node cannot see it
+    requests = Requests(master, Path(plan.stop))
     try:
-        with requests_noted(master, Path(plan.stop)) as requests:
+        with signals_handled(requests.note):
             fit(Attempt(plan.spec, memory, resume, requests))
     except Exception as error:
         known = isinstance(error, InputError | Interrupted)

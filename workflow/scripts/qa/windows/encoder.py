@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from qa.common.parquet import opened
 from qa.windows.ranges import bounds_of, slices_within
@@ -135,8 +137,6 @@ class Encoder:
                 first += len(records)
 
     def _batch(self, records: Any, first: int) -> QuestionBatch:
-        import pyarrow as pa
-
         contexts = records.column("context").dictionary_encode()  # no work for a file's column, which is encoded so
         distinct, context = np.unique(contexts.indices.to_numpy(), return_inverse=True)
         new, entries = self.cache.find(contexts.dictionary.take(pa.array(distinct)).to_pylist())
@@ -158,16 +158,12 @@ class Encoder:
 
 def _context_lengths(records: Any) -> np.ndarray:
     """Characters of each record's context, int64 of shape (records,)."""
-    import pyarrow.compute as pc
-
     contexts = records.column("context")
     return pc.utf8_length(contexts.dictionary).to_numpy()[contexts.indices.to_numpy()].astype(np.int64)
 
 
 def _gold_answers(answers: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Bounds of each question's gold answers, and the characters [start, stop) of all of them."""
-    import pyarrow.compute as pc
-
     texts, starts = pc.struct_field(answers, "text"), pc.struct_field(answers, "answer_start")
     start = starts.flatten().to_numpy().astype(np.int64)
     stop = start + pc.utf8_length(texts.flatten()).to_numpy()

@@ -49,15 +49,11 @@ class SearchableOffsets:
         for offsets in (self.start, self.stop):
             self.unsorted[context[1:][np.diff(offsets) < 0]] = True
 
-    def first_start_above(self, context: np.ndarray, character: np.ndarray) -> np.ndarray:
-        """Number of the first token that starts after a character of its context; else the next context's first."""
-        return self._first_above(self.start, context, character)
+    def first_above(self, offsets: np.ndarray, context: np.ndarray, character: np.ndarray) -> np.ndarray:
+        """Number of the first token whose `start` or `stop` is after a character of its context.
 
-    def first_stop_above(self, context: np.ndarray, character: np.ndarray) -> np.ndarray:
-        """Number of the first token that stops after a character of its context; else the next context's first."""
-        return self._first_above(self.stop, context, character)
-
-    def _first_above(self, offsets: np.ndarray, context: np.ndarray, character: np.ndarray) -> np.ndarray:
+        Where there is none, the number of the next context's first token.
+        """
         return np.searchsorted(offsets, character.clip(-1, self.highest) + context * self.stride, "right")
 
 
@@ -68,8 +64,8 @@ def exact_labels(contexts: EncodedTexts, context: np.ndarray, start: np.ndarray,
     """
     wide = np.flatnonzero(contexts.stop > contexts.start)
     offsets = SearchableOffsets(contexts, wide)
-    first = offsets.first_stop_above(context, start)
-    last = offsets.first_start_above(context, stop - 1) - 1
+    first = offsets.first_above(offsets.stop, context, start)
+    last = offsets.first_above(offsets.start, context, stop - 1) - 1
     labels = np.full((len(start), 2), NONE)
     found = first <= last
     tokens = np.column_stack([wide[first[found]], wide[last[found]]])
@@ -93,8 +89,8 @@ def walkthrough_labels(
     """
     offsets = SearchableOffsets(contexts, np.arange(len(contexts.ids)))
     begin, end = (contexts.bounds[context] + bound for bound in part)
-    first = offsets.first_start_above(context, start).clip(begin, end) - begin - 1
-    last = offsets.first_stop_above(context, stop - 1).clip(begin, end) - begin
+    first = offsets.first_above(offsets.start, context, start).clip(begin, end) - begin - 1
+    last = offsets.first_above(offsets.stop, context, stop - 1).clip(begin, end) - begin
     labels = np.full((len(start), 2), NONE)
     answers = np.flatnonzero(end > begin)
     inside = (contexts.start[begin[answers]] <= stop[answers]) & (contexts.stop[end[answers] - 1] >= start[answers])

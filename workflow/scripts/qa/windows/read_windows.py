@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from qa.common.errors import broken
 from qa.common.files import read_json
@@ -17,8 +18,6 @@ def arrow_table(path: str | Path, columns: Sequence[str] | None = None) -> Any:
     Reads the layout of `datasets.Dataset.save_to_disk`: state.json lists the files, and each file is an Arrow stream.
     Raises InputError for a folder that is missing, broken or lacks one of the columns.
     """
-    import pyarrow as pa
-
     try:
         names = [entry["filename"] for entry in read_json(Path(path, "state.json"))["_data_files"]]
         tables = []
@@ -47,8 +46,6 @@ class TokenOffsets:
     @classmethod
     def of(cls, table: Any) -> "TokenOffsets":
         """Take the columns of a table of windows (see `arrow_table`) as arrays, without a loop over windows."""
-        import pyarrow as pa
-
         record, starts, ends = (
             pa.concat_arrays(table.column(name).chunks) for name in ("record", "offset_start", "offset_end")
         )

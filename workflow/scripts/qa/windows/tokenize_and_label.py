@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from qa.common.errors import InputError, some
 from qa.common.files import written_aside
@@ -201,8 +202,6 @@ class WindowBuilder:
     def _record_batch(
         self, questions: EncodedQuestions, windows: Windows, labels: np.ndarray, pool: dict[str, np.ndarray]
     ) -> Any:
-        import pyarrow as pa
-
         begins, sizes = self._row_parts(questions, windows)
         row_tokens = sizes.sum(axis=1)
         context_start = sizes[:, :3].sum(axis=1)
@@ -271,8 +270,6 @@ def _inexact(questions: EncodedQuestions, windows: Windows, labels: np.ndarray, 
 
 def _golds_column(questions: EncodedQuestions, windows: Windows, label: np.ndarray, context_start: np.ndarray) -> Any:
     """The column `golds` of WindowBuilder.rows. `label` is that of the first one, or the null position."""
-    import pyarrow as pa
-
     window, _, tokens = _held_golds(questions, windows)
     held = np.bincount(window, minlength=len(windows))
     counts = np.maximum(held, 1)
@@ -303,8 +300,6 @@ def tokenize(records: str | Path, tokenizer: Any, settings: dict[str, Any], targ
     Records are read some thousands at a time, so memory does not grow with their number. One batch is encoded while
     the rows of the batch before are built and written. Raises as `WindowBuilder`.
     """
-    import pyarrow as pa
-
     builder = WindowBuilder(tokenizer, settings)
     progress = Progress("tokenize and label", number_of_records(records), "questions")
     with written_aside(target, directory=True) as folder:
@@ -326,8 +321,6 @@ def tokenize(records: str | Path, tokenizer: Any, settings: dict[str, Any], targ
 
 
 def _schema(with_types: bool, with_golds: bool) -> Any:
-    import pyarrow as pa
-
     lists = [name for name in LIST_COLUMNS if with_types or name != "token_type_ids"]
     numbers = ("context_token", "context_start", "context_stop", "null_position", "start_positions", "end_positions")
     return pa.schema(
