@@ -169,7 +169,7 @@ CODE: dict[str, set[str]] = {
     "qa/model/packing.py": TRAIN,
     "qa/model/attention.py": TRAIN,
     "qa/model/predict.py": PREDICT,
-    "qa/model/cpu_linear.py": PREDICT,
+    "qa/model/cpu_layers.py": TRAIN,
     "qa/model/spans.py": PREDICT,
     "qa/windows/read_windows.py": TRAIN,
     "qa/common/checksums.py": TRAIN,

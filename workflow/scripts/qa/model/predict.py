@@ -13,7 +13,7 @@ import torch
 from qa.common.errors import InputError
 from qa.common.files import written_aside
 from qa.common.progress import Progress
-from qa.model import cpu_linear, devices, packing
+from qa.model import cpu_layers, devices, packing
 from qa.model.collators import PackingCollator, PaddingCollator
 from qa.model.loading import inputs_of, load_model
 from qa.model.spans import Spans
@@ -70,7 +70,7 @@ class Predictor:
             joined=self.device.type == "cuda",
         )
         if self.device.type == "cpu" and settings["precision"] == "bf16":
-            cpu_linear.fuse(model)
+            cpu_layers.fuse_linear(model)
         self.model = model
 
     def spans(self, table: Any) -> Spans:

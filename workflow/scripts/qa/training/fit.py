@@ -15,7 +15,7 @@ from transformers import PrinterCallback, TrainingArguments
 from qa.common.errors import InputError
 from qa.fused import step
 from qa.jobs.interruption import Walltime
-from qa.model import devices, disentangled, packing
+from qa.model import cpu_layers, devices, disentangled, packing
 from qa.model.collators import PackingCollator, PaddingCollator
 from qa.model.loading import inputs_of, load_model, with_attention_dropout
 from qa.model.window_dataset import POSITIONS, WindowDataset, read_targets
@@ -81,6 +81,8 @@ def build_trainer(attempt: Attempt) -> WindowTrainer:
     collator, computed = packing.collator(
         model, tokenizer, settings.padding, width, arguments.device, settings.precision
     )
+    if arguments.device.type == "cpu" and isinstance(collator, PackingCollator):
+        cpu_layers.replace_dropout(model)
     check = None
     if spec.inputs.held_out_windows:  # its collator has no fixed shapes: they are made for training's batches
         held_out = spec.inputs.held_out_windows, spec.inputs.held_out_records

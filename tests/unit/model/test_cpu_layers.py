@@ -1,4 +1,4 @@
-"""Linear layers by oneDNN's fused operator: the logits of plain ones; where it does not work, layers stay plain."""
+"""Layers for CPUs: the numbers of torch's own, and torch's own where they do not work."""
 
 import copy
 
@@ -9,8 +9,9 @@ from encoder_families import SIZES
 from torch.nn import Identity, Linear
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+import tiny
 import trainings
-from qa.model import cpu_linear, devices
+from qa.model import cpu_layers, devices
 from qa.model.predict import Predictor
 
 FAMILIES = ["bert", "roberta", "electra", "mpnet", "convbert", "distilbert", "albert", "modernbert", "deberta-v2"]
@@ -42,8 +43,8 @@ def kinds(model):
 def test_a_fused_model_gives_the_logits_of_the_plain_one(kind):
     plain = model_of(kind)
     fused = copy.deepcopy(plain)
-    cpu_linear.fuse(fused)
-    assert cpu_linear._Fused in kinds(fused) and list(fused.state_dict()) == list(plain.state_dict())
+    cpu_layers.fuse_linear(fused)
+    assert cpu_layers._FusedLinear in kinds(fused) and list(fused.state_dict()) == list(plain.state_dict())
     assert torch.equal(logits(fused, "fp32"), logits(plain, "fp32"))
     precise, rounded, found = logits(plain, "fp32"), logits(plain, "bf16"), logits(fused, "bf16")
     scale = precise.abs().max()
@@ -54,7 +55,7 @@ def test_a_fused_model_gives_the_logits_of_the_plain_one(kind):
 def test_gelu_is_fused_and_other_activations_stay(activation, fused):
     plain = model_of("bert", hidden_act=activation)
     model = copy.deepcopy(plain)
-    cpu_linear.fuse(model)
+    cpu_layers.fuse_linear(model)
     assert all(
         isinstance(layer.intermediate.intermediate_act_fn, Identity) == fused for layer in model.bert.encoder.layer
     )
@@ -71,14 +72,51 @@ def wrong_operator(inputs, weight, *_):
 
 @pytest.mark.parametrize("product", [no_operator, wrong_operator])
 def test_layers_stay_plain_where_the_operator_fails_or_gives_other_numbers(product, monkeypatch):
-    monkeypatch.setattr(cpu_linear, "_product", product)
+    monkeypatch.setattr(cpu_layers, "_product", product)
     model = model_of("bert")
-    cpu_linear.fuse(model)
-    assert Linear in kinds(model) and cpu_linear._Fused not in kinds(model)
+    cpu_layers.fuse_linear(model)
+    assert Linear in kinds(model) and cpu_layers._FusedLinear not in kinds(model)
 
 
 @pytest.mark.parametrize(("precision", "fused"), [("bf16", True), ("fp32", False)])
 def test_prediction_on_a_cpu_fuses_layers_in_bf16_only(precision, fused, tmp_path):
     folder = trainings.train(trainings.inputs_in(tmp_path), tmp_path / "trained")
     settings = {"batch_size": 4, "candidates": 5, "padding": "packed", "precision": precision}
-    assert (cpu_linear._Fused in kinds(Predictor(folder / "model", settings, 1).model)) == fused
+    assert (cpu_layers._FusedLinear in kinds(Predictor(folder / "model", settings, 1).model)) == fused
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+def test_dropout_keeps_its_share_scales_it_and_gives_the_gradient_of_what_it_kept(p, dtype):
+    torch.manual_seed(0)
+    ones = torch.ones(401, 501, dtype=dtype, requires_grad=True)
+    layer = cpu_layers._FastDropout(p)
+    output = layer(ones)
+    output.sum().backward()
+    kept = output.detach() != 0
+    numbers = ones.numel()
+    assert abs(kept.sum().item() - numbers * (1 - p)) < 5 * (numbers * p * (1 - p)) ** 0.5
+    assert torch.allclose(output[kept].float(), torch.tensor(1 / (1 - p)), rtol=5e-3)
+    assert torch.equal(ones.grad, output)
+    by_place = kept.flatten()[: numbers // 4 * 4].view(-1, 4).float().mean(0)  # four are drawn at once
+    assert (by_place - (1 - p)).abs().max() < 5 * (p * (1 - p) * 4 / numbers) ** 0.5
+    again = layer(ones) != 0
+    assert abs((again == kept).float().mean().item() - (p**2 + (1 - p) ** 2)) < 0.01  # drawn anew
+    torch.manual_seed(0)
+    assert torch.equal(layer(ones), output)
+    assert layer.eval()(ones) is ones
+
+
+def test_dropout_of_nothing_and_of_all():
+    values = torch.randn(3, 5)
+    assert cpu_layers._FastDropout(0.0)(values) is values
+    assert torch.equal(cpu_layers._FastDropout(1.0)(values), torch.zeros(3, 5))
+
+
+@pytest.mark.parametrize(("padding", "replaced"), [("packed", True), ("longest", False)])
+def test_packed_rows_on_a_cpu_are_trained_with_it(padding, replaced, tmp_path, monkeypatch):
+    called = []
+    monkeypatch.setattr(cpu_layers, "replace_dropout", called.append)
+    settings = {**tiny.TRAINING, "padding": padding}
+    trainings.train(trainings.inputs_in(tmp_path), tmp_path / "trained", settings)
+    assert bool(called) == replaced
