@@ -45,7 +45,7 @@ def test_on_a_cpu_predictions_are_the_same_bytes_with_it(inputs, undisturbed, tm
             spans = tmp_path / f"{wanted}.parquet"
             chosen = {**PREDICTION, "deterministic": True} if wanted else PREDICTION
             predict.predict(undisturbed / "model", inputs["windows"][0], chosen, 1, spans)
-            assert asked[-1] is wanted
+            assert set(asked) == {wanted}  # the trials of packing too: torch looks at cuBLAS's settings only once
     assert sha256_of_file(tmp_path / "True.parquet") == sha256_of_file(tmp_path / "False.parquet")
 
 

@@ -106,6 +106,24 @@ def test_loss_and_scores_of_held_out_windows_come_from_one_pass(inputs, tmp_path
     assert float(once.pop(loss)) == pytest.approx(float(twice.pop(loss)), rel=1e-6) and once == twice
 
 
+def test_a_model_with_packed_rows_by_a_hook_has_the_scores_of_padded_rows(inputs, tmp_path):
+    """DeBERTa's attention is told the windows of each batch by a hook, which a call of `forward` would pass by."""
+    tokenizer = tiny.word_piece()
+    options = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
+    options |= {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "position_buckets": 8}
+    options |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    config = transformers.DebertaV2Config(vocab_size=len(tokenizer), **options)
+    transformers.DebertaV2ForQuestionAnswering(config).save_pretrained(tmp_path / "deberta")
+    tokenizer.save_pretrained(tmp_path / "deberta")
+    found = [
+        rows(train(inputs | {"model": str(tmp_path / "deberta")}, tmp_path / padding, epochs=2, padding=padding))
+        for padding in ("packed", "longest")
+    ]
+    for packed, padded in zip(*found, strict=True):
+        assert float(packed["validation_loss"]) == pytest.approx(float(padded["validation_loss"]), rel=1e-4)
+        assert packed["calibration_f1"] == padded["calibration_f1"]
+
+
 def check_of(scores):
     """Takes the place of the check: these F1s, epoch by epoch."""
 

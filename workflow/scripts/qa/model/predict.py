@@ -60,15 +60,16 @@ class Predictor:
         devices.prepare_cpu(threads)
         model = load_model(folder, settings.get("overrides"), trained=True).eval()
         self.tokenizer = load_tokenizer(folder)
-        self.collator, self.how = packing.collator(
-            model,
-            self.tokenizer,
-            settings["padding"],
-            settings.get("max_length"),
-            self.device,
-            settings["precision"],
-            joined=self.device.type == "cuda",
-        )
+        with devices.repeatable(settings.get("deterministic", False)):  # packing's trials are the first to use cuBLAS
+            self.collator, self.how = packing.collator(
+                model,
+                self.tokenizer,
+                settings["padding"],
+                settings.get("max_length"),
+                self.device,
+                settings["precision"],
+                joined=self.device.type == "cuda",
+            )
         if self.device.type == "cpu" and settings["precision"] == "bf16":
             cpu_layers.fuse_linear(model)
         self.model = model
