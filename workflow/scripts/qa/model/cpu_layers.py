@@ -1,9 +1,11 @@
-"""Layers that compute faster on a CPU than torch's own, in the place of these. Both have the results of torch's.
+"""Layers that compute faster on a CPU than torch's own, whose place they take.
 
 A fused linear layer is product, bias and GELU in one call of oneDNN, in bf16: prediction takes a fifth less time.
-torch.compile uses the same operator, but needs half a minute to compile. It has no gradient, and it is not public:
-where a torch or a processor has none, layers stay as they are. Dropout draws 16 bits for each number; torch draws a
-Bernoulli number, by one thread, which is a tenth of a packed training step.
+torch.compile uses the same operator, but needs half a minute to compile. The operator has no gradient, and it is not
+public: where a torch or a processor has none, layers stay as they are.
+
+Dropout draws 16 random bits for each number. torch draws a Bernoulli number, by one thread, which is a tenth of a
+packed training step.
 """
 
 from typing import Any
