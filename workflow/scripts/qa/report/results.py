@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FOLDER = Path("results")
+NAMES = ("dataset", "split", "run", "decoding", "reference_run", "reference_decoding", "rule", "variant", "slice")
 
 
 @dataclass(frozen=True)
@@ -167,5 +168,5 @@ class Results:
 def _table(file: Path) -> "pd.DataFrame":
     import pandas as pd
 
-    # a run may be called NA, so only empty cells are missing values
-    return pd.read_csv(file, keep_default_na=False, na_values=[""])
+    # a run may be called NA, so only empty cells are missing values; a run or split may be called 2024
+    return pd.read_csv(file, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(NAMES, str))
