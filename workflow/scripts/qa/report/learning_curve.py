@@ -60,13 +60,18 @@ def points(results: Results, runs: dict[str, int], split: str) -> "pd.DataFrame"
     return table[table["decoding"].isin(trained)].sort_values("questions", kind="stable").reset_index(drop=True)
 
 
-def gain(rows: "pd.DataFrame") -> dict[str, Any]:
+def gain(rows: "pd.DataFrame") -> dict[str, Any] | None:
     """The gain in F1 per doubling of the questions, between the last two points of one decoding, in percentage points.
+
+    None with a single point. Of runs with equally many questions (which differ in their seeds), the last one counts.
 
     `error` is its standard error over seeds; NaN where a point has one seed. `more` are the questions that one more
     point of F1 takes at this rate, and `twice` is the F1 of twice as many questions; None without a gain.
     """
-    (_, before), (_, last) = rows[rows["questions"] > 0].tail(2).iterrows()
+    ends = rows[rows["questions"] > 0].drop_duplicates("questions", keep="last").tail(2)
+    if len(ends) < 2:
+        return None
+    (_, before), (_, last) = ends.iterrows()
     doublings = math.log2(last["questions"] / before["questions"])
     rate = (last["f1"] - before["f1"]) / doublings
     variance = sum(point["f1_deviation"] ** 2 / point["seeds"] for point in (before, last))
@@ -77,7 +82,7 @@ def gain(rows: "pd.DataFrame") -> dict[str, Any]:
         "last": last["questions"],
         "rate": rate,
         "error": math.sqrt(variance) / doublings,
-        "more": last["questions"] * (2 ** (1 / rate) - 1) if growing else None,
+        "more": last["questions"] * (2 ** min(1 / rate, 1000) - 1) if growing else None,  # a float can hold it
         "twice": min(last["f1"] + rate, 100.0) if growing else None,
     }
 
@@ -95,7 +100,7 @@ def _curve(results: Results, runs: dict[str, int], split: str, number: int, figu
         _draw,
     )
     rows = table.to_dict("records")
-    gains = [gain(part) for _, part in table.groupby("decoding", sort=False)]
+    gains = [found for _, part in table.groupby("decoding", sort=False) if (found := gain(part))]
     return {"name": sweep, "split": split, "rows": rows, "figure": figure, "gains": gains}
 
 
