@@ -170,6 +170,17 @@ def test_a_link_that_leads_nowhere_is_named(folder, target):
     assert not target.exists() and not aside_of(target).exists()
 
 
+def test_a_pointer_of_git_lfs_is_no_file(folder, target, tmp_path):
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 9\n"
+    for file, call, source in (
+        (folder / "model.safetensors", fetch_model, {"path": str(folder)}),
+        (tmp_path / "train.json.gz", fetch_dataset, {"splits": {"train": str(tmp_path / "train.json.gz")}}),
+    ):
+        file.write_text(pointer)
+        message = refusal(call, source, target)
+        assert message.startswith(f"{file}: a pointer of Git LFS") and "git lfs pull" in message and not target.exists()
+
+
 def test_a_folder_that_is_missing_or_holds_pickles_only_is_refused(folder, target, tmp_path):
     assert "nowhere" in refusal(fetch_model, {"path": str(tmp_path / "nowhere")}, target)
     (folder / "model.safetensors").unlink()

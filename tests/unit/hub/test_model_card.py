@@ -148,6 +148,12 @@ def test_every_part_that_a_reader_looks_for_is_there():
         assert part in text, part
 
 
+def test_a_card_says_which_decodings_bound_an_answer_and_a_small_share_held_out():
+    assert "- With n\\_best, it never finds answers of more than 30 tokens" in described()  # walkthrough has no bound
+    assert "- It never finds answers of more than 30" in described(changed("runs.r.decodings", ["n_best"]), scores=[])
+    assert "held out of it, 0.7% by whole" in described(changed("runs.r.hold_out", 0.007))
+
+
 def cls_at_the_end(texts):
     """A tokenizer like XLNet's: the token that stands for no answer comes last."""
     tokenizer = tiny.word_piece(texts)

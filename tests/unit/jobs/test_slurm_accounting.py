@@ -47,6 +47,25 @@ def answers(monkeypatch):
     return told
 
 
+STAND_IN = """#!/bin/sh
+test "$SQUEUE_PARTITION" && exit 0
+case $* in *--all*) ;; *) exit 1;; esac
+test "$SLURM_TIME_FORMAT" = standard && time=2026-11-22T22:05:13 || time='22 Nov 22:05'
+case $* in *=%e) echo $time; exit;; *%A*) id=7;; *) id=5_2;; esac
+echo "$id|RUNNING|$time|$time|$time"
+"""
+
+
+def test_neither_a_users_own_view_of_the_queue_nor_an_array_hides_a_job(tmp_path, monkeypatch):
+    (tmp_path / "squeue").write_text(STAND_IN)
+    (tmp_path / "squeue").chmod(0o755)
+    for name, value in {"SLURM_TIME_FORMAT": "relative", "SQUEUE_PARTITION": "gpu", "PATH": f"{tmp_path}:/bin"}.items():
+        monkeypatch.setenv(name, value)
+    assert slurm.end_of("7") == local("2026-11-22T22:05:13").timestamp()
+    (start,) = slurm_accounting.starts_of(["7"])["7"]
+    assert start.started == local("2026-11-22T22:05:13") and start.ended is None
+
+
 def local(text):
     return datetime.fromisoformat(text).astimezone(UTC)
 

@@ -1,6 +1,7 @@
 """What corrects Snakemake's SLURM executor, with stand-ins of SLURM's commands; the real ones answer in tests/slurm."""
 
 import asyncio
+import os
 import subprocess
 import uuid
 from dataclasses import asdict
@@ -171,7 +172,7 @@ def test_the_next_submission_waits_for_its_time_and_is_dropped_if_snakemake_ends
     assert (first.returncode, second.returncode, cluster.calls()) == (0, 1, 1)
 
 
-def test_the_scheduler_does_not_wake_every_second(monkeypatch):
+def test_the_scheduler_does_not_wake_every_second_and_no_job_is_hidden(monkeypatch):
     methods = ("report_job_error", "check_active_jobs", "cancel", "shutdown")
     for owner, names in ((plugin, slurm_executor.REPLACED), (plugin.Executor, methods)):
         for name in names:
@@ -182,7 +183,9 @@ def test_the_scheduler_does_not_wake_every_second(monkeypatch):
         executor_settings=SimpleNamespace(status_command="squeue", efficiency_report=False),
         scheduler=SimpleNamespace(job_rate_limiter=object()),
     )
+    monkeypatch.setenv("SQUEUE_PARTITION", "gpu")  # would hide jobs of other partitions from the executor
     slurm_executor.before_jobs(workflow)
+    assert "SQUEUE_PARTITION" not in os.environ
     assert workflow.scheduler.job_rate_limiter is None
     assert "job_rate_limiter" in JobScheduler.__init__.__code__.co_names  # Snakemake's name for it
 

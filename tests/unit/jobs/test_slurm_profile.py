@@ -84,6 +84,8 @@ def test_from_another_directory_the_profiles_beside_the_snakefile_are_found(file
         ("mem_mb", "2000 * threads", ("mem_mb", "2000 * threads")),
         ("slurm_partition", "all", ("slurm_partition", "'all'")),  # or a function of Python
         ("gpu_model", '""', ("gpu_model", "''")),
+        ("gpu_model", "3090", ("gpu_model", "'3090'")),  # a number would be no name for the executor
+        ("constraint", "2024-1", ("constraint", "'2024-1'")),  # or 2023
         ("slurm_extra", "--mail-type=END", ("slurm_extra", "--mail-type=END")),
     ],
 )

@@ -86,13 +86,15 @@ def test_the_methods_say_what_the_records_say_and_cite_only_what_there_is(result
 
 def test_settings_that_differ_between_runs_are_said_of_each_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    plain = plain_config(runs := {"one": [1], "two": [1]})
+    plain = plain_config(runs := {"one": [1], "two": [1], "three": [1]})
+    plain["runs"]["three"] |= {"training": {"keep_epoch": "best", "early_stopping": 1}}
     plain["models"]["tiny"] = {"repo": "FacebookAI/roberta-base", "revision": "0" * 40}
     plain["runs"]["one"] |= {"training": {"warmup": 0.06, "schedule": "constant"}, "hold_out": 0.1}
     plain["runs"]["two"] |= {"training": {"warmup": 20, "max_gradient_norm": 0, "questions": 50, "lora_rank": 8}}
     plain["runs"]["two"]["windows"] = {"long_contexts": "truncate"}
     config = make_results(tmp_path, 20, runs, plain=plain)
-    common, one, two = methods.describe(Results(config), References())
+    common, one, two, three = methods.describe(Results(config), References())
+    assert "and then fell as planned for all 3 epochs (linear schedule)" in three and "fell to 0" not in three
     assert "[@model-tiny; @liu2019roberta]" in common
     assert "rose over the first 6 % of the steps to 2e-05 and then stayed there" in one and "10 % were held out" in one
     assert "rose over 20 steps to 2e-05 and then fell to 0 (linear schedule)" in two and "not clipped" in two

@@ -59,12 +59,12 @@ def test_the_rate_is_the_gain_of_a_doubling_with_its_error_over_seeds():
     assert falling["rate"] == -0.5 and falling["more"] is None and falling["twice"] is None
 
 
-def test_a_decoding_of_one_number_of_questions_has_no_rate_and_runs_of_the_same_number_count_once():
-    rows = pd.DataFrame(
-        {"questions": [0, 50, 200, 200], "f1": [30.0, 50.0, 60.0, 64.0], "f1_deviation": 0, "seeds": 1, "decoding": "d"}
-    )
-    assert learning_curve.gain(rows[:2]) is None
-    assert learning_curve.gain(rows)["rate"] == 5.0
+def test_a_lone_point_has_no_rate_equal_numbers_are_one_point_and_a_tiny_gain_is_one():
+    rows = pd.DataFrame({"decoding": "d", "f1_deviation": math.nan, "seeds": 1, "questions": [50, 200, 200]})
+    rows["f1"] = [50.0, 51.0, 50.0 + 2**-20]
+    assert learning_curve.gain(rows[:1]) is None
+    gain = learning_curve.gain(rows)
+    assert (gain["first"], gain["last"], gain["rate"]) == (50, 200, 2**-21) and gain["more"] > 1e300
 
 
 def test_the_page_shows_the_curve_and_what_more_questions_would_bring(tmp_path):

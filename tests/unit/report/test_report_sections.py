@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import report_fixture
 from qa.config import schema, settings
 from qa.report import build, comparison, overview, page, stages
 from qa.report.figures import Figures
@@ -182,6 +183,14 @@ def test_differences_are_those_of_the_comparison_and_name_what_was_set_different
         assert f"{page.signed(row.f1_low)} to {page.signed(row.f1_high)}" in text
     drawn = pd.read_csv(figures.folder / "differences-1.csv")
     assert drawn["f1_difference"].tolist() == pytest.approx(results.comparison()["f1_difference"].tolist())
+
+
+def test_runs_and_splits_may_be_called_by_numbers(tmp_path):
+    made = report_fixture.make_results(tmp_path, questions=12, runs={"1": [1], "02": [1]}, splits=("made/2024",))
+    with chdir(tmp_path):
+        section = comparison.section(Results(made), Figures(tmp_path))
+        highest = overview.rivals(Results(made), "made/2024", "02", "n_best")
+    assert "02 / n_best" in text_of(section.body) and "made/2024" in text_of(section.body) and highest is not None
 
 
 def test_settings_that_differ_are_named_by_their_path_and_what_is_no_cause_is_not():

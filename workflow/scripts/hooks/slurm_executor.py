@@ -18,6 +18,7 @@ The executor's module gets other functions under the names that it calls, so its
 
 import asyncio
 import math
+import os
 import re
 import shlex
 import subprocess
@@ -66,6 +67,8 @@ def before_jobs(workflow):
         logger.warning("This version of the SLURM executor is not known: if squeue forgets a job, Snakemake may hang.")
         return
     workflow.scheduler.job_rate_limiter = None
+    for name in os.environ.keys() - slurm.environment(os.environ):  # or the executor's squeue may hide its jobs
+        del os.environ[name]
     shared = Shared()
     settings = workflow.executor_settings
     if settings.status_command == "squeue" and not settings.efficiency_report:  # sacct asks by the long number

@@ -28,6 +28,7 @@ VOCABULARIES |= {"sentencepiece.model", "sentencepiece.bpe.model"}
 TOKENIZER_EXTRAS = {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt", "bpe.codes"}
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 CARD = "README.md"
+POINTER = b"version https://git-lfs.github.com/spec/"  # how a file begins that git has not fetched
 REQUEST = ".request.json"  # in the folder of an unfinished download: its source
 LONGEST = 200  # letters of a file's name; file systems take 255 bytes, and the partial file's name is longer
 
@@ -148,6 +149,9 @@ class _LocalFiles:
         path = self.folder / Path(name).expanduser()
         if not path.is_file():
             raise InputError(f"{path}: no such file, or a link that leads nowhere")
+        with open(path, "rb") as stream:
+            if stream.read(len(POINTER)) == POINTER:
+                raise InputError(f"{path}: a pointer of Git LFS, not the file itself; run `git lfs pull` at its origin")
         return path
 
 

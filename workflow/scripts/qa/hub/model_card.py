@@ -42,9 +42,11 @@ def card(
     environment = Environment(trim_blocks=True, lstrip_blocks=True, finalize=_text, keep_trailing_newline=True)
     environment.filters["raw"] = Markdown
     licence, licence_origin = licence_of(shared, sources["model"])
-    lengths = [
-        options["max_answer_length"] for options in shared["decodings"].values() if "max_answer_length" in options
-    ]
+    lengths = {
+        name: options["max_answer_length"]
+        for name, options in shared["decodings"].items()
+        if "max_answer_length" in options
+    }
     weights = sources["model"].get("files", {})
     text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         card_data=Markdown(metadata(shared, sources, scores)),
@@ -60,7 +62,8 @@ def card(
         data_files=lambda name, source: _data_files(shared, name, source),
         weights=[(name, entry["sha256"]) for name, entry in weights.items() if name.endswith(".safetensors")],
         languages=languages_of(sources["model"]),
-        longest_answer=max(lengths, default=None),
+        longest_answer=max(lengths.values(), default=None),
+        bounded=[] if lengths.keys() == shared["decodings"].keys() else list(lengths),
         versions=", ".join(f"{name} {version}" for name, version in manifest.get("versions", {}).items() if version),
         licence=licence,
         licence_origin=licence_origin,
@@ -202,7 +205,7 @@ def _described(split: str) -> str:
     for mark, meaning in (("@kept-", "without the share held out, "), ("@held-out-", "the share held out of it, ")):
         if mark in split:
             whole, share = split.split(mark)
-            return f"{whole} ({meaning}{float(share):.0%} by whole articles or contexts)"
+            return f"{whole} ({meaning}{100 * float(share):g}% by whole articles or contexts)"
     return split
 
 

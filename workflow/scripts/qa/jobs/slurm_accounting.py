@@ -12,7 +12,7 @@ from qa.jobs import slurm
 
 PATIENCE = 10.0  # seconds for a question whose answer is useful but not needed
 AT_ONCE = 200  # job ids in one call of sacct
-SQUEUE = "%i|%T|%V|%S|%e"  # id, state, submitted, started, ended
+SQUEUE = "%A|%T|%V|%S|%e"  # id as in SLURM_JOB_ID, which %i is not in an array; state, submitted, started, ended
 SACCT = "JobIDRaw,State,Submit,Start,End,MaxRSS"
 UNITS = {"K": 1 / 1024, "M": 1.0, "G": 1024.0, "T": 1024.0**2}  # in MiB
 

@@ -27,6 +27,7 @@ RESOURCES = (
     *("cpus_per_task", "gpu", "gpu_model", "gres", "tasks_per_gpu", "cpus_per_gpu", "constraint", "qos", "cluster"),
     *("slurm_account", "slurm_partition", "slurm_extra", "tmpdir"),
 )
+WORDS = ("gpu_model", "constraint", "qos", "cluster", "slurm_account", "slurm_partition")  # of RESOURCES, never numbers
 ELSEWHERE = {  # other names of resources, of keys and of the executor's options; as a resource nobody reads them
     **{"partition": "slurm_partition", "account": "slurm_account", "slurm_qos": "qos", "memory": "mem_mb"},
     **{"time": "runtime", "walltime": "runtime", "threads": "set-threads", "cpus": "set-threads"},
@@ -129,6 +130,8 @@ def _understood(name: str, text: str, place: str) -> tuple[str, str]:
             raise InputError(f"{place}: `{name}: {text}` is no amount of memory; write for example `{name}: 24G`")
     elif text == "" or (text.isidentifier() and text not in ("attempt", "threads")):
         return name, repr(text)  # or `all` and `max` would be functions of Python
+    elif name in WORDS and text[0].isdigit():
+        return name, repr(text)  # or `3090` and `2026-17` would be numbers, which the executor takes for no name
     return name, text
 
 

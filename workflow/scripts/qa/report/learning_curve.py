@@ -62,14 +62,14 @@ def points(results: Results, runs: dict[str, int], split: str) -> pd.DataFrame:
 def gain(rows: pd.DataFrame) -> dict[str, Any] | None:
     """The gain in F1 per doubling of the questions, between the last two points of one decoding, in percentage points.
 
-    None for a decoding with fewer than two numbers of questions: not all runs of a curve need have it.
+    None with a single point. Of runs with equally many questions (which differ in their seeds), the last one counts.
     `error` is its standard error over seeds; NaN where a point has one seed. `more` are the questions that one more
     point of F1 takes at this rate, and `twice` is the F1 of twice as many questions; None without a gain.
     """
-    trained = rows[rows["questions"] > 0].drop_duplicates("questions").tail(2)
-    if len(trained) < 2:
+    ends = rows[rows["questions"] > 0].drop_duplicates("questions", keep="last").tail(2)
+    if len(ends) < 2:
         return None
-    (_, before), (_, last) = trained.iterrows()
+    (_, before), (_, last) = ends.iterrows()
     doublings = math.log2(last["questions"] / before["questions"])
     rate = (last["f1"] - before["f1"]) / doublings
     variance = sum(point["f1_deviation"] ** 2 / point["seeds"] for point in (before, last))
@@ -80,7 +80,7 @@ def gain(rows: pd.DataFrame) -> dict[str, Any] | None:
         "last": last["questions"],
         "rate": rate,
         "error": math.sqrt(variance) / doublings,
-        "more": last["questions"] * (2 ** (1 / rate) - 1) if growing else None,
+        "more": last["questions"] * (2 ** min(1 / rate, 1000) - 1) if growing else None,  # a float can hold it
         "twice": min(last["f1"] + rate, 100.0) if growing else None,
     }
 

@@ -12,6 +12,7 @@ from qa.config import lineage, stages
 from qa.config.schema import Configuration
 
 FOLDER = Path("results")
+NAMES = ("dataset", "split", "run", "decoding", "reference_run", "reference_decoding", "rule", "variant", "slice")
 
 
 @dataclass(frozen=True)
@@ -162,5 +163,5 @@ class Results:
 
 
 def _table(file: Path) -> pd.DataFrame:
-    # a run may be called NA, so only empty cells are missing values
-    return pd.read_csv(file, keep_default_na=False, na_values=[""])
+    # a run may be called NA, so only empty cells are missing values; a run or split may be called 2024
+    return pd.read_csv(file, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(NAMES, str))
