@@ -61,7 +61,7 @@ STAGES = [
     Stage("soft_targets", ("results/targets/mills/*/*/*.parquet",)),
     Stage("train", tuple(f"results/pupil/seed-1/{name}" for name in ("model", "training.csv", "manifest.json"))),
     Stage("predict", ("results/pupil/seed-1/mills/validation/spans.parquet",)),
-    Stage("calibrate", ("results/pupil/seed-1/calibration/calibrated.json",)),
+    Stage("calibrate", tuple(f"results/pupil/seed-1/calibration/calibrated.{kind}" for kind in ("json", "parquet"))),
     Stage("postprocess", tuple(f"{ANSWERED}/{name}" for name in DECODED_FILES)),
     Stage("score", tuple(f"{ANSWERED}/{name}" for name in ("metrics.json", "question_scores.parquet"))),
     Stage(

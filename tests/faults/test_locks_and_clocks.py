@@ -112,9 +112,9 @@ def test_results_from_the_future_are_refused_until_they_are_of_today(project, ev
     stamped(project, lambda seconds: seconds + 2 * DAY)
     refused = project.snakemake()
     assert refused.returncode == 1
-    assert "changed later than now, by up to 4" in refused.stdout and "find resources results" in refused.stdout
+    assert "changed later than now, by up to 1 d 23 h" in refused.stdout and "find resources results" in refused.stdout
     assert results_of(project) == results_of(every_stage)
-    command = refused.stdout.split("then: ")[1].split(" (and touch")[0]
+    command = refused.stdout.split("wrong before: ")[1].split(" (and touch")[0]
     assert os.system(f"cd '{project.folder}' && {command}") == 0
     assert project.would_run() == set()
     path = project.path("given", "validation.json")

@@ -33,8 +33,11 @@ def forget(paths: Iterable[str | Path]) -> None:
         remove(_beside(path))
 
 
-def check(paths: Iterable[str | Path]) -> None:
-    """Raise InputError for files and folders that differ from their seals: which, how, and what to do."""
+def check(paths: Iterable[str | Path], then: str = "run again") -> None:
+    """Raise InputError for files and folders that differ from their seals: which, how, and what to do.
+
+    `then`: what makes a removed file anew.
+    """
     faults = {path: fault for path in dict.fromkeys(map(Path, paths)) if (fault := fault_of(path))}
     if faults:
         message = "; ".join(f"{path}: {fault}" for path, fault in faults.items())
@@ -42,7 +45,7 @@ def check(paths: Iterable[str | Path]) -> None:
         paths = " ".join(shlex.quote(str(path)) for path in faults)
         raise InputError(
             f"{message}. A disk or a copy has damaged it, or somebody edited it. To have it made anew: rm -r {paths} "
-            f"and run again; to take it as it is: rm {seals}"
+            f"and {then}; to take it as it is: rm {seals}"
         )
 
 
