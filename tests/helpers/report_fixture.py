@@ -214,8 +214,8 @@ def _files(folder: Path) -> dict[str, str]:
 def _scored(folder: Path, config: schema.Configuration) -> None:
     files = _files(folder)
     scores = folder / "question_scores.parquet"
-    run, variant, *_, decoding = folder.parts[1:]
-    made_with = lineage.answered_with(config, run, variant, decoding)
+    run, variant, dataset, part, decoding = folder.parts[1:]
+    made_with = stages.answered_with(config, run, variant, f"{dataset}/{part}", decoding)
     score.score(
         files["answers"], files["null_scores"], files["nbest"], folder / "metrics.json", scores, answered_with=made_with
     )

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from chain import CONFIG, QUALITY, ROOT
-from qa.config import reference
+from qa.config import lineage, reference, settings, stages
 from qa.plan import code_digest
 
 REPORT = {"report"}
@@ -318,6 +318,25 @@ def put(config, path, value):
     for key in parents:
         config = config.setdefault(key, {})
     config[last] = value
+
+
+@pytest.mark.parametrize("key", [*TABLE, *OF_QUALITY])
+def test_scores_record_exactly_the_settings_that_remake_them(key):
+    if key in TABLE:
+        path, value, rules = TABLE[key]
+        plain, changes = CONFIG, {path: value}
+    else:
+        plain, (changes, rules) = QUALITY, OF_QUALITY[key]
+    if "download" in rules:
+        pytest.skip("downloads record where they are from")
+    changed = copy.deepcopy(plain)
+    for path, value in changes.items():
+        put(changed, path, value)
+    before, after = (
+        {answers: stages.answered_with(config, *answers) for answers in lineage.scored(config)}
+        for config in (settings.resolve(copy.deepcopy(plain)), settings.resolve(changed))
+    )
+    assert (before != after) == ("score" in rules)
 
 
 @pytest.mark.parametrize("key", [key for key in TABLE if TABLE[key][-1]])

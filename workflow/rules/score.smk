@@ -23,8 +23,8 @@ rule score:
     params:
         f1_by=lambda wildcards: dataset_of(wildcards).f1_by,
         limits=lambda wildcards: lineage.limits(CONFIG, wildcards.run, [f"{wildcards.dataset}/{wildcards.split}"]),
-        answered_with=lambda wildcards: lineage.answered_with(
-            CONFIG, wildcards.run, wildcards.variant, wildcards.decoding
+        answered_with=lambda wildcards: stages.answered_with(
+            CONFIG, wildcards.run, wildcards.variant, f"{wildcards.dataset}/{wildcards.split}", wildcards.decoding
         ),
         code=code("score"),
     message:

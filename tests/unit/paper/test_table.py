@@ -155,10 +155,20 @@ def test_results_of_other_settings_are_refused(results):
     other["decodings"]["threshold_0"]["null_threshold"] = 5.0
     with pytest.raises(InputError, match=r"threshold_0: answered with null_threshold 0\.0, but .* has 5\.0"):
         paper.check(Results(settings.resolve(other)))
-    few = plain_config({"base": [1, 2], "large": [1]})
-    few["datasets"]["made"]["limit"] = 9
-    with pytest.raises(InputError, match=r"answered with limits \{\}, but .* has \{'made': 9\}"):
-        paper.check(Results(settings.resolve(few)))
+    for part, settled, told in (
+        ("datasets.made", {"limit": 9}, r"datasets\.made\.limit None, but .* has 9"),
+        ("datasets.made", {"misaligned": "drop"}, r"datasets\.made\.misaligned error, but .* has drop"),
+        ("datasets.made", {"f1_by": "characters"}, r"datasets\.made\.f1_by words, but .* has characters"),
+        ("runs.base", {"prediction": {"candidates": 5}}, r"runs\.base\.prediction\.candidates 20, but .* has 5"),
+        ("runs.base", {"validate_on": "made/train"}, r"runs\.base\.training\.validate_on None, but .* has made/train"),
+        ("runs.base", {"calibrate_on": ["made/other"]}, r"calibrate_on \[.*\], but .* has \['made/other'\]"),
+    ):
+        other = plain_config({"base": [1, 2], "large": [1]})
+        other["datasets"]["made"]["splits"]["other"] = "made/other.json"
+        section, name = part.split(".")
+        other[section][name] |= settled
+        with pytest.raises(InputError, match=f"with {told}"):
+            paper.check(Results(settings.resolve(other)))
     fewer = plain_config({"base": [1, 2]})
     with pytest.raises(InputError, match="summary.csv is not shown, since it is of another configuration. The target"):
         paper.check(Results(settings.resolve(fewer)))

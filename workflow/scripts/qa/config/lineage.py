@@ -1,7 +1,6 @@
 """Lineage: the models behind a run's variant, and the questions that train, calibrate and teach it."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 from qa.common.errors import InputError
 from qa.config.schema import AnyRun, Configuration, Ensemble, External, Run
@@ -112,12 +111,6 @@ def spans(config: Configuration, name: str, variant: str, split: str) -> list[st
 def held_out_share(run: AnyRun) -> float:
     """Share of each training split that is held out: 0 if other questions calibrate, or if nothing is trained."""
     return 0.0 if not isinstance(run, Run) or run.calibrate_on or not run.is_trained else run.hold_out
-
-
-def answered_with(config: Configuration, run: str, variant: str, decoding: str) -> dict[str, Any]:
-    """The decoding and the models that a set of answers is made with, as its scores record them."""
-    models = ["{}/{}".format(*part) for part in parts(config, run, variant)]
-    return {**config.decodings[decoding].model_dump(), "models": models}
 
 
 def training_splits(run: Run) -> list[str]:

@@ -6,7 +6,8 @@ A stage's part is exactly what the stage reads, because Snakemake reruns a job w
 from typing import Any
 
 from qa.common.files import digest_of_json
-from qa.config.schema import Run
+from qa.config import lineage
+from qa.config.schema import Configuration, Run
 from qa.config.sections import Dataset, Decoding, PretrainedModel
 
 # settings of training that change results by rounding and dropout masks only
@@ -70,6 +71,35 @@ def calibrating(decoding: Decoding) -> dict[str, Any]:
 def answering(decoding: Decoding) -> dict[str, Any]:
     """What `postprocess` reads of a decoding: not how it is calibrated."""
     return decoding.model_dump(exclude={"calibrate_for", "unanswerable_prior"})
+
+
+def answered_with(config: Configuration, name: str, variant: str, split: str, decoding: str) -> dict[str, Any]:
+    """Every setting behind the scores of a set of answers, by its place, as the scores record them.
+
+    Where models and data are from is not among them: the downloads record that.
+    """
+    models = lineage.parts(config, name, variant)
+    calibrating = lineage.calibration_of(config, name) if config.decodings[decoding].is_calibrated else []
+    found = {**config.decodings[decoding].model_dump(), "calibrate_on": calibrating}
+    splits = counted = [split, *calibrating]
+    for each in lineage.with_sources(config, [run for run, _ in models]):
+        run = config.runs[each]
+        parts = {"windows": tokenization(run), "prediction": prediction(run, config.models)}
+        if run.is_trained:
+            trained, held_out = lineage.training_splits(run), lineage.calibration_splits(run)
+            teachers = _named(lineage.parts_named(config, run.teacher)) if run.teacher else []
+            parts["training"] = {**training(run, config.models), **run.model_dump(include={"model", "validate_on"})}
+            parts["training"] |= {"train_on": trained, "calibrate_on": held_out, "teacher": teachers}
+            splits = [*splits, *trained, *held_out, *([run.validate_on] if run.validate_on else [])]
+        found |= {f"runs.{each}.{part}.{key}": value for part, read in parts.items() for key, value in read.items()}
+    for where, keys in (splits, ("misaligned", "limit")), (counted, ("f1_by",)):
+        for dataset in dict.fromkeys(one.split("/")[0] for one in where):
+            found |= {f"datasets.{dataset}.{key}": getattr(config.datasets[dataset], key) for key in keys}
+    return {**found, "models": _named(models)}
+
+
+def _named(models: list[lineage.Part]) -> list[str]:
+    return [f"{run}/{variant}" for run, variant in models]
 
 
 def _computing(run: Run) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def write(
     """Write question_scores.parquet: the questions of an n-best file with their answers and scores, in its order.
 
     `numbers` has an array (questions,) for each of NUMBERS. The metadata have what the answers were made with (see
-    lineage.answered_with).
+    stages.answered_with).
     """
     spans = [f"candidates.list.element.{name}" for name in ("start", "stop")]
     options = {"compression": "zstd", "use_dictionary": ["title", "context"]}

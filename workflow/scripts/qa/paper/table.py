@@ -98,11 +98,8 @@ def check(results: Results) -> None:
         given = [run.answers[answers.split]] if isinstance(run, External) else []
         if changed := checksums.changed_sources(answers.folder / "answers.json", given):
             raise InputError(f"{changed[0]}: changed since run `{answers.run}` was made of it; run the workflow")
-        now = lineage.answered_with(results.config, answers.run, answers.variant, answers.decoding)
-        made = question_scores.answered_with(answers.folder / "question_scores.parquet") or now
-        metrics, limits = answers.metrics(), lineage.limits(results.config, answers.run, [answers.split])
-        made = {**made, "f1_by": metrics.get("f1_by", "words"), "limits": metrics.get("limits", {})}
-        now = {**now, "f1_by": results.config.datasets[answers.split.split("/")[0]].f1_by, "limits": limits}
+        now = stages.answered_with(results.config, answers.run, answers.variant, answers.split, answers.decoding)
+        made = question_scores.answered_with(answers.folder / "question_scores.parquet")
         _refuse_other(f"{answers.folder}: answered", made, now)
 
 
