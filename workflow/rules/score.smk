@@ -1,6 +1,6 @@
 """Needs: answers, n-best lists. Makes: the official metrics, and the scores of each question. Runs on the login node.
 
-It also reads the questions of training, to count evaluated questions about contexts that the model was trained on.
+It also reads how many questions were left out as misaligned, and the questions of training, to count evaluated questions about contexts that the model was trained on.
 """
 
 
@@ -9,6 +9,7 @@ rule score:
         answers=rules.postprocess.output.answers,
         null_scores=rules.postprocess.output.null_scores,
         nbest=rules.postprocess.output.nbest,
+        questions="results/questions/{dataset}/{split}.parquet",
         trained_on=lambda wildcards: checked(rule_inputs.trained_on, CONFIG, wildcards.run, wildcards.variant),
     output:
         metrics=shown("metrics.json", "Scores"),

@@ -130,6 +130,28 @@ def test_a_limit_is_marked_in_the_metrics_the_table_and_the_closing_message(tmp_
     assert line in summarize.closing_message(summary)
 
 
+def test_questions_that_misaligned_answers_changed_are_counted_and_warned_of(tmp_path):
+    paths, _ = files(tmp_path, ["one", "two"])
+    counts = {}
+    for misaligned in ("realign", "drop"):
+        changed = data(["one", "two"])
+        changed["data"][0]["paragraphs"][0]["qas"][0]["answers"][0]["answer_start"] = 0
+        (tmp_path / "q.json").write_text(json.dumps(changed))
+        convert([tmp_path / "q.json"], tmp_path / "changed.parquet", misaligned)
+        questions = {"questions": tmp_path / "changed.parquet"}
+        found = score(*paths.values(), tmp_path / f"{misaligned}.json", tmp_path / "scores.parquet", **questions)
+        counts[misaligned] = {name: found[name] for name in summarize.MISALIGNED if name in found}
+    assert counts == {"realign": {"realigned_answers": 1}, "drop": {"dropped_questions": 1, "dropped_answers": 1}}
+    scored = [(name, "seed-1", f"{name}/dev", "n") for name in counts]
+    table = summarize.summarize(scored, [str(tmp_path / f"{name}.json") for name in counts], tmp_path / "summary.csv")
+    assert table["dropped_questions"].fillna(0).tolist() == [0, 1]
+    moved, dropped = summarize.warnings(tmp_path / "summary.csv")
+    assert moved == "realign/dev: not all questions are as in the files (gold answers moved: 1)"
+    assert dropped.startswith("drop/dev: ") and "(questions left out: 1, gold answers left out: 1)" in dropped
+    score(*paths.values(), tmp_path / "m.json", tmp_path / "scores.parquet", questions=tmp_path / "records.parquet")
+    assert not summarize.MISALIGNED.keys() & json.loads((tmp_path / "m.json").read_text()).keys()
+
+
 def test_questions_about_contexts_of_training_are_counted_and_warned_of(tmp_path):
     paths, _ = files(tmp_path, ["one", "two", "three"])
     trained_on = [tmp_path / "one.parquet", tmp_path / "two.parquet"]

@@ -84,6 +84,13 @@ def test_the_methods_say_what_the_records_say_and_cite_only_what_there_is(result
     assert entries(bibtex) == cited(common) and "note = {Revision " + "0" * 40 in bibtex
 
 
+def test_the_methods_say_how_many_questions_were_left_out_as_misaligned(results, monkeypatch):
+    assert "misaligned" not in methods.describe(results, References())[0]
+    monkeypatch.setattr(methods, "misaligned", lambda records: {"dropped_questions": 2, "dropped_answers": 3})
+    told = "questions of `made/validation` (local files) without misaligned gold answers (questions left out: 2, gold"
+    assert told in methods.describe(results, References())[0]
+
+
 def test_settings_that_differ_between_runs_are_said_of_each_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plain = plain_config(runs := {"one": [1], "two": [1], "three": [1]})

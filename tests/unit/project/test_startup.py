@@ -123,7 +123,9 @@ def modules(folder):
         "records of SQuAD's JSON": imported(folder, "prepare_questions", *records),
         "records of rows": imported(folder, "prepare_questions", *records, split="rows"),
         "postprocess": imported(folder, "postprocess", inputs, ANSWERS, {"decoding": DECODING}),
-        "score": imported(folder, "score", {**ANSWERS, "trained_on": []}, measured, scoring),
+        "score": imported(
+            folder, "score", {**ANSWERS, "trained_on": [], "questions": "records.parquet"}, measured, scoring
+        ),
         "analyze_errors": imported(
             folder,
             "analyze_errors",

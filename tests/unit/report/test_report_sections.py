@@ -85,6 +85,10 @@ def test_a_split_without_any_gold_answer_is_warned_of():
     results = SimpleNamespace(of_split=lambda split: [SimpleNamespace(metrics=lambda: metrics[split])])
     (blind,), (trained,) = (overview._warnings(results, split) for split in metrics)
     assert blind.startswith("blind/test: no question has an answer") and trained.startswith("3 questions are about")
+    metrics["mine/dev"] = {"HasAns_total": 5, "dropped_questions": 1200}
+    assert overview._warnings(results, "mine/dev") == [
+        "Not all questions of mine/dev are as in the files (questions left out: 1,200)."
+    ]
     highest = {"name": "r / n", "exact": 9, "f1": 9, "f1_low": 8, "f1_high": 10}
     facts = {"unit": "questions", "questions": 9, "rivals": [], "figure": "", "omitted": 0}
     split = {"name": "blind/test", "warnings": [blind], "rows": [], "published": [], "chosen": {}, "highest": highest}

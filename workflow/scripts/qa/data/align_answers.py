@@ -11,6 +11,7 @@ from qa.common.errors import InputError, some
 
 TEXT_SHOWN = 40  # characters of a text that a message shows
 MISALIGNED_SHOWN = 3  # misaligned answers that a message shows
+MISALIGNED = "misaligned"  # key of the metadata of a records file, with QuestionCounts.misaligned
 UNITS = {"utf-16-le": 2, "utf-8": 1}  # what JavaScript and byte strings count; bytes of a unit
 
 
@@ -50,6 +51,12 @@ class QuestionCounts:
     realigned: int = 0
     dropped_answers: int = 0
     dropped_questions: int = 0
+
+    def misaligned(self) -> dict[str, int]:
+        """What became of misaligned answers, by the names in metrics.json; only what is not 0."""
+        counts = {"realigned_answers": self.realigned, "dropped_answers": self.dropped_answers}
+        counts["dropped_questions"] = self.dropped_questions
+        return {name: count for name, count in counts.items() if count}
 
 
 class AnswerAligner:

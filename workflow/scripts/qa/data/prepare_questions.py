@@ -15,7 +15,7 @@ from typing import Any
 
 from qa.common.errors import InputError, unencodable
 from qa.common.files import read_json, written_aside
-from qa.data.align_answers import AnswerAligner, GoldAnswer, QuestionCounts, QuestionRecord
+from qa.data.align_answers import MISALIGNED, AnswerAligner, GoldAnswer, QuestionCounts, QuestionRecord
 from qa.data.file_formats import keys_of, rows_of
 
 BATCH_RECORDS = 10_000  # records in memory at once
@@ -41,9 +41,10 @@ def convert(
     int32). `misaligned` says what happens to an answer that does not stand at its place, or has none: `error`;
     `realign` it (see align_answers.realigned); or `drop` it. An answer that cannot be realigned is dropped too. A
     question goes with its last answer, and never becomes unanswerable. Messages call the files `names`. All questions
-    are checked and counted; with a `limit`, only a sample of them is written (see `limited`). Raises InputError that
-    names file, line, id and fault: a field is missing or of the wrong type, an id appears twice, an answer is
-    misaligned, or no question is left.
+    are checked and counted; with a `limit`, only a sample of them is written (see `limited`). The file's metadata say
+    how many answers were realigned or dropped (see read_records.misaligned). Raises InputError that names file, line,
+    id and fault: a field is missing or of the wrong type, an id appears twice, an answer is misaligned, or no question
+    is left.
     """
     import pyarrow.parquet as parquet
 
@@ -54,8 +55,9 @@ def convert(
         aligned = (aligner.aligned(record) for record in _read_all(zip(paths, names, strict=True)))
         for batch in _batches(limited((record for record in aligned if record is not None), limit)):
             writer.write_table(_table(batch))
-        dropped = aligner.outcome(names)
-    counts = aligner.counts
+        dropped, counts = aligner.outcome(names), aligner.counts
+        if misaligned_counts := counts.misaligned():
+            writer.add_key_value_metadata({MISALIGNED: json.dumps(misaligned_counts)})
     if dropped:
         log.warning(dropped)
     log.info(

@@ -1,9 +1,11 @@
 """Columns of a records file, for the stages after `prepare_questions`. Each function raises as `parquet.opened`."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 from qa.common.parquet import opened
+from qa.data.align_answers import MISALIGNED
 
 
 def titles_and_golds(records_file: str | Path) -> tuple[list[str], dict[str, list[str]]]:
@@ -28,3 +30,9 @@ def number_of_records(path: str | Path) -> int:
     """The number of questions, read from the file's footer."""
     with opened(path) as file:
         return file.metadata.num_rows
+
+
+def misaligned(path: str | Path) -> dict[str, int]:
+    """How many answers and questions `misaligned` changed in this split (see QuestionCounts.misaligned)."""
+    with opened(path) as file:
+        return json.loads((file.metadata.metadata or {}).get(MISALIGNED.encode(), "{}"))

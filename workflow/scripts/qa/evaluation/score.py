@@ -10,6 +10,7 @@ import numpy as np
 
 from qa.common.files import read_json, write_json
 from qa.common.parquet import opened
+from qa.data.read_records import misaligned
 from qa.decoding.nbest import read_nbest
 from qa.decoding.probabilities import certainty
 from qa.evaluation import question_scores
@@ -26,6 +27,7 @@ def score(
     limits: dict[str, int] | None = None,
     trained_on: Sequence[str | Path] = (),
     answered_with: dict[str, Any] | None = None,
+    questions: str | Path | None = None,
 ) -> dict[str, Any]:
     """Write metrics.json and question_scores.parquet of the answers of one decoding; return the metrics.
 
@@ -35,8 +37,10 @@ def score(
     confidence; `intervals` of the means (see statistics.intervals) and of the measures of confidence (see
     confidence.intervals); `interval`, how the intervals were found; `f1_by` (see squad.raw_scores), if F1 counts
     anything but words; `limits` of datasets (see lineage.limits), if there are any; and `trained_contexts`, how many
-    questions are about a context that a question of the files `trained_on` is about, if any is. question_scores.parquet
-    records `answered_with`. Raises InputError for missing or unknown ids, and for files of two decodings.
+    questions are about a context that a question of the files `trained_on` is about, if any is. `realigned_answers`,
+    `dropped_answers` and `dropped_questions` are of the records file `questions`, where they are not 0 (see
+    read_records.misaligned). question_scores.parquet records `answered_with`. Raises InputError for missing or unknown
+    ids, and for files of two decodings.
     """
     texts, null_scores, nbest = read_json(answers_file), read_json(null_scores_file), read_nbest(nbest_file)
     exact, f1 = squad.raw_scores(nbest.golds, texts, f1_by)
@@ -69,6 +73,8 @@ def score(
         metrics["limits"] = limits
     if trained_contexts := _about_contexts_of(nbest_file, trained_on):
         metrics["trained_contexts"] = trained_contexts
+    if questions:
+        metrics |= misaligned(questions)
     write_json(metrics_target, metrics)
     question_scores.write(answers, numbers, nbest_file, questions_target, answered_with)
     return metrics

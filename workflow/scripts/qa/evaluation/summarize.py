@@ -2,7 +2,7 @@
 
 import csv
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,13 @@ from qa.common.text import text_table
 from qa.decoding.calibrate import FEW_QUESTIONS, few_questions
 
 NESTED = ("intervals", "interval")  # keys of metrics.json that belong to one variant: means over variants have none
+MISALIGNED = {
+    "dropped_questions": "questions left out",
+    "dropped_answers": "gold answers left out",
+    "realigned_answers": "gold answers moved",
+}
 # the same for all variants: columns without mean and deviation
-FACTS = ("limits", "f1_by", "trained_contexts", "calibration_questions")
+FACTS = ("limits", "f1_by", "trained_contexts", "calibration_questions", *MISALIGNED)
 ABOUT_TRAINED_CONTEXTS = (
     "are about contexts that training questions are about too, so scores on new contexts may be lower; to measure "
     "these, divide data by article or context, not by question"
@@ -94,11 +99,14 @@ def warnings(summary_file: str | Path) -> list[str]:
     tries: dict[str, dict[str, None]] = {}
     known: dict[str, dict[str, None]] = {}
     calibrated: dict[str, dict[str, None]] = {}
+    changed: dict[str, str] = {}
     for row in _rows(summary_file):
         if not row.get("HasAns_total_mean"):
             blind[f"{row['dataset']}/{row['split']}"] = None
         if limits := row.get("limits"):
             tries.setdefault(limits, {})[row["run"]] = None
+        if counts := misaligned(row):
+            changed[f"{row['dataset']}/{row['split']}"] = f"not all questions are as in the files ({counts})"
         if trained := row.get("trained_contexts"):
             counted = (
                 f"{int(trained):,} of {float(row['total_mean']):,.0f} questions of {row['dataset']}/{row['split']}"
@@ -107,9 +115,15 @@ def warnings(summary_file: str | Path) -> list[str]:
         if 0 < (questions := int(row.get("calibration_questions") or 0)) < FEW_QUESTIONS:
             calibrated.setdefault(few_questions(questions), {})[f"{row['run']}/{row['decoding']}"] = None
     lines = [f"{some(blind)}: {ALL_UNANSWERABLE}"] if blind else []
+    lines += [f"{split}: {counts}" for split, counts in changed.items()]
     lines += [f"{some(runs)}: a quick try on few questions of each split ({limits})" for limits, runs in tries.items()]
     lines += [f"{some(runs)}: {counted} {ABOUT_TRAINED_CONTEXTS}" for counted, runs in known.items()]
     return lines + [f"{some(sides)}: {message}" for message, sides in calibrated.items()]
+
+
+def misaligned(counts: Mapping[str, Any]) -> str:
+    """What became of gold answers that did not stand at their places, in words; "" where all did."""
+    return ", ".join(f"{what}: {int(counts[name]):,}" for name, what in MISALIGNED.items() if counts.get(name))
 
 
 def _rows(summary_file: str | Path) -> list[dict[str, str]]:

@@ -10,6 +10,8 @@ from typing import Any
 from qa.common.text import readable_seconds
 from qa.config import lineage
 from qa.config.schema import External
+from qa.data.read_records import misaligned
+from qa.evaluation import summarize
 from qa.paper.references import COMMIT_DIGITS, SOFTWARE, References
 from qa.report import training
 from qa.report.drawing import in_words
@@ -126,7 +128,10 @@ def _data(results: Results, splits: Iterable[str], references: References) -> st
     for split in splits:
         name = split.split("/")[0]
         dataset = results.config.datasets[name]
-        texts.append(f"`{split}` {'of ' if dataset.repo else ''}{references.source(name, dataset)}")
+        records = results.records(split)
+        counts = summarize.misaligned(misaligned(records)) if records.exists() else ""
+        changed = f" without misaligned gold answers ({counts})" if counts else ""
+        texts.append(f"`{split}` {'of ' if dataset.repo else ''}{references.source(name, dataset)}{changed}")
     return in_words(texts)
 
 

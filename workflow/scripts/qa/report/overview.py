@@ -6,7 +6,7 @@ import pandas as pd
 
 from qa.config import lineage
 from qa.evaluation.compare import NOTABLE
-from qa.evaluation.summarize import ABOUT_TRAINED_CONTEXTS, ALL_UNANSWERABLE
+from qa.evaluation.summarize import ABOUT_TRAINED_CONTEXTS, ALL_UNANSWERABLE, misaligned
 from qa.report import drawing, page
 from qa.report.figures import SOFT, Figures
 from qa.report.ranking import Ranking, rankings
@@ -151,10 +151,13 @@ def _split(
 
 
 def _warnings(results: Results, split: str) -> list[str]:
-    """Whether no question has an answer, and how many are about contexts of training, the most of any run."""
+    """Whether no question has an answer, what became of misaligned answers, and how many are about contexts of
+    training, the most of any run."""
     found = [answers.metrics() for answers in results.of_split(split)]
     most = max(metrics.get("trained_contexts", 0) for metrics in found)
     lines = [] if "HasAns_total" in found[0] else [f"{split}: {ALL_UNANSWERABLE}"]
+    if counts := misaligned(found[0]):
+        lines.append(f"Not all questions of {split} are as in the files ({counts}).")
     return lines + ([f"{most:,} questions {ABOUT_TRAINED_CONTEXTS}."] if most else [])
 
 
