@@ -104,6 +104,8 @@ def test_times_sizes_and_names_are_taken_as_slurm_has_them(name, text, understoo
         ("slurm_partion: gpu", "did you mean `slurm_partition`?"),
         ("runtime: 3h * attempt", "`runtime: 3h * attempt` is no time"),
         ("runtime: 1d12h", "`runtime: 1d12h` is no time"),
+        ("runtime: UNLIMITED", "`runtime: UNLIMITED` is no time"),
+        ("mem: MaxMemPerNode", "`mem: MaxMemPerNode` is no amount of memory"),
         ("mem_mb: 24 gigs", "`mem_mb: 24 gigs` is no amount of memory"),
     ],
 )

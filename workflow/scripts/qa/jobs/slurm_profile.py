@@ -33,6 +33,7 @@ ELSEWHERE = {  # other names of resources, of keys and of the executor's options
     **{"time": "runtime", "walltime": "runtime", "threads": "set-threads", "cpus": "set-threads"},
     **{"slurm_reservation": "slurm-reservation", "slurm_requeue": "slurm-requeue"},
 }
+VARIABLES = ("attempt", "threads")  # of expressions
 TIME = re.compile(r"\d+(\.\d+)? ?[smhdw]")
 SIZE = re.compile(r"\d+(\.\d+)? ?[KMGT]i?B?")
 
@@ -128,7 +129,7 @@ def _understood(name: str, text: str, place: str) -> tuple[str, str]:
             return "mem_mb", str(round(humanfriendly.parse_size(text) / 10**6))
         if not _is_expression(text):
             raise InputError(f"{place}: `{name}: {text}` is no amount of memory; write for example `{name}: 24G`")
-    elif text == "" or (text.isidentifier() and text not in ("attempt", "threads")):
+    elif text == "" or (text.isidentifier() and text not in VARIABLES):
         return name, repr(text)  # or `all` and `max` would be functions of Python
     elif name in WORDS and text[0].isdigit():
         return name, repr(text)  # or `3090` and `2026-17` would be numbers, which the executor takes for no name
@@ -136,9 +137,9 @@ def _understood(name: str, text: str, place: str) -> tuple[str, str]:
 
 
 def _is_expression(text: str) -> bool:
-    """Whether Snakemake can compute it, as `threads * 6000`."""
+    """Whether Snakemake can compute it, as `threads * 6000`. It takes another word, as `UNLIMITED`, for a text."""
     try:
         ast.parse(text, mode="eval")
     except SyntaxError:
         return False
-    return True
+    return text in VARIABLES or not text.isidentifier()
