@@ -24,6 +24,10 @@ def test_a_duration_is_given_in_its_two_largest_units(seconds, words):
     assert text.readable_seconds(seconds) == words
 
 
+def test_a_counted_noun_is_plural_but_for_one():
+    assert [text.counted(number, "job") for number in (0, 1, 1200)] == ["0 jobs", "1 job", "1,200 jobs"]
+
+
 def test_a_duration_can_be_given_in_one_unit():
     assert text.readable_seconds(7505, units=1) == "2 h"
 

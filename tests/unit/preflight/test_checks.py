@@ -51,7 +51,7 @@ def test_the_questions_of_own_files_are_checked_before_they_are_copied(tmp_path)
     files = (str(tmp_path / "bad.jsonl"),), (str(tmp_path / "good.jsonl"),)
     found = list(preflight.check_questions(tuple((names, "error") for names in files)))
     assert kinds(found) == [PROBLEM, OK] and "bad.jsonl: line 1, id 'q': 'bb' at 0" in found[0].text
-    assert "good.jsonl: 1 questions" in found[1].text
+    assert "good.jsonl: 1 question" in found[1].text
 
 
 # Several checks at once

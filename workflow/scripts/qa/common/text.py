@@ -23,6 +23,11 @@ def did_you_mean(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
     return f"; did you mean `{found[0]}`?" if found else ""
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: `1 answer`, `1,200 answers`."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def readable_seconds(seconds: float, units: int = 2) -> str:
     """A duration in its largest unit and the next: `45 s`, `2 h 5 min`, `3 h`; `?` where it is not finite.
 

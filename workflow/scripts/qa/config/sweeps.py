@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from qa.common.errors import InputError
+from qa.common.text import counted
 from qa.config import draws
 from qa.config.fields import from_text
 
@@ -188,12 +189,8 @@ def trainings_message(sweeps: Sweeps, trainings: Sequence[tuple[str, str]]) -> s
     if not seeds:
         return "No trainings: no run trains a model"
     least, most = min(seeds.values()), max(seeds.values())
-    seeds_of_a_run = f"{least} to {most} seeds" if least < most else _counted(least, "seed")
+    seeds_of_a_run = f"{least} to {most} seeds" if least < most else counted(least, "seed")
     swept = {run: sum(name in seeds for name in names) for run, names in sweeps.items()}
     listed = ", ".join(f"{run} x {count}" for run, count in swept.items() if count)
-    text = f"{_counted(len(trainings), 'training')}: {_counted(len(seeds), 'run')} x {seeds_of_a_run}"
+    text = f"{counted(len(trainings), 'training')}: {counted(len(seeds), 'run')} x {seeds_of_a_run}"
     return text + (f" (sweep: {listed})" if listed else "")
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" + "s" * (number != 1)

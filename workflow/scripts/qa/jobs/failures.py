@@ -14,7 +14,7 @@ from typing import Any
 
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from qa.common.text import readable_seconds
+from qa.common.text import counted, readable_seconds
 from qa.jobs import job_records, slurm_accounting
 from qa.jobs.advice import advice
 from qa.jobs.job_records import JobRecord
@@ -144,7 +144,7 @@ def _summary(failures: list[Failure]) -> str:
     if not failures:
         return f"\n{AGAIN}\n"
     starts = slurm_accounting.starts_of(failure.slurm_job for failure in failures if failure.slurm_job)
-    lines = ["", f"{len(failures)} job{'s' * (len(failures) > 1)} failed:"]
+    lines = ["", f"{counted(len(failures), 'job')} failed:"]
     for failure in failures[:IN_FULL]:
         lines += ["", *_in_full(failure, starts)]
     for failure in failures[IN_FULL:]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from qa.common.files import read_json, write_csv
-from qa.common.text import readable_bytes, readable_seconds, text_table
+from qa.common.text import counted, readable_bytes, readable_seconds, text_table
 from qa.jobs import job_records, slurm_accounting
 from qa.jobs.job_records import JobRecord
 from qa.jobs.slurm_accounting import Start
@@ -229,5 +229,5 @@ def main(arguments: Sequence[str] = ()) -> int:
     rows = write()
     # by name: the digest of the stage's code leaves it out, as `stage` seals what the stage writes
     import_module("qa.common.checksums").seal([TABLE])
-    print(closing_message() or f"{len(rows)} attempts: {TABLE}")
+    print(closing_message() or f"{counted(len(rows), 'attempt')}: {TABLE}")
     return 0

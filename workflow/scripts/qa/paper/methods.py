@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from qa.common.text import readable_seconds
+from qa.common.text import counted, readable_seconds
 from qa.config import lineage
 from qa.config.schema import External
 from qa.data.read_records import misaligned
@@ -105,7 +105,7 @@ def _of_all(results: Results, references: References) -> dict[str, Any]:
         "splits": [
             {
                 "data": _data(results, [split], references),
-                "total": f"{each[0]['total']:,}",
+                "total": counted(each[0]["total"], "question"),
                 "trained": max(one.get("trained_contexts", 0) for one in each),
             }
             for split, each in metrics.items()

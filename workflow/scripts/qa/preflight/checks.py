@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 
 from qa.common import checksums, installation
 from qa.common.errors import InputError, some
-from qa.common.text import readable_bytes
+from qa.common.text import counted, readable_bytes
 from qa.config.fields import listed
 from qa.data import prepare_questions
 from qa.data.read_answers import read_answers
@@ -215,7 +215,7 @@ def check_questions(questions: tuple[tuple[tuple[str, ...], str], ...]) -> Itera
             continue
         try:
             counts = prepare_questions.check(paths, misaligned)
-            yield ok(f"{some(files)}: {counts.questions:,} questions")
+            yield ok(f"{some(files)}: {counted(counts.questions, 'question')}")
         except InputError as error:
             yield problem(str(error))
 
@@ -224,7 +224,7 @@ def check_answers(files: tuple[str, ...]) -> Iterator[Finding]:
     """Check that the user's files of answers can be read. Whether they answer all questions, `postprocess` checks."""
     for file in files:
         try:
-            yield ok(f"{file}: {len(read_answers(file)):,} answers")
+            yield ok(f"{file}: {counted(len(read_answers(file)), 'answer')}")
         except InputError as error:
             yield problem(str(error))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from qa.common.errors import InputError
 from qa.common.files import read_json
-from qa.common.text import readable_bytes
+from qa.common.text import counted, readable_bytes
 from qa.preflight.findings import Finding, ok, problem
 from qa.preflight.plan import Plan
 
@@ -24,7 +24,7 @@ def check_space(plan: Plan, stated: dict[str, int]) -> Iterator[Finding]:
     It sees a quota only if the file system reports it as free space, or if the quota is already used up.
     """
     needs, count = _needs(plan, stated), len(plan.trainings)
-    trainings = f" ({count} trainings, up to {min(plan.at_once, count)} at once)" if count else ""
+    trainings = f" ({counted(count, 'training')}, up to {min(plan.at_once, count)} at once)" if count else ""
     systems: dict[int, list[str]] = {}
     for folder in needs:
         systems.setdefault(_existing(folder).stat().st_dev, []).append(folder)
