@@ -14,10 +14,11 @@ import yaml
 from qa.common.errors import InputError
 from qa.common.files import write_json
 from qa.config import settings
+from qa.config.sections import Dataset
 from qa.hub.download import fetch_dataset
 from qa.paper import methods
 from qa.paper import table as paper
-from qa.paper.references import References, latex
+from qa.paper.references import References, label, latex
 from qa.report import build, comparison, overview
 from qa.report.results import Results
 from report_fixture import make_results, plain_config
@@ -136,6 +137,16 @@ def test_no_letter_of_a_name_is_latex():
     assert latex(r"a_b & 5% #$ {x} ~^\ <> `n_1` [@a; @b].") == (
         r"a\_b \& 5\% \#\$ \{x\} \textasciitilde{}\textasciicircum{}\textbackslash{} $<$$>$ \texttt{n\_1}~\cite{a,b}."
     )
+
+
+def test_names_that_differ_in_punctuation_only_have_entries_and_labels_of_their_own():
+    references, names = References(), ["squad-v2", "squad_v2", "squad.v2"]
+    part = Dataset(repo="a/b", revision="0" * 40, splits={"dev": "dev.json"})
+    text = " and ".join(references.source(name, part) for name in names)
+    keys = {f"dataset-{name}" for name in names}
+    assert set(re.findall(r"^@misc\{(.+),$", references.bibtex(text), re.M)) == keys
+    assert set(re.findall(r"~\\cite\{(.+?)\}", latex(text))) == keys
+    assert len({label(f"{name}/dev") for name in names}) == 3
 
 
 def test_results_of_other_settings_are_refused(results):

@@ -38,7 +38,7 @@ class References:
     def source(self, name: str, part: PretrainedModel | Dataset) -> str:
         """Where a model or dataset is from, in words, with its citation if others can get it too."""
         kind = "datasets" if isinstance(part, Dataset) else "models"
-        key = f"{kind.removesuffix('s')}-{_plain(name)}"
+        key = f"{kind.removesuffix('s')}-{name}"  # as it is: no two names have one key
         record = Path("resources", kind, name, "source.json")
         known = read_json(record) if record.exists() else {}
         date = f", downloaded {known['downloaded'][:10]}" if "downloaded" in known else ""
@@ -64,7 +64,7 @@ class References:
     def bibtex(self, text: str) -> str:
         """The entries that a text cites, as BibTeX."""
         entries = _papers() | self.entries
-        return "\n\n".join(entries[key] for key in dict.fromkeys(re.findall(r"@([\w-]+)", text)))
+        return "\n\n".join(entries[key] for key in dict.fromkeys(re.findall(r"@([\w.-]+)", text)))
 
     def _add(self, citation: str, **fields: str) -> None:
         texts = {name: value if name == "howpublished" else latex(value) for name, value in fields.items()}
@@ -77,7 +77,12 @@ def latex(text: str) -> str:
     """Text as LaTeX: special letters escaped, `code` as \\texttt, [@key] as \\cite."""
     escaped = "".join(_LATEX.get(letter, letter) for letter in text)
     escaped = re.sub("`([^`]*)`", r"\\texttt{\1}", escaped)
-    return re.sub(r" \[@([^]]+)\]", lambda found: rf"~\cite{{{found[1].replace('; @', ',')}}}", escaped)
+
+    def cite(found: re.Match[str]) -> str:
+        keys = found[1].replace("; @", ",").replace(r"\_", "_")
+        return rf"~\cite{{{keys}}}"
+
+    return re.sub(r" \[@([^]]+)\]", cite, escaped)
 
 
 def _url(address: str) -> str:
@@ -86,11 +91,7 @@ def _url(address: str) -> str:
 
 def label(name: str) -> str:
     """A LaTeX label for the table of a split."""
-    return f"tab:{_plain(name)}"
-
-
-def _plain(name: str) -> str:
-    return re.sub("[^A-Za-z0-9]+", "-", name)
+    return f"tab:{name}"
 
 
 def _cited(*keys: str) -> str:
