@@ -19,7 +19,7 @@ from qa.hub.download import fetch_dataset
 from qa.paper import methods
 from qa.paper import table as paper
 from qa.paper.references import References, label, latex
-from qa.report import build, comparison, overview
+from qa.report import build, comparison, overview, training
 from qa.report.results import Results
 from report_fixture import make_results, plain_config
 
@@ -90,6 +90,21 @@ def test_the_methods_say_how_many_questions_were_left_out_as_misaligned(results,
     monkeypatch.setattr(methods, "misaligned", lambda records: {"dropped_questions": 2, "dropped_answers": 3})
     told = "questions of `made/validation` (local files) without misaligned gold answers (questions left out: 2, gold"
     assert told in methods.describe(results, References())[0]
+
+
+def test_the_methods_name_every_device_that_a_training_took_its_steps_on(results, monkeypatch):
+    manifest = results.manifest(results.models[0])
+    names = ["1 × Old GPU", "1 × Idle GPU", "1 × New GPU", None]  # the last one only took the finished checkpoint
+    steps = [(0, 190), (190, 190), (190, 400), (400, 400)]
+    manifest["attempts"] = [
+        {**manifest["attempts"][0], "resumed_at_step": first, "step": last} | ({"device": name} if name else {})
+        for name, (first, last) in zip(names, steps, strict=True)
+    ]
+    manifest["attempts"][2]["computed"] = "padded rows"
+    monkeypatch.setattr(Results, "manifest", lambda self, model: manifest)
+    common = methods.describe(results, References())[0]
+    assert "attention dropout 0; padded rows)" in common and "on 1 × Old GPU and 1 × New GPU." in common
+    assert training.row(results, results.models[0])["device"] == "1 × Old GPU, then 1 × New GPU"
 
 
 def test_settings_that_differ_between_runs_are_said_of_each_run(tmp_path, monkeypatch):

@@ -66,14 +66,15 @@ def _trainings(results: Results, models: list[Model], references: References) ->
     run = results.config.runs[models[0].run]
     rows, manifests = ([read(results, model) for model in models] for read in (training.row, Results.manifest))
     seeds = [str(manifest["seed"]) for manifest in manifests]
+    attempts = [attempt for manifest in manifests for attempt in training.effective(manifest["attempts"])]
     return {
         "data": _data(results, run.train_on or [], references),
         "held_out": f"{100 * lineage.held_out_share(run):g}" if lineage.held_out_share(run) else "",
         "windows": _span(manifest["training_windows"] for manifest in manifests),
         "steps": _span(row["steps"] for row in rows),
         "epochs": _span(round(row["epochs"], 2) for row in rows),
-        "computed": "; ".join(_distinct(manifest["attempts"][-1].get("computed") for manifest in manifests)),
-        "devices": in_words(_distinct(row["device"] for row in rows)),
+        "computed": "; ".join(_distinct(attempt.get("computed") for attempt in attempts)),
+        "devices": in_words(_distinct(device for manifest in manifests for device in training.devices(manifest))),
         "time": _span((row["seconds"] for row in rows), readable_seconds),
         "seeds": f"seeds were {in_words(seeds)}" if len(seeds) > 1 else f"seed was {seeds[0]}",
     }

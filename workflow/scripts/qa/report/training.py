@@ -73,7 +73,7 @@ def section(results: Results, figures: Figures) -> page.Section | None:
 def row(results: Results, model: Model) -> dict[str, Any]:
     """The row of a model in the table; times in seconds, memory in GiB."""
     manifest, history = results.manifest(model), results.history(model)
-    losses, machine, settings = history["loss"].dropna(), manifest["machine"], manifest["run_settings"]
+    losses, settings = history["loss"].dropna(), manifest["run_settings"]
     start = settings["model"]  # a name, or the run that it comes from
     return {
         "name": model.name,
@@ -89,8 +89,22 @@ def row(results: Results, model: Model) -> dict[str, Any]:
         "gpu_memory": manifest["peak_gpu_memory_gib"] or None,
         "attempts": len(manifest["attempts"]),
         "interruptions": interruptions(manifest["attempts"]),
-        "device": f"{manifest['gpus']} × {gpu}" if (gpu := machine["gpu"]) else f"{machine['cpu_threads']} CPU threads",
+        "device": ", then ".join(devices(manifest)),
     }
+
+
+def devices(manifest: dict[str, Any]) -> list[str]:
+    """What a model was trained on, in words, the first device first; attempts of older versions say nothing."""
+    machine = manifest["machine"]
+    last = f"{manifest['gpus']} × {gpu}" if (gpu := machine["gpu"]) else f"{machine['cpu_threads']} CPU threads"
+    found = [attempt["device"] for attempt in effective(manifest["attempts"]) if "device" in attempt]
+    return list(dict.fromkeys(found)) or [last]
+
+
+def effective(attempts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The attempts whose steps a model has: the last one, and each that saved some steps for the next one."""
+    ends = [*(attempt["resumed_at_step"] for attempt in attempts[1:]), float("inf")]
+    return [attempt for attempt, end in zip(attempts, ends, strict=True) if attempt["resumed_at_step"] < end]
 
 
 def interruptions(attempts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from qa.model import cpu_layers, devices, disentangled, packing
 from qa.model.collators import PackingCollator, PaddingCollator
 from qa.model.loading import inputs_of, load_model, with_attention_dropout
 from qa.model.window_dataset import POSITIONS, WindowDataset, read_targets
-from qa.training import lora
+from qa.training import lora, manifest
 from qa.training.batch_sampler import EpochBatchSampler
 from qa.training.callbacks import CheckpointCallback, ProgressCallback, SetEpochCallback
 from qa.training.checkpoints import step_of
@@ -110,7 +110,8 @@ def build_trainer(attempt: Attempt) -> WindowTrainer:
         f"training on {len(data.windows):,} windows on {where}, {settings.precision}, {computed}, seed {spec.seed}"
     )
     if arguments.process_index == 0:
-        attempt.memory.note(step_of(attempt.resume) if attempt.resume else 0, computed=computed)
+        device = manifest.device(spec.options.processes)
+        attempt.memory.note(step_of(attempt.resume) if attempt.resume else 0, computed=computed, device=device)
     return trainer
 
 

@@ -62,6 +62,13 @@ def machine() -> dict[str, Any]:
     }
 
 
+def device(processes: int) -> str:
+    """What a training computes on, in words; each of its processes has a GPU of its own, if there is any."""
+    if torch.cuda.is_available():
+        return f"{processes} × {torch.cuda.get_device_name(0)}"
+    return f"{torch.get_num_threads()} CPU threads"
+
+
 def peak_memory() -> dict[str, float]:
     """Peak memory of this process in GiB: resident, and allocated on the GPU (0 without a GPU)."""
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB
