@@ -48,6 +48,7 @@ def resolved(**runs):
     return settings.resolve(changed(**runs))
 
 
+SIDES = [("small", "seed-1"), ("team", "ensemble")]
 TEAM = [("small", "seed-1"), ("small", "seed-2"), ("other", "seed-3")]
 
 
@@ -174,6 +175,17 @@ def test_an_ensemble_is_calibrated_on_what_all_its_runs_held_out_or_on_its_own_s
     assert lineage.calibration_of(own, "team") == ["mills/dev"]
     shared = {"calibrate_on": ["mills/dev"]}
     assert lineage.calibration_of(resolved(small=shared, other=shared), "team") == ["mills/dev"]
+
+
+def test_the_order_of_calibrate_on_changes_nothing():
+    splits = ["mills/dev", "mills/more"]
+    found = []
+    for order in (splits, splits[::-1]):
+        config = resolved(small={"calibrate_on": order}, team={"calibrate_on": order})
+        needed = [rule_inputs.calibration(config, run, part, "calibrated") for run, part in SIDES]
+        found.append([needed, rule_inputs.training(config, "small", "seed-1")])
+        found[-1] += [stages.answered_with(config, *side, "mills/validation", "calibrated") for side in SIDES]
+    assert found[0] == found[1]
 
 
 WRONG = {

@@ -120,9 +120,9 @@ def training_splits(run: Run) -> list[str]:
 
 
 def calibration_splits(run: Run) -> list[str]:
-    """What a run is calibrated on: the splits of `calibrate_on`, or the questions held out of its training."""
+    """What a run is calibrated on: the splits of `calibrate_on`, sorted, or the questions held out of its training."""
     if run.calibrate_on:
-        return run.calibrate_on
+        return sorted(run.calibrate_on)
     share = held_out_share(run)
     return [f"{split}@held-out-{share:g}" for split in run.train_on or []] if share else []
 
@@ -135,12 +135,13 @@ def f1_by(config: Configuration, splits: Sequence[str]) -> list[str]:
 def calibration_of(config: Configuration, name: str) -> list[str]:
     """The splits that calibrate a run or an ensemble; [] if there are none.
 
+    Those of `calibrate_on` are sorted: in another order, a calibration would differ a little, and not be made anew.
     Raises InputError for an ensemble whose models held out different questions.
     """
     if name in config.runs:
         return calibration_splits(config.runs[name])
     if config.ensembles[name].calibrate_on:
-        return config.ensembles[name].calibrate_on
+        return sorted(config.ensembles[name].calibrate_on)
     runs = list(dict.fromkeys(run for run, _ in parts(config, name, ENSEMBLE)))
     found = [calibration_splits(config.runs[run]) for run in runs]
     for run, splits in zip(runs, found, strict=True):
