@@ -192,6 +192,14 @@ def test_training_ends_after_the_patience_and_at_the_same_step_if_it_was_killed(
     assert json.loads((often / "manifest").read_text())["attempts"][-1]["resumed_at_step"] == 4 * steps
 
 
+def test_the_history_of_a_training_that_ends_early_has_the_losses_of_its_last_steps(inputs, tmp_path):
+    settings = SETTINGS | {"keep_epoch": "best", "early_stopping": 1, "learning_rate": 1e-12}  # no epoch is better
+    folder = trainings.train(inputs, tmp_path, settings, OPTIONS | {"log_every_steps": 1000})
+    with open(folder / "history", newline="") as stream:
+        epochs_logged = [row["epoch"] for row in csv.DictReader(stream) if row["loss"]]
+    assert epochs_logged == ["1.0", "2.0"]
+
+
 def test_two_processes_end_after_the_patience(inputs, tmp_path):
     settings = SETTINGS | {"keep_epoch": "best", "early_stopping": 1, "learning_rate": 1e-12}  # no epoch is better
     folder = trainings.train(inputs, tmp_path, settings, OPTIONS | {"gpus": 2})

@@ -96,6 +96,10 @@ class KeepBest(TrainerCallback):
     def on_evaluate(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         """Called by the Trainer after a validation."""
         if args.process_index == 0 and best_step(state.log_history) == state.global_step:
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Called by the Trainer before it logs and validates: the history has the losses up to an early end."""
+        control.should_log |= self.patience is not None
+
             with written_aside(Path(args.output_dir, f"best-{state.global_step}"), directory=True) as partial:
                 model.save_pretrained(partial, state_dict=lora.plain_weights(model))
                 checksums.seal([partial])
