@@ -102,7 +102,10 @@ def test_a_card_says_where_f1_counts_characters():
     text = described(scores=[{**SCORES[0], "f1_by": "characters"}, SCORES[1]])
     names = {result.metric_name for result in ModelCard(text).data.eval_results}
     assert {"F1 by characters (n_best)", "Exact match (n_best)", "F1 (walkthrough)"} <= names
-    assert "| n_best, F1 by characters |" in text.replace("\\", "") and "F1 counts characters where the row" in text
+    assert (
+        "| n_best, F1 by characters |" in text.replace("\\", "")
+        and "F1 counts characters, and all punctuation is ignored, where the row" in text
+    )
     assert "characters" not in described().partition("## Scores")[2].partition("## Training")[0]
 
 

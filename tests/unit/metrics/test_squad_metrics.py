@@ -97,6 +97,18 @@ def test_f1_by_characters_counts_all_but_white_space(gold, predicted, expected):
     assert f1["q"] == pytest.approx(float(expected)) and exact["q"] == pair_scores(gold, predicted)[0]
 
 
+@pytest.mark.parametrize(
+    "marks", ["\uff0c。", "「」", "《》\uff1f\uff01", "、・…", "“”", "\uff08\uff09\uff1a\uff1b", "๏", ".,-_"]
+)
+def test_characters_are_counted_without_punctuation_of_any_script_and_words_with_it(marks):
+    predicted = f"{marks[0]}北京大学{marks[1:]}"
+    scores = [metrics.raw_scores({"q": ["北京大学"]}, {"q": predicted}, by) for by in ("characters", "words")]
+    assert scores[0] == ({"q": 1}, {"q": 1.0})
+    assert (scores[1] == scores[0]) == marks.isascii()  # official: other punctuation than ASCII's stays
+    assert metrics.raw_scores({"q": ["10\uff05"]}, {"q": "10"}, "characters")[0]["q"] == 1
+    assert metrics.raw_scores({"q": ["10€"]}, {"q": "10"}, "characters")[0]["q"] == 0  # no punctuation
+
+
 def test_the_best_gold_answer_counts():
     exact, f1 = metrics.raw_scores({"q": ["in the city of Paris", "Paris", "London"]}, {"q": "the Paris"})
     assert (exact, f1) == ({"q": 1}, {"q": 1.0})

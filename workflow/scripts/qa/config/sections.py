@@ -87,7 +87,7 @@ class Dataset(Section):
     f1_by: Literal["words", "characters"] = setting(
         "calibrate",
         "What F1 counts. `words` is official. `characters` (without white space) is for languages that write no spaces "
-        "between words, such as Chinese, Japanese and Thai.",
+        "between words, such as Chinese, Japanese and Thai; EM and F1 then ignore punctuation of all scripts.",
         "words",
     )
     limit: Whole | None = setting(

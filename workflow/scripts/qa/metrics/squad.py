@@ -13,6 +13,7 @@ A null score says how sure the model is that a question has no answer: a probabi
 import math
 import re
 import string
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, groupby, pairwise
@@ -30,8 +31,15 @@ Texts = Mapping[str, str]
 Scores = Mapping[str, float]
 
 
-def normalize_answer(text: str) -> str:
-    """Lower-case, drop ASCII punctuation, then the words a, an and the, then collapse white space."""
+def normalize_answer(text: str, f1_by: str = "words") -> str:
+    """Lower-case, drop ASCII punctuation, then the words a, an and the, then collapse white space.
+
+    If F1 counts characters, all of Unicode's punctuation is dropped, such as 。 and 「, as in MLQA's evaluation script
+    (mlqa_evaluation_v1.py; Lewis et al., "MLQA: Evaluating Cross-lingual Extractive Question Answering", 2020). That of
+    CMRC 2018 (Cui et al., 2019) drops a list of such marks.
+    """
+    if f1_by == "characters":
+        text = "".join(letter for letter in text if not unicodedata.category(letter).startswith("P"))
     return " ".join(_ARTICLE.sub(" ", text.lower().translate(_PUNCTUATION)).split())
 
 
@@ -53,15 +61,16 @@ def raw_scores(
 ) -> tuple[dict[str, int], dict[str, float]]:
     """Exact match and F1 of each question, the best over its gold answers, in the order of `gold_answers`.
 
-    The official F1 counts `words`. `characters`, without white space, is for languages that write no spaces.
+    The official F1 counts `words`. `characters`, without white space, is for languages that write no spaces; both
+    scores then ignore all punctuation (see normalize_answer).
     Gold answers that normalise to nothing are left out; where none remains, the gold answer is the empty text.
     Raises InputError unless `predictions` holds exactly the ids of `gold_answers`.
     """
     check_ids(gold_answers, predictions, "predictions")
     exact, f1_scores = {}, {}
     for question, texts in watched(gold_answers.items(), "score", "questions"):
-        golds = list(filter(None, dict.fromkeys(map(normalize_answer, texts)))) or [""]
-        predicted = normalize_answer(predictions[question])
+        golds = list(filter(None, dict.fromkeys(normalize_answer(text, f1_by) for text in texts))) or [""]
+        predicted = normalize_answer(predictions[question], f1_by)
         exact[question] = int(predicted in golds)
         f1_scores[question] = max(_f1_of_normalized(gold, predicted, f1_by) for gold in golds)
     return exact, f1_scores
