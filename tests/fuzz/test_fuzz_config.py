@@ -112,7 +112,7 @@ def listed(config):
         for variant in lineage.variants(run):
             if run.train_on:
                 rule_inputs.training(resolved, name, variant)
-                stages.training(run, resolved.models)
+                stages.training(run, resolved)
                 card_facts.shared(resolved, name, variant)
                 card_facts.needs_of_package(resolved, name, variant)
             stages.prediction(run, resolved.models)

@@ -44,7 +44,7 @@ rule train:
         gpu=lambda wildcards: run_of(wildcards).training.gpus * run_of(wildcards).training.nodes,
         nodes=lambda wildcards: run_of(wildcards).training.nodes,
     params:
-        settings=lambda wildcards: stages.training(run_of(wildcards), CONFIG.models),
+        settings=lambda wildcards: stages.training(run_of(wildcards), CONFIG),
         seed=lambda wildcards: lineage.seed_of(wildcards.variant),
         # Snakemake compares inputs without their names and order: whether a split trains or validates
         reads=lambda wildcards: checked(rule_inputs.training, CONFIG, wildcards.run, wildcards.variant),

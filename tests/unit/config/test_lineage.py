@@ -576,7 +576,7 @@ def test_a_teacher_with_a_slash_and_any_temperature_make_a_file_name():
 
 def test_training_reads_of_distillation_what_changes_it_and_only_with_a_teacher():
     plain = resolved()
-    read = {name: stages.training(run, plain.models).get("distillation") for name, run in plain.runs.items()}
+    read = {name: stages.training(run, plain).get("distillation") for name, run in plain.runs.items()}
     assert read.pop("pupil") == {"weight": 0.5, "temperature": 2.0} and set(read.values()) == {None}
 
 

@@ -32,7 +32,7 @@ def changed(path, value):
 def test_params_do_not_depend_on_the_order_of_keys():
     pairs = [("num_hidden_layers", 6), ("hidden_dropout_prob", 0.2)]
     resolved = [settings.resolve(changed("models.roberta-base.overrides", dict(each))) for each in (pairs, pairs[::-1])]
-    first, other = (str(stages.training(each.runs["baseline"], each.models)) for each in resolved)
+    first, other = (str(stages.training(each.runs["baseline"], each)) for each in resolved)
     assert first == other
 
 
@@ -42,7 +42,7 @@ def test_params_do_not_depend_on_how_a_number_is_written_or_on_whether_a_default
     for number in (int, float, str, None):
         config = changed("defaults.training", {key: number(value) for key, value in whole.items()} if number else {})
         resolved = settings.resolve(config)
-        read.append(str(stages.training(resolved.runs["roberta-base"], resolved.models)))
+        read.append(str(stages.training(resolved.runs["roberta-base"], resolved)))
     assert len({*read}) == 1
 
 
@@ -259,7 +259,7 @@ def test_windows_are_shared_by_runs_of_equal_settings_and_no_others():
 def test_epochs_without_effect_are_no_part_of_what_training_reads():
     config = changed("defaults.training.max_steps", 10)
     resolved = settings.resolve(config)
-    assert "epochs" not in stages.training(resolved.runs["baseline"], resolved.models)
+    assert "epochs" not in stages.training(resolved.runs["baseline"], resolved)
 
 
 def test_text_from_the_command_line_is_read_as_numbers_truth_values_and_null():

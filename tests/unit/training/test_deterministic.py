@@ -66,7 +66,7 @@ def test_without_it_the_settings_of_training_and_prediction_are_what_they_were()
         config["defaults"]["deterministic"] = wanted
         resolved = settings.resolve(config)
         for run in resolved.runs.values():
-            for part in (stages.training(run, resolved.models), stages.prediction(run, resolved.models)):
+            for part in (stages.training(run, resolved), stages.prediction(run, resolved.models)):
                 assert ("deterministic" in part) is wanted
 
 

@@ -14,6 +14,7 @@ from qa.data.prepare_questions import convert
 from qa.data.read_records import titles_and_golds
 from qa.decoding import calibrate
 from qa.decoding.postprocess import candidates_of
+from qa.metrics import squad
 from qa.model import predict
 from qa.training import epochs
 from qa.training import train as training
@@ -198,6 +199,15 @@ def test_the_history_of_a_training_that_ends_early_has_the_losses_of_its_last_st
     with open(folder / "history", newline="") as stream:
         epochs_logged = [row["epoch"] for row in csv.DictReader(stream) if row["loss"]]
     assert epochs_logged == ["1.0", "2.0"]
+
+
+def test_the_f1_of_an_epoch_counts_what_the_datasets_f1_counts(inputs, tmp_path, monkeypatch):
+    counted = []
+    raw_scores = squad.raw_scores
+    monkeypatch.setattr(squad, "raw_scores", lambda *found: counted.append(found[2]) or raw_scores(*found))
+    train(inputs, tmp_path, epochs=1, keep_epoch="best", f1_by=["characters"])
+    train(inputs, tmp_path / "words", epochs=1, keep_epoch="best")
+    assert counted == ["characters", "words"]
 
 
 def test_two_processes_end_after_the_patience(inputs, tmp_path):

@@ -145,5 +145,5 @@ def test_alpha_without_a_rank_is_no_part_of_a_training():
     given = []
     for changes in ({}, {"lora_alpha": 8}, {"lora_alpha": 8, "lora_rank": 4}):
         changed = settings.resolve(config | {"defaults": {"training": changes}})
-        given.append(stages.training(changed.runs["roberta-base"], changed.models))
+        given.append(stages.training(changed.runs["roberta-base"], changed))
     assert given[0] == given[1] and given[2] == {**given[0], "lora_alpha": 8, "lora_rank": 4}

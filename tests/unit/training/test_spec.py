@@ -18,6 +18,7 @@ OPTIONAL = {
     "max_length": 64,
     "deterministic": True,
     "early_stopping": 2,
+    "f1_by": ["characters", "words"],
     "questions": 50,
     "lora_rank": 8,
     "lora_alpha": 16,
@@ -55,7 +56,7 @@ def test_the_configuration_gives_every_run_the_settings_and_options_of_a_trainin
     of_the_job = {"threads": 4, "walltime_minutes": None}
     for run in resolved.runs.values():
         if run.is_trained:
-            assert TrainingSettings.of(stages.training(run, resolved.models)).batch_size
+            assert TrainingSettings.of(stages.training(run, resolved)).batch_size
             options = stages.runtime_options(run)
             assert asdict(RuntimeOptions(**options, **of_the_job)) == {**options, **of_the_job}
 

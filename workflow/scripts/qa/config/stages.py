@@ -41,14 +41,16 @@ def soft_targets_key(run: Run) -> str:
     return f"{str(run.teacher).replace('/', '@')}-{run.distillation.temperature:g}"
 
 
-def training(run: Run, models: dict[str, PretrainedModel]) -> dict[str, Any]:
+def training(run: Run, config: Configuration) -> dict[str, Any]:
     """What `train` reads and what changes its result. The seed is a param of its own."""
     unused = {"epochs"} if run.training.max_steps is not None else set()
     unused |= {key for key in ("early_stopping", "questions") if getattr(run.training, key) is None}
     unused |= {"lora_rank", "lora_alpha"} if run.training.lora_rank is None else set()
     taught = {"distillation": run.distillation.model_dump()} if run.teacher else {}
     settings = run.training.model_dump(exclude={*SPEED_ONLY, *unused})
-    return {**settings, **_computing(run), **taught, "overrides": models[run.pretrained].overrides}
+    f1_by = lineage.f1_by(config, lineage.calibration_splits(run)) if run.training.keep_epoch == "best" else []
+    measured = {"f1_by": f1_by} if {*f1_by} - {"words"} else {}
+    return {**settings, **measured, **_computing(run), **taught, "overrides": config.models[run.pretrained].overrides}
 
 
 def runtime_options(run: Run) -> dict[str, Any]:
@@ -88,7 +90,7 @@ def answered_with(config: Configuration, name: str, variant: str, split: str, de
         if run.is_trained:
             trained, held_out = lineage.training_splits(run), lineage.calibration_splits(run)
             teachers = _named(lineage.parts_named(config, run.teacher)) if run.teacher else []
-            parts["training"] = {**training(run, config.models), **run.model_dump(include={"model", "validate_on"})}
+            parts["training"] = {**training(run, config), **run.model_dump(include={"model", "validate_on"})}
             parts["training"] |= {"train_on": trained, "calibrate_on": held_out, "teacher": teachers}
             splits = [*splits, *trained, *held_out, *([run.validate_on] if run.validate_on else [])]
         found |= {f"runs.{each}.{part}.{key}": value for part, read in parts.items() for key, value in read.items()}

@@ -127,7 +127,7 @@ def _check_training(results: Results, model: Model) -> None:
     run, manifest = results.config.runs[model.run], results.manifest(model)
     windows, recorded = stages.tokenization(run), manifest["run_settings"]
     del windows["model"]
-    now = {**stages.training(run, results.config.models), **windows, "train_on": run.train_on, "teacher": run.teacher}
+    now = {**stages.training(run, results.config), **windows, "train_on": run.train_on, "teacher": run.teacher}
     made = {**manifest["settings"], "train_on": recorded["train_on"], "teacher": recorded.get("teacher")}
     now["model"], made["model"] = (_model_of(settings, model) for settings in (run.model_dump(), recorded))
     made |= {key: recorded["windows"].get(key) for key in windows}

@@ -34,8 +34,9 @@ log = logging.getLogger(__name__)
 class Check:
     """EM and F1 of a model on held-out questions, at the null threshold that they would calibrate for F1.
 
-    `windows` are folders, and `records` the files with their questions, one for each folder. The model is on `device`.
-    `with_loss`: measure the loss of these windows in the same pass, so that the Trainer need not.
+    `windows` are folders, `records` the files with their questions, and `f1_by` what their F1 counts, one for each
+    folder (None: words). The model is on `device`. `with_loss`: measure the loss of these windows in the same pass, so
+    that the Trainer need not.
     """
 
     def __init__(
@@ -45,9 +46,10 @@ class Check:
         collator: PackingCollator | PaddingCollator,
         device: torch.device,
         with_loss: bool,
+        f1_by: list[str] | None = None,
     ):
         self.windows, self.records, self.collator, self.device = windows, records, collator, device
-        self.with_loss = with_loss
+        self.with_loss, self.f1_by = with_loss, f1_by or ["words"] * len(windows)
         self.losses: list[torch.Tensor] = []  # of each window so far
 
     def __call__(self, model: Any) -> dict[str, float]:
@@ -55,7 +57,8 @@ class Check:
         model.eval()
         self.losses = []
         with torch.compiler.set_stance("force_eager"):  # not compiled: shapes differ from training's
-            found = [self._questions(model, *pair) for pair in zip(self.windows, self.records, strict=True)]
+            splits = zip(self.windows, self.records, self.f1_by, strict=True)
+            found = [self._questions(model, *split) for split in splits]
         questions = null_threshold.together(found)
         weights = np.ones(len(questions.difference))
         threshold = null_threshold.fit_threshold(questions, "f1", weights)
@@ -63,7 +66,7 @@ class Check:
         loss = {LOSS: torch.cat(self.losses).mean().item()} if self.with_loss else {}
         return loss | {EXACT: scores["exact"], F1: scores["f1"]}
 
-    def _questions(self, model: Any, windows: str, records: str) -> null_threshold.CalibrationQuestions:
+    def _questions(self, model: Any, windows: str, records: str, f1_by: str) -> null_threshold.CalibrationQuestions:
         table = arrow_table(windows)
         columns = [*inputs_of(model, ["input_ids", "token_type_ids"]), *POSITIONS, *predict.PLACES]
         store = WindowDataset(table, [name for name in columns if name in table.column_names])
@@ -79,7 +82,7 @@ class Check:
         golds = list(titles_and_golds(records)[1].values())
         candidates = n_best(spans.locate(table), CANDIDATES, LONGEST_ANSWER)
         contexts = column(records, "context")
-        return null_threshold.questions_of(candidates, golds, contexts)
+        return null_threshold.questions_of(candidates, golds, contexts, f1_by)
 
 
 class KeepBest(TrainerCallback):
@@ -93,13 +96,13 @@ class KeepBest(TrainerCallback):
     def __init__(self, patience: int | None = None):
         self.patience = patience
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        """Called by the Trainer after a validation."""
-        if args.process_index == 0 and best_step(state.log_history) == state.global_step:
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Called by the Trainer before it logs and validates: the history has the losses up to an early end."""
         control.should_log |= self.patience is not None
 
+    def on_evaluate(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        """Called by the Trainer after a validation."""
+        if args.process_index == 0 and best_step(state.log_history) == state.global_step:
             with written_aside(Path(args.output_dir, f"best-{state.global_step}"), directory=True) as partial:
                 model.save_pretrained(partial, state_dict=lora.plain_weights(model))
                 checksums.seal([partial])

@@ -87,7 +87,7 @@ def build_trainer(attempt: Attempt) -> WindowTrainer:
     if spec.inputs.held_out_windows:  # its collator has no fixed shapes: they are made for training's batches
         held_out = spec.inputs.held_out_windows, spec.inputs.held_out_records
         once = spec.inputs.validation == spec.inputs.held_out_windows and settings.padding != "max_length"
-        check = epochs_module().Check(*held_out, collator, arguments.device, with_loss=once)
+        check = epochs_module().Check(*held_out, collator, arguments.device, with_loss=once, f1_by=settings.f1_by)
     in_graph = False
     if arguments.device.type == "cuda":
         collator, compilation, in_graph = _for_gpu(spec, model, collator, data, arguments)

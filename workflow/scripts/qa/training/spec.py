@@ -67,6 +67,7 @@ class TrainingSettings:
     max_length: int | None = None  # tokens; only with padding: max_length
     deterministic: bool = False
     early_stopping: int | None = None  # epochs
+    f1_by: list[str] | None = None  # only with keep_epoch: best; of each of `held_out_records`; None: words
     questions: int | None = None  # to train on; None: all
     lora_rank: int | None = None  # None: all weights are trained
     lora_alpha: float | None = None  # only with `lora_rank`
