@@ -255,8 +255,10 @@ def _compile(model: Any, mode: str, collator: Collator, arguments: TrainingArgum
 
     `mode` is none, kernels or graphs.
     """
-    if isinstance(collator, PaddingCollator) and collator.width is None and not collator.widths:
-        return "not compiled, since rows have many widths"  # each would be compiled anew
+    if isinstance(collator, PaddingCollator) and not collator.widths:
+        if collator.width is None:
+            return "not compiled, since rows have many widths"  # each would be compiled anew
+        return "not compiled"  # as in the walkthrough
     if mode == "none" or disentangled.is_packed(model) or not devices.can_compile():
         return "not compiled"
     # graphs would overwrite gradients that live on, or that processes share
