@@ -233,27 +233,66 @@ def test_an_encoder_that_cannot_pack_is_padded_and_the_log_says_why(family, opti
 
 
 @pytest.mark.parametrize("scale", [None, 0.3])
-def test_attention_by_two_products_is_that_of_torch(scale):
-    inputs = torch.randn(3, 1, 2, 9, 8, generator=torch.Generator().manual_seed(0))
-    mask = attention._near(9, 3, torch.device("cpu"))
-    for chosen in (None, mask):
-        expected = torch.nn.functional.scaled_dot_product_attention(*inputs, attn_mask=chosen, scale=scale)
-        torch.testing.assert_close(attention._products(*inputs, chosen, 0.0, scale), expected)
-    assert not torch.allclose(attention._products(*inputs, None, 0.9, scale), expected)  # with dropout
-
-
-def test_attention_by_two_products_loses_no_more_than_half_precision_does():
-    inputs = torch.randn(3, 1, 2, 300, 32, generator=torch.Generator().manual_seed(0)).bfloat16()
+@pytest.mark.parametrize("sliding_window", [None, 3])
+def test_attention_by_products_and_its_gradients_are_those_of_torch(scale, sliding_window):
     results = []
-    for attend, half in ((torch.nn.functional.scaled_dot_product_attention, False), (attention._products, True)):
-        own = [(tensor if half else tensor.float()).clone().requires_grad_() for tensor in inputs]
+    for attend in (attention._by_turns, attention._Products.apply):
+        inputs = torch.randn(3, 20, 2, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).unbind()
+        inputs = [tensor.requires_grad_() for tensor in inputs]
+        windows = torch.tensor([0, 9, 9, 11, 17]) if attend == attention._by_turns else [9, 0, 2, 6, 3]
+        output = attend(*([inputs] if attend == attention._by_turns else inputs), windows, scale, 0.0, sliding_window)
+        (output * torch.arange(20)[:, None, None]).square().sum().backward()
+        assert not output[17:].any() and output[:17].all()
+        results.append([output, *(tensor.grad for tensor in inputs)])
+    torch.testing.assert_close(*results)
+
+
+def test_attention_by_products_drops_the_same_weights_in_both_passes():
+    inputs = torch.randn(3, 20, 2, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).unbind()
+    inputs = [tensor.requires_grad_() for tensor in inputs]
+
+    def attend(*tensors):
+        torch.manual_seed(0)
+        return attention._Products.apply(*tensors, [9, 11, 0], None, 0.5, None)
+
+    assert torch.autograd.gradcheck(attend, inputs)
+    assert not torch.allclose(attend(*inputs), attention._Products.apply(*inputs, [9, 11, 0], None, 0.0, None))
+
+
+def test_attention_by_products_loses_no_more_than_half_precision_does():
+    results = []
+    for half in (False, True):
+        inputs = torch.randn(3, 300, 2, 32, generator=torch.Generator().manual_seed(0)).bfloat16().unbind()
+        inputs = [(tensor if half else tensor.float()).clone().requires_grad_() for tensor in inputs]
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            output = attend(*own, None, 0.0, scale=None) if half else attend(*own)
-        assert output.dtype == own[0].dtype
+            output = attention._by_turns(inputs, torch.tensor([0, 300]), None, 0.0, None)
+        assert output.dtype == inputs[0].dtype
         output.float().square().sum().backward()
-        results.append([output.detach().float(), *(tensor.grad.float() for tensor in own)])
+        results.append([output.detach().float(), *(tensor.grad.float() for tensor in inputs)])
     for expected, found in zip(*results, strict=True):
         assert (found - expected).norm() < 0.02 * expected.norm()
+
+
+def test_packed_rows_have_few_lengths_where_each_costs_memory():
+    packer = PackingCollator(0, False, few_lengths=True)
+    batches = {total: packer(rows_of([total - 7, 7], 0, False)) for total in range(64, 512, 3)}
+    lengths = {total: batch["input_ids"].shape[1] for total, batch in batches.items()}
+    assert len(set(lengths.values())) <= 3 * 16 + 1
+    assert all(total <= length <= total * 17 / 16 for total, length in lengths.items())
+    for total, batch in batches.items():
+        assert batch["window_bounds"][:3].tolist() == [0, total - 7, total]
+        assert batch["window_bounds"][-1] == lengths[total] and len(batch["window_places"]) == 2
+
+
+@pytest.mark.parametrize("padding", ["packed", "longest"])
+def test_rows_on_a_cpu_have_few_lengths_within_the_models_positions(padding):
+    model = model_of("bert")
+    collator, _ = packing.collator(model, tiny.word_piece(), padding)
+    longest = model.config.max_position_embeddings
+    widths = {
+        collator(rows_of([length], 0, True))["input_ids"].shape[1] for length in range(longest // 2 + 1, longest + 1)
+    }
+    assert len(widths) <= longest // 4 and max(widths) == longest
 
 
 def test_a_process_on_the_cpu_predicts_by_joined_projections():

@@ -27,10 +27,10 @@ class PaddingCollator:
     widths: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, tokenizer: Any, width: int | None) -> "PaddingCollator":
+    def of(cls, tokenizer: Any, width: int | None, widths: tuple[int, ...] = ()) -> "PaddingCollator":
         """The collator that pads as a tokenizer does: on its side, with its token."""
         pad_id = 0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-        return cls(pad_id, tokenizer.pad_token_type_id, tokenizer.padding_side == "left", width)
+        return cls(pad_id, tokenizer.pad_token_type_id, tokenizer.padding_side == "left", width, widths)
 
     def shifts(self, lengths: np.ndarray) -> np.ndarray:
         """Places by which padding moves each window's tokens: an int array of the shape of `lengths` (tokens)."""
@@ -65,7 +65,8 @@ class PackingCollator:
     types. The other fields give every batch one of a few fixed shapes, so that compiled code and CUDA graphs serve all
     batches. `budgets` are the possible lengths of the row in tokens. A batch takes the smallest one that holds it, and
     fills the rest; a batch that exceeds all budgets has its own length. `windows` is the largest number of windows in a
-    batch, `width` the length of the longest window in tokens.
+    batch, `width` the length of the longest window in tokens. With `few_lengths` a batch without a budget is filled by
+    a sixteenth at most, so that there are 16 lengths between any number and twice that number.
     """
 
     first_position: int
@@ -73,6 +74,7 @@ class PackingCollator:
     budgets: tuple[int, ...] = ()
     windows: int = 0
     width: int = 0
+    few_lengths: bool = False
 
     def shifts(self, lengths: np.ndarray) -> np.ndarray:
         """Places by which each window's tokens are moved in the logits of `packing.window_logits`: none."""
@@ -89,8 +91,8 @@ class PackingCollator:
                 window_tokens[number, :len(window)] = 1
                 window_places[number, :len(window)] = range(window_bounds[number], window_bounds[number + 1])
 
-        Fillings are zeros, at most `width` tokens each, and always the same number of them: some have no tokens. For
-        the same reason windows without tokens follow the real ones, up to the largest number of windows. Tensors are
+        Fillings are zeros, at most `width` tokens each. With budgets, there is always the same number of them: some
+        have no tokens. For the same reason windows without tokens follow the real ones, up to the largest number of windows. Tensors are
         int64 unless noted:
 
         - window_tokens (W, L), and window_places (W, L), which holds any place where there is no token
@@ -100,7 +102,8 @@ class PackingCollator:
         - soft targets (W, places), their weights float32, 0 for windows without tokens
         """
         total, width = int(rows.lengths.sum()), self.width or int(rows.lengths.max())
-        tokens = min((budget for budget in self.budgets if budget >= total), default=total)
+        step = 1 << max(0, total.bit_length() - 5) if self.few_lengths else 1
+        tokens = min((budget for budget in self.budgets if budget >= total), default=-(-total // step) * step)
         lengths = _extended(rows.lengths, max(self.windows, len(rows)))
         bounds = np.cumsum([0, *lengths, *self._fillings(tokens - total, width)])
         batch = _window_places(lengths, bounds, width)  # first: the Trainer counts the windows of the first tensor
@@ -110,8 +113,8 @@ class PackingCollator:
         return {**_tensors(batch), "longest_window": width}
 
     def _fillings(self, tokens: int, width: int) -> np.ndarray:
-        """Lengths of the fillings that hold so many tokens. Their number is always the same."""
-        number = -(-max(self.budgets, default=0) // width)
+        """Lengths of the fillings that hold so many tokens. With budgets, their number is always the same."""
+        number = -(-max(self.budgets, default=tokens) // width)
         return np.clip(tokens - width * np.arange(number), 0, width)
 
     def _row(self, rows: TokenRows, bounds: np.ndarray) -> dict[str, np.ndarray]:

@@ -103,6 +103,8 @@ def prepare_cpu(threads: int) -> None:
     torch.set_num_threads(max(1, min(threads, len(os.sched_getaffinity(0)))))
     if not torch.cuda.is_available():
         _keep_freed_memory()
+        # oneDNN compiles each product for its sizes, and windows have hundreds of lengths; by default it keeps 1,024
+        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "4096")
 
 
 def _keep_freed_memory() -> None:

@@ -44,7 +44,7 @@ def prepare(model: Any, precision: str = "fp32", joined: bool = False) -> str:
     if not (disentangled.suits(model) or getattr(model, "_supports_attention_backend", False)):
         return f"{name} declares no attention backend"
     before, training = model.config._attn_implementation, model.training
-    rows, packer = _probe(model), _packer(model)
+    rows, packer = _probe(model), _packer(model, model.device)
     model.eval()
     try:
         with torch.no_grad(), devices.precision_context(precision):
@@ -93,8 +93,12 @@ def collator(
     model.to(device)
     how = _attention_of(model, device, precision)
     if padding == "packed" and not fault:
-        return _packer(model), f"packed rows, {how}"
-    return PaddingCollator.of(tokenizer, max_length if padding == "max_length" else None), f"padded rows, {how}"
+        return _packer(model, device), f"packed rows, {how}"
+    if padding == "max_length":
+        return PaddingCollator.of(tokenizer, max_length), f"padded rows, {how}"
+    positions = getattr(model.config, "max_position_embeddings", 0) - first_position(model)
+    few = widths(positions, 8, 64) if device.type == "cpu" and positions > 0 else ()  # for the reason in `_packer`
+    return PaddingCollator.of(tokenizer, None, few), f"padded rows, {how}"
 
 
 def _prepare(model: Any, device: torch.device, precision: str, joined: bool = False) -> str:
@@ -121,8 +125,10 @@ def _prepare(model: Any, device: torch.device, precision: str, joined: bool = Fa
     return fault
 
 
-def _packer(model: Any) -> PackingCollator:
-    return PackingCollator(first_position(model), bool(inputs_of(model, ["token_type_ids"])))
+def _packer(model: Any, device: torch.device) -> PackingCollator:
+    """The collator of a model's packed rows. For a CPU they have few lengths, since oneDNN keeps memory for each."""
+    with_types = bool(inputs_of(model, ["token_type_ids"]))
+    return PackingCollator(first_position(model), with_types, few_lengths=device.type == "cpu")
 
 
 def _attention_of(model: Any, device: torch.device, precision: str) -> str:
@@ -199,7 +205,7 @@ def _probe(model: Any) -> TokenRows:
 
 def probe_batch(model: Any) -> dict[str, Any]:
     """The windows of the trial in one row, on the model's device, for a model that `prepare` has prepared."""
-    return _on_device(_packer(model)(_probe(model)), model)
+    return _on_device(_packer(model, model.device)(_probe(model)), model)
 
 
 def _on_device(batch: dict[str, Any], model: Any) -> dict[str, Any]:
