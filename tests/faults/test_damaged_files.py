@@ -29,7 +29,7 @@ FILES = {
     f"{RUN}/model/model.safetensors": f"{RUN}/mills/validation/spans.parquet",
     f"{RUN}/model/config.json": f"{RUN}/package",
     f"{RUN}/manifest.json": f"{RUN}/package",
-    f"{RUN}/training.csv": "results/report.html",
+    f"{RUN}/training.csv": f"{RUN}/package",
     f"{RUN}/mills/validation/spans.parquet": f"{ANSWERED}/answers.json",
     f"{RUN}/calibration/calibrated.json": f"{ANSWERED}/answers.json",
     f"{ANSWERED}/answers.json": f"{ANSWERED}/metrics.json",

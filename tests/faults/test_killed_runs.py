@@ -33,7 +33,9 @@ STAGES += [
 
 def usual_seconds(project: Project, stage: str) -> float:
     """How long a stage's jobs have taken where nobody killed them."""
-    rows = [path.read_text().split("\n")[1] for path in project.path("results/usage", stage).rglob("*.tsv")]
+    usage = project.path("results/usage")
+    files = [*usage.glob(f"{stage}.tsv"), *usage.glob(f"{stage}/**/*.tsv")]
+    rows = [path.read_text().split("\n")[1] for path in files]
     return statistics.mean(float(row.split()[0]) for row in rows)
 
 

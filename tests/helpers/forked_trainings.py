@@ -42,7 +42,7 @@ def train(task: dict, writer: int) -> int:
     os.dup2(output, 2)
     end = kill if task["bytes"] is None else lambda: limit(task["bytes"])
     if task["versions"]:
-        manifest.versions = lambda: task["versions"]
+        manifest.versions = lambda more: task["versions"]
     left = at_operation(task["operation"] or sys.maxsize, str(folder), end)
     trainings.train(task["inputs"], folder, task["settings"], task["options"], "c", task["outputs"])
     os.write(writer, str(sys.maxsize - left[0]).encode())

@@ -28,3 +28,14 @@ def test_a_page_that_was_removed_is_made_again(twin):
     done = project.snakemake("report")
     assert done.returncode == 0, done.stdout
     assert project.path("results/report.html").read_bytes() == kept
+
+
+def test_a_page_asked_for_alone_names_what_is_missing_and_how_it_is_made(twin):
+    project = twin
+    project.path("results/report.html").unlink()
+    missing = next(project.path("results").glob("*/*/*/*/*/errors.parquet"))
+    missing.unlink()
+    done = project.snakemake("report")
+    assert done.returncode == 1
+    assert f"{missing.relative_to(project.folder)}: missing; run again without a target" in done.stdout
+    assert project.snakemake().returncode == 0 and missing.exists()

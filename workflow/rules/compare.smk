@@ -18,7 +18,7 @@ rule compare:
     log:
         "logs/compare.log",
     benchmark:
-        "results/usage/compare/comparison.tsv"
+        "results/usage/compare.tsv"
     localrule: on_login("compare")
     conda:
         "../../envs/qa.yaml"

@@ -42,7 +42,7 @@ rule publish_plan:
     log:
         "logs/publish_plan.log",
     benchmark:
-        "results/usage/publish_plan/plan.tsv"
+        "results/usage/publish_plan.tsv"
     localrule: True
     conda:
         "../../envs/qa.yaml"
@@ -64,7 +64,7 @@ rule publish:
     log:
         "logs/publish.log",
     benchmark:
-        "results/usage/publish/published.tsv"
+        "results/usage/publish.tsv"
     localrule: True
     conda:
         "../../envs/qa.yaml"

@@ -21,7 +21,7 @@ rule report:
     log:
         "logs/report.log",
     benchmark:
-        "results/usage/report/report.tsv"
+        "results/usage/report.tsv"
     localrule: on_login("report")
     conda:
         "../../envs/qa.yaml"

@@ -19,7 +19,7 @@ rule summarize:
     log:
         "logs/summarize.log",
     benchmark:
-        "results/usage/summarize/summary.tsv"
+        "results/usage/summarize.tsv"
     localrule: on_login("summarize")
     conda:
         "../../envs/qa.yaml"

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import asdict
@@ -123,6 +124,12 @@ def test_only_jobs_of_the_configuration_are_listed():
         ("download", "", "models/one"),
     }
     assert len(rows()) == 4
+
+
+def test_each_rules_benchmark_is_where_its_log_says():
+    rules = "".join(path.read_text() for path in Path(__file__).parents[3].glob("workflow/rules/*.smk"))
+    found = re.findall(r'log:\n +"logs/(.*)\.log",\n +benchmark:\n +"results/usage/(.*)\.tsv"', rules)
+    assert len(found) == rules.count("benchmark:") and all(log == usage for log, usage in found)
 
 
 def benchmark(log, text, moment):

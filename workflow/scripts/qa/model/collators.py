@@ -91,9 +91,9 @@ class PackingCollator:
                 window_tokens[number, :len(window)] = 1
                 window_places[number, :len(window)] = range(window_bounds[number], window_bounds[number + 1])
 
-        Fillings are zeros, at most `width` tokens each. With budgets, there is always the same number of them: some
-        have no tokens. For the same reason windows without tokens follow the real ones, up to the largest number of windows. Tensors are
-        int64 unless noted:
+        Fillings are zeros, at most `width` tokens each. With budgets, their number is always the same, and some have no
+        tokens; windows without tokens follow the real ones, up to the largest number of windows. Tensors are int64
+        unless noted:
 
         - window_tokens (W, L), and window_places (W, L), which holds any place where there is no token
         - input_ids, position_ids and, if the model takes them, token_type_ids (1, T)
