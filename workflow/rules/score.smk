@@ -1,6 +1,7 @@
 """Needs: answers, n-best lists. Makes: the official metrics, and the scores of each question. Runs on the login node.
 
-It also reads how many questions were left out as misaligned, and the questions of training, to count evaluated questions about contexts that the model was trained on.
+From the evaluated questions it takes how many were left out as misaligned. By the questions of training it counts
+evaluated questions about contexts that the model was trained on.
 """
 
 

@@ -104,7 +104,7 @@ def packed_attention(
     ]  # (tokens, heads, size)
     way = kernel(value.device, value.dtype in HALF, dropout)
     if way == "by turns":
-        # without fillings
+        # up to the fillings
         output = _by_turns(inputs, window_bounds[: len(window_places) + 1], scaling, dropout, sliding_window)
     elif way == "padded":
         output = _padded(inputs, window_places, window_tokens, scaling, dropout, sliding_window)
@@ -125,7 +125,7 @@ def _varlen(
 def _by_turns(
     inputs: list[Tensor], bounds: Tensor, scaling: float | None, dropout: float, sliding_window: int | None
 ) -> Tensor:
-    """Attention window by window: SDPA, but plain products to train in half precision, in less than half of its time.
+    """Attention window by window: SDPA, but plain products to train in half precision, in half of SDPA's time.
 
     It is 0 after the last window.
     """
@@ -144,7 +144,7 @@ def _by_turns(
 
 
 class _Products(torch.autograd.Function):
-    """Attention window by window, by products whose parts are kept for the gradients. The last of `lengths` has none.
+    """Attention window by window, by products whose parts are kept for the gradients. The last of `lengths` is filling.
 
     A window is laid out once as oneDNN's products want it. Autograd would do so for each product, and for each window
     fill gradients of the whole row with zeros.
@@ -191,7 +191,7 @@ class _Products(torch.autograd.Function):
 
 
 def _windows(lengths: list[int], *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """The parts of row-wise tensors that belong to a window, but the last."""
+    """The parts of tensors, so long along the row, without the last one."""
     return zip(*(tensor.split(lengths)[:-1] for tensor in tensors), strict=True)
 
 

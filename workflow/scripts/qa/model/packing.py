@@ -97,7 +97,7 @@ def collator(
     if padding == "max_length":
         return PaddingCollator.of(tokenizer, max_length), f"padded rows, {how}"
     positions = getattr(model.config, "max_position_embeddings", 0) - first_position(model)
-    few = widths(positions, 8, 64) if device.type == "cpu" and positions > 0 else ()  # for the reason in `_packer`
+    few = (*range(8, positions, 8), positions) if device.type == "cpu" and positions > 0 else ()  # see `_packer`
     return PaddingCollator.of(tokenizer, None, few), f"padded rows, {how}"
 
 

@@ -151,8 +151,7 @@ def _split(
 
 
 def _warnings(results: Results, split: str) -> list[str]:
-    """Whether no question has an answer, what became of misaligned answers, and how many are about contexts of
-    training, the most of any run."""
+    """What to know of a split: no answers at all, misaligned ones, and contexts of training, the most of any run."""
     found = [answers.metrics() for answers in results.of_split(split)]
     most = max(metrics.get("trained_contexts", 0) for metrics in found)
     lines = [] if "HasAns_total" in found[0] else [f"{split}: {ALL_UNANSWERABLE}"]
