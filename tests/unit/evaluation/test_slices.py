@@ -98,7 +98,7 @@ def named(slicing):
 def test_each_slicing_by_hand(convert_records, monkeypatch):
     monkeypatch.setattr(nbest, "BATCH", 2)
     long = "Ada Venn " + "ground oats " * 100 + "by Söhl"
-    questions = slices.read_questions(
+    slicings, scores, _ = slices.read_slicings(
         convert_records(
             [
                 record(0, title="Mills"),
@@ -110,8 +110,8 @@ def test_each_slicing_by_hand(convert_records, monkeypatch):
             [1, 1, 3, 4, 9],
         )
     )
-    assert questions.scores.tolist() == [[0, 0], [1, 1], [0, 0], [0, 0], [0, 0]]
-    found = {s.kind: named(s) for s in slices.slicings(questions)}
+    assert scores.tolist() == [[0, 0], [1, 1], [0, 0], [0, 0], [0, 0]]
+    found = {slicing.kind: named(slicing) for slicing in slicings}
     assert found == {
         "answerability": ["answerable", "unanswerable", *["answerable"] * 3],
         "question word": ["when", "who", "when", "when", "when"],
@@ -151,13 +151,13 @@ def test_each_answerable_question_is_in_exactly_one_slice_of_each_kind(tmp_path_
     schema = records_schema()
     pa.parquet.write_table(pa.Table.from_pylist(made, schema), file)
     windows = [data.draw(st.integers(1, 9)) for _ in made]
-    scores = write_scores(file, {row["id"]: "" for row in made}, file.with_name("scores.parquet"), windows)
-    questions = slices.read_questions(scores)
+    written = write_scores(file, {row["id"]: "" for row in made}, file.with_name("scores.parquet"), windows)
+    slicings, scores, titles = slices.read_slicings(written)
     answerable = np.array([bool(row["answers"]["text"]) for row in made])
-    for slicing in slices.slicings(questions):
+    for slicing in slicings:
         assert len(slicing.place) == len(made) and (slicing.place < len(slicing.names)).all()
         assert (slicing.place[answerable] >= 0).all()
-        counted = sum(row["count"] for row in slices.rows(slicing, questions.scores, questions.titles))
+        counted = sum(row["count"] for row in slices.rows(slicing, scores, titles))
         by_answer = slicing.kind in ("answer length in words", "answer type", "answer position in the context")
         assert counted == (answerable.sum() if by_answer else len(made))
 

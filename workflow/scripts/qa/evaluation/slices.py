@@ -69,26 +69,6 @@ class Slicing:
     place: np.ndarray
 
 
-@dataclass
-class QuestionFeatures:
-    """What slices know of n questions: `titles`, `scores`, and an int array (n,) for each feature.
-
-    `scores`: float64 (n, 2), exact match and F1 from 0 to 1. `word`: place in QUESTION_WORDS; `context_words`;
-    `windows`, how many the question has. For answerable questions, and -1 for others: `answer_words` of the shortest
-    gold answer; `answer_type`, a place in ANSWER_TYPES; `quarter` of the context's characters where the first gold
-    answer starts.
-    """
-
-    titles: list[str]
-    scores: np.ndarray
-    word: np.ndarray
-    context_words: np.ndarray
-    answer_words: np.ndarray
-    answer_type: np.ndarray
-    quarter: np.ndarray
-    windows: np.ndarray
-
-
 def question_word(question: str) -> str:
     """The first question word of a question: who (whom, whose), what, when, where, which, why or how, else `other`.
 
@@ -141,8 +121,12 @@ def binned(values: np.ndarray, lasts: Sequence[int]) -> np.ndarray:
     return np.where(values == -1, -1, np.searchsorted(lasts, values))
 
 
-def read_questions(scores_file: str | Path) -> QuestionFeatures:
-    """Read question_scores.parquet, some thousand contexts in memory at a time. Raises as question_scores.batches."""
+def read_slicings(scores_file: str | Path) -> tuple[list[Slicing], np.ndarray, list[str]]:
+    """All slicings of the questions of question_scores.parquet, and the questions' scores and titles for `rows`.
+
+    Unanswerable questions are in no slice by answer length, type or position. Some thousand contexts are in memory at
+    a time. Raises as question_scores.batches.
+    """
     titles: list[str] = []
     features: list[tuple[int, ...]] = []
     columns = ["title", "question", "context", "gold"]
@@ -158,35 +142,32 @@ def read_questions(scores_file: str | Path) -> QuestionFeatures:
             features.append((word, words, *_features_of_answer(texts, begins, characters)))
         titles += batch.column("title").to_pylist()
         progress.reach(len(titles))
+    word, context_words, answer_words, kind, quarter = np.array(features, np.int64).reshape(-1, 5).T
     numbers = question_scores.read(scores_file, numbers=("exact", "f1", "windows"))
-    scores = np.stack([numbers["exact"], numbers["f1"]], axis=1)
-    return QuestionFeatures(titles, scores, *np.array(features, np.int64).reshape(-1, 5).T, numbers["windows"])
+    distinct = {title: number for number, title in enumerate(dict.fromkeys(titles))}
+    article = np.array([distinct[title] for title in titles], np.int64)
+    slicings = [
+        Slicing("answerability", ("answerable", "unanswerable"), (answer_words == -1).astype(np.int64)),
+        Slicing("question word", QUESTION_WORDS, word),
+        Slicing("answer length in words", bin_names(ANSWER_WORDS), binned(answer_words, ANSWER_WORDS)),
+        Slicing("answer type", ANSWER_TYPES, kind),
+        Slicing("answer position in the context", QUARTERS, quarter),
+        Slicing("context length in words", bin_names(CONTEXT_WORDS), binned(context_words, CONTEXT_WORDS)),
+        Slicing("windows", bin_names(WINDOWS), binned(numbers["windows"], WINDOWS)),
+        Slicing("article", [title or NO_TITLE for title in distinct], article),
+    ]
+    return slicings, np.stack([numbers["exact"], numbers["f1"]], axis=1), titles
 
 
 def _features_of_answer(texts: list[str], starts: list[int], characters: int) -> tuple[int, int, int]:
-    """Words of the shortest gold answer, type of the most common one (the first of equals), quarter of the first."""
+    """Words of the shortest gold answer, type of the most common one (the first of equals), quarter of the context's
+    characters where the first one starts; -1 each without an answer.
+    """
     if not texts:
         return -1, -1, -1
     (common, _), *_ = Counter(texts).most_common(1)
     shortest = max(1, min(len(text.split()) for text in texts))
     return shortest, ANSWER_TYPES.index(answer_type(common)), 4 * starts[0] // characters
-
-
-def slicings(questions: QuestionFeatures) -> list[Slicing]:
-    """All slicings of questions. Unanswerable questions are in no slice by answer length, type or position."""
-    distinct = {title: number for number, title in enumerate(dict.fromkeys(questions.titles))}
-    article = np.array([distinct[title] for title in questions.titles], np.int64)
-    unanswerable = (questions.answer_words == -1).astype(np.int64)
-    return [
-        Slicing("answerability", ("answerable", "unanswerable"), unanswerable),
-        Slicing("question word", QUESTION_WORDS, questions.word),
-        Slicing("answer length in words", bin_names(ANSWER_WORDS), binned(questions.answer_words, ANSWER_WORDS)),
-        Slicing("answer type", ANSWER_TYPES, questions.answer_type),
-        Slicing("answer position in the context", QUARTERS, questions.quarter),
-        Slicing("context length in words", bin_names(CONTEXT_WORDS), binned(questions.context_words, CONTEXT_WORDS)),
-        Slicing("windows", bin_names(WINDOWS), binned(questions.windows, WINDOWS)),
-        Slicing("article", [title or NO_TITLE for title in distinct], article),
-    ]
 
 
 def rows(slicing: Slicing, scores: np.ndarray, titles: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -219,13 +200,13 @@ def write_slices(scores_file: str | Path, target: str | Path) -> list[dict[str, 
 
     Cells of intervals are empty for slices of few questions (see `rows`).
     """
-    questions = read_questions(scores_file)
-    found, ways = [], slicings(questions)
-    progress = Progress("slice", sum(int((slicing.place >= 0).sum()) for slicing in ways), "scores")
-    for slicing in ways:
-        for row in rows(slicing, questions.scores, questions.titles):
+    slicings, scores, titles = read_slicings(scores_file)
+    found = []
+    progress = Progress("slice", sum(int((slicing.place >= 0).sum()) for slicing in slicings), "scores")
+    for slicing in slicings:
+        for row in rows(slicing, scores, titles):
             found.append(row)
             progress.reach(progress.done + row["count"])
     write_csv(target, COLUMNS, found)
-    log.info(f"{len(found):,} slices of {len(questions.titles):,} questions")
+    log.info(f"{len(found):,} slices of {len(titles):,} questions")
     return found

@@ -170,8 +170,7 @@ def _slicings(results: Results, split: str) -> list[dict[str, Any]]:
         by_windows.pop("", None)  # answers without windows
     found: dict[str, slices.Slicing] = {}
     for windows_id, answers in by_windows.items():
-        questions = slices.read_questions(answers.folder / "question_scores.parquet")
-        for slicing in slices.slicings(questions):
+        for slicing in slices.read_slicings(answers.folder / "question_scores.parquet")[0]:
             own = slicing.kind == "windows" and len(by_windows) > 1
             found[f"windows of {windows_id}" if own else slicing.kind] = slicing
     return [{"kind": kind, "names": list(s.names), "place": s.place.tolist()} for kind, s in found.items()]
