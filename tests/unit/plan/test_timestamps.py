@@ -80,7 +80,7 @@ def test_an_attempt_during_which_the_clock_was_set_back_counts_as_no_time():
 
 
 def test_a_training_killed_before_its_result_is_kept_still_has_its_checkpoints(tmp_path, monkeypatch):
-    memory = TrainingMemory(tmp_path / "run" / "seed-1", {"a": 1})
+    memory = TrainingMemory(tmp_path / "run" / "seed-1", "fingerprint")
     memory.begin()
     (memory.checkpoints / "checkpoint-7").mkdir()
     model = tmp_path / "model.json"

@@ -350,7 +350,7 @@ def test_whether_an_attempt_is_at_work(changes, state, alive, monkeypatch):
 
 
 def test_two_jobs_never_train_the_same(tmp_path, monkeypatch):
-    memory = TrainingMemory(tmp_path, {"a": 1})
+    memory = TrainingMemory(tmp_path, "fingerprint")
     memory.begin()
     other = [attempt(slurm_job_id="9", node="n1")]
     (memory.checkpoints / "attempts.json").write_text(json.dumps(other))
@@ -358,7 +358,7 @@ def test_two_jobs_never_train_the_same(tmp_path, monkeypatch):
     with pytest.raises(
         InputError, match=r"SLURM job 9 on n1 is still training this, at step 3; wait for it, or cancel"
     ):
-        TrainingMemory(tmp_path, {"a": 1}).begin()
+        TrainingMemory(tmp_path, "fingerprint").begin()
 
 
 def test_a_result_that_nobody_took_note_of_is_taken_and_not_trained_again(inputs, tmp_path, caplog):  # noqa: F811

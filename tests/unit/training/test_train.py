@@ -214,7 +214,7 @@ def test_other_checkpoint_and_logging_intervals_resume_all_the_same(inputs, tmp_
 
 @pytest.mark.parametrize("damage", ["marker", "file", "size", "bit"])
 def test_a_half_written_or_damaged_checkpoint_is_skipped_for_the_one_before(damage, tmp_path, caplog):
-    memory = TrainingMemory(tmp_path, {"a": 1})
+    memory = TrainingMemory(tmp_path, "fingerprint")
     for step in (3, 6):
         checkpoint = memory.checkpoints / f"checkpoint-{step}"
         checkpoint.mkdir(parents=True)

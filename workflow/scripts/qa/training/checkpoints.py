@@ -19,8 +19,8 @@ from typing import Any
 
 from qa.common import checksums
 from qa.common.errors import InputError
-from qa.common.files import digest_of_json, read_json, remove, write_json, written_aside
-from qa.common.text import readable_seconds
+from qa.common.files import read_json, remove, write_json, written_aside
+from qa.common.text import counted, readable_seconds
 from qa.jobs import slurm
 
 COMPLETE = "complete.json"
@@ -30,15 +30,10 @@ log = logging.getLogger(__name__)
 
 
 class TrainingMemory:
-    """The checkpoints, attempts and result of one training.
+    """The checkpoints, attempts and result of one training. All that determines its result is in the `fingerprint`."""
 
-    `fingerprint_inputs` is all that determines the result, or a fingerprint that was computed from it before.
-    """
-
-    def __init__(self, folder: str | Path, fingerprint_inputs: dict[str, Any] | str):
-        self.folder = Path(folder)
-        computed = isinstance(fingerprint_inputs, str)
-        self.fingerprint = fingerprint_inputs if computed else digest_of_json(fingerprint_inputs)[:16]
+    def __init__(self, folder: str | Path, fingerprint: str):
+        self.folder, self.fingerprint = Path(folder), fingerprint
         self.checkpoints = self.folder / self.fingerprint
         self._attempts_file = self.checkpoints / "attempts.json"
 
@@ -101,7 +96,7 @@ class TrainingMemory:
     def summary(self) -> str:
         """The number of attempts and their time in words: `3 attempts, 5 h 3 min`."""
         attempts = self.attempts()
-        return f"{len(attempts)} attempt{'s'[: len(attempts) != 1]}, {readable_seconds(seconds_of(attempts))}"
+        return f"{counted(len(attempts), 'attempt')}, {readable_seconds(seconds_of(attempts))}"
 
     def newest_whole(self) -> Path | None:
         """The newest whole checkpoint. Newer ones, half-written or damaged, are removed."""

@@ -106,16 +106,12 @@ class KeepBest(TrainerCallback):
             with written_aside(Path(args.output_dir, f"best-{state.global_step}"), directory=True) as partial:
                 model.save_pretrained(partial, state_dict=lora.plain_weights(model))
                 checksums.seal([partial])
-        if self._is_over(args, state):
+        over = torch.tensor(int(is_over(state.log_history, self.patience)), device=args.device)
+        if args.world_size > 1:  # all processes do as the first one does, whose history is saved
+            torch.distributed.broadcast(over, src=0)
+        if over.item():
             log.info(f"no epoch was better than the best one for {self.patience} in a row: training ends")
             control.should_training_stop = control.should_save = True
-
-    def _is_over(self, args: Any, state: Any) -> bool:
-        """Whether to end training here. Several processes do as the first one does, whose history is saved."""
-        over = torch.tensor(int(is_over(state.log_history, self.patience)), device=args.device)
-        if args.world_size > 1:
-            torch.distributed.broadcast(over, src=0)
-        return bool(over.item())
 
 
 def is_over(history: list[dict[str, Any]], patience: int | None) -> bool:

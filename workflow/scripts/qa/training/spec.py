@@ -33,10 +33,6 @@ class TrainingInputs:
         unused = {field.name: [] for field in fields(cls)}
         return cls(**{**unused, **lists, "model": str(files["model"])})
 
-    def present(self) -> dict[str, Any]:
-        """The inputs that this training has, by their names."""
-        return {name: paths for name, paths in asdict(self).items() if paths}
-
 
 @dataclass(frozen=True)
 class Distillation:

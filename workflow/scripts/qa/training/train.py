@@ -12,7 +12,7 @@ from transformers import TrainerState
 
 from qa.common import checksums
 from qa.common.errors import InputError, Interrupted
-from qa.common.files import write_csv, write_json
+from qa.common.files import digest_of_json, write_csv, write_json
 from qa.jobs.interruption import Requests, signals_handled
 from qa.model.loading import load_model, save_model
 from qa.training import distributed, manifest
@@ -64,14 +64,21 @@ def train(
     training.
     """
     inputs = fingerprint_inputs(spec, identity.code)
-    memory = TrainingMemory(outputs.checkpoints, inputs)
+    memory = TrainingMemory(outputs.checkpoints, digest_of_json(inputs)[:16])
     keep_checkpoints = spec.options.keep_after_success
     requests = Requests()
     with signals_handled(requests.note):
         if memory.take_result(outputs.results):
             memory.keep_result(outputs.results, checkpoints=keep_checkpoints)
             return
-        trained = _attempted(Attempt(spec, memory, memory.begin(), requests))
+        attempt = Attempt(spec, memory, memory.begin(), requests)
+        try:
+            trained = _with_chosen_epoch(_trained(attempt), attempt)
+        except Interrupted:  # CheckpointCallback has noted it
+            raise
+        except Exception:
+            memory.note(memory.attempts()[-1]["step"], "failed")
+            raise
     memory.note(trained.state.global_step, "completed")
     _write_history(outputs.history, trained.state.log_history)
     save_model(trained.model, spec.inputs.model, outputs.model)
@@ -92,10 +99,11 @@ def train(
 
 def fingerprint_inputs(spec: TrainingSpec, code: str) -> dict[str, Any]:
     """All that determines a training's result: a checkpoint is resumed only where all of it is the same."""
+    present = {name: paths for name, paths in asdict(spec.inputs).items() if paths}
     return {
         "settings": spec.settings.params(),
         "seed": spec.seed,
-        "inputs": manifest.input_hashes(spec.inputs.present()),
+        "inputs": manifest.input_hashes(present),
         "code": code,
         "versions": manifest.versions(["peft"] if spec.settings.lora_rank else []),
         "processes": spec.options.processes,
@@ -123,16 +131,6 @@ def _manifest(facts: dict[str, Any], state: TrainerState, memory: TrainingMemory
         "attempts": memory.attempts(),
         "attempts_seconds": round(seconds_of(memory.attempts())),
     }
-
-
-def _attempted(attempt: Attempt) -> Trained:
-    """Train, and choose the epoch to keep. Notes a failure; CheckpointCallback has noted an interruption."""
-    try:
-        return _with_chosen_epoch(_trained(attempt), attempt)
-    except Exception as error:
-        if not isinstance(error, Interrupted):
-            attempt.memory.note(attempt.memory.attempts()[-1]["step"], "failed")
-        raise
 
 
 def _trained(attempt: Attempt) -> Trained:

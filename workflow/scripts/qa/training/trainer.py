@@ -143,12 +143,6 @@ class WindowTrainer(Trainer):
         if (step := int(first.item())) != NEVER:
             raise self._diverged(f"the loss of step {step:,} is not finite")
 
-    def _check_weights(self) -> None:
-        """Raise InputError if a weight is not finite: nothing good could come of such a checkpoint."""
-        finite = torch.stack([weights.isfinite().all() for weights in self.model.parameters()])
-        if not finite.all().item():
-            raise self._diverged(f"after step {self.state.global_step:,} some weights are not finite")
-
     def _diverged(self, fault: str) -> InputError:
         kept = next(filter(is_whole, checkpoints_in(Path(self.args.output_dir))), None)
         return InputError(
@@ -206,7 +200,9 @@ class WindowTrainer(Trainer):
 
     def _save_checkpoint(self, *arguments: Any, **options: Any) -> None:
         self._check_losses()
-        self._check_weights()
+        finite = torch.stack([weights.isfinite().all() for weights in self.model.parameters()])
+        if not finite.all().item():  # nothing good could come of such a checkpoint
+            raise self._diverged(f"after step {self.state.global_step:,} some weights are not finite")
         try:
             super()._save_checkpoint(*arguments, **options)
         except Exception as error:
