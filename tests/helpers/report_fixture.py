@@ -247,7 +247,7 @@ def _training(name: str, variant: str, config: schema.Configuration, rng: np.ran
     machine = {"node": "node1", "slurm_job_id": "12", "platform": "Linux", "cpu_threads": 2}
     manifest = {
         **{"git_commit": "0" * 40, "git_dirty": False, "run": name, "variant": variant, "code": "0" * 12},
-        **{"run_settings": run.model_dump(), "seed": lineage.seed_of(variant), "inputs": {}},
+        **{"run_settings": run.model_dump(), "seed": int(variant.removeprefix("seed-")), "inputs": {}},
         "settings": stages.training(run, config),
         **{"versions": versions, "gpus": 1, "started": attempt["started"], "ended": "2026-01-02T10:11:00+00:00"},
         **{"training_windows": 1600, "peak_memory_gib": 1.2, "peak_gpu_memory_gib": 3.4, "steps": 400},

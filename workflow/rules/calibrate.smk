@@ -25,7 +25,7 @@ rule calibrate:
     conda:
         "../../envs/qa.yaml"
     params:
-        decoding=lambda wildcards: stages.calibrating(decoding_of(wildcards)),
+        decoding=lambda wildcards: decoding_of(wildcards).model_dump(),
         f1_by=lambda wildcards: lineage.f1_by(CONFIG, lineage.calibration_of(CONFIG, wildcards.run)),
         code=code("calibrate"),
     message:

@@ -26,7 +26,7 @@ rule summarize:
     params:
         scored=list(lineage.scored(CONFIG)),
         calibrated=lineage.calibrated(CONFIG, lineage.scored(CONFIG)),
-        swept=sweeps.values_of_runs(CONFIG.sweeps),
+        swept={run: values for runs in CONFIG.sweeps.values() for run, values in runs.items()},
         code=code("summarize"),
     message:
         "Summarizing the scores of all runs"

@@ -45,7 +45,7 @@ rule train:
         nodes=lambda wildcards: run_of(wildcards).training.nodes,
     params:
         settings=lambda wildcards: stages.training(run_of(wildcards), CONFIG),
-        seed=lambda wildcards: lineage.seed_of(wildcards.variant),
+        seed=lambda wildcards: int(wildcards.variant.removeprefix("seed-")),
         # Snakemake compares inputs without their names and order: whether a split trains or validates
         reads=lambda wildcards: checked(rule_inputs.training, CONFIG, wildcards.run, wildcards.variant),
         code=lambda wildcards: TRAINING_CODE(wildcards) + rule_inputs.measuring(run_of(wildcards)),

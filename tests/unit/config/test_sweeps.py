@@ -415,7 +415,12 @@ def test_the_summary_has_a_column_for_each_swept_setting(tmp_path):
     (tmp_path / "m.json").write_text(json.dumps({"exact": 50.0}))
     scored = list(lineage.scored(resolved))
     files = [str(tmp_path / "m.json")] * len(scored)
-    summarize.summarize(scored, files, tmp_path / "s.csv", sweeps.values_of_runs(resolved.sweeps))
+    summarize.summarize(
+        scored,
+        files,
+        tmp_path / "s.csv",
+        {run: values for runs in resolved.sweeps.values() for run, values in runs.items()},
+    )
     rows = list(csv.DictReader((tmp_path / "s.csv").read_text().splitlines()))
     assert list(rows[0])[:7] == [*summarize.KEYS, "learning_rate", "padding", "seeds"]
     found = {row["run"]: (row["learning_rate"], row["padding"]) for row in rows}

@@ -19,11 +19,6 @@ def variants(run: AnyRun) -> list[str]:
     return [f"seed-{seed}" for seed in run.seeds] if run.is_trained else [PUBLISHED]
 
 
-def seed_of(variant: str) -> int:
-    """The random seed of a variant."""
-    return int(variant.removeprefix("seed-"))
-
-
 def model_folder(name: str, run: Run, variant: str) -> str:
     """Folder of the model that a variant of the run `name` predicts with."""
     return f"resources/models/{run.model}" if variant == PUBLISHED else f"results/{name}/{variant}/model"

@@ -47,10 +47,6 @@ def kind_of_run(value: Any) -> str:
     return next((kind for key, kind in known if isinstance(value, dict) and key in value), "(run)")
 
 
-def _kind_of_model(value: Any) -> str:
-    return "(earlier_run)" if isinstance(value, dict | EarlierRun) else "(name)"
-
-
 def _kind_of_decoding(value: Any) -> str | None:
     method = value.get("method") if isinstance(value, dict) else None
     return f"({method})" if method in ("n_best", "walkthrough") else None
@@ -126,7 +122,8 @@ CalibrateOn = Annotated[
 
 class _Run(Section):
     model: Annotated[
-        Annotated[Text, Tag("(name)")] | Annotated[EarlierRun, Tag("(earlier_run)")], Discriminator(_kind_of_model)
+        Annotated[Text, Tag("(name)")] | Annotated[EarlierRun, Tag("(earlier_run)")],
+        Discriminator(lambda value: "(earlier_run)" if isinstance(value, dict | EarlierRun) else "(name)"),
     ] = setting(
         "tokenize_and_label",
         "Name of a model; or `{run: NAME}`, to fine-tune the trained model of another run further.",

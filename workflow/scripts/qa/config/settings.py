@@ -86,11 +86,9 @@ def _with_defaults(config: dict[str, Any]) -> dict[str, Any]:
         return config
     if not isinstance(runs, dict) or not isinstance(defaults, dict):
         return config
-    return {**config, "runs": {name: _merged(run, defaults) for name, run in runs.items()}}
-
-
-def _merged(run: Any, defaults: dict[str, Any]) -> Any:
-    return _updated(defaults, run) if isinstance(run, dict) and kind_of_run(run) == "(run)" else run
+    trained = {name: run for name, run in runs.items() if isinstance(run, dict) and kind_of_run(run) == "(run)"}
+    merged = {name: _updated(defaults, run) for name, run in trained.items()}
+    return {**config, "runs": {**runs, **merged}}
 
 
 @cache

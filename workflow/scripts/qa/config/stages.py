@@ -65,11 +65,6 @@ def prediction(run: Run, models: dict[str, PretrainedModel]) -> dict[str, Any]:
     return {**run.prediction.model_dump(), **_computing(run), **({"overrides": overrides} if overrides else {})}
 
 
-def calibrating(decoding: Decoding) -> dict[str, Any]:
-    """What `calibrate` reads of a decoding."""
-    return decoding.model_dump()
-
-
 def answering(decoding: Decoding) -> dict[str, Any]:
     """What `postprocess` reads of a decoding: not how it is calibrated."""
     return decoding.model_dump(exclude={"calibrate_for", "unanswerable_prior"})

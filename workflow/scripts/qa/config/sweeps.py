@@ -176,11 +176,6 @@ def as_written(message: str, sweeps: Sweeps) -> str:
     return "\n".join(f"{line}{combination}" for line, combination in lines.items())
 
 
-def values_of_runs(sweeps: Sweeps) -> dict[str, dict[str, str]]:
-    """The listed and drawn values of each run of a sweep, as text by label."""
-    return {name: values for names in sweeps.values() for name, values in names.items()}
-
-
 def trainings_message(sweeps: Sweeps, trainings: Sequence[tuple[str, str]]) -> str:
     """How many trainings, (run, variant) each, the configuration asks for. Snakemake says how many it will run."""
     seeds: dict[str, int] = {}

@@ -8,7 +8,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-from qa.common.files import sha256_of_file
 from qa.common.text import printable
 
 TEMPLATE = Path(__file__).with_suffix(".md.j2")
@@ -71,11 +70,6 @@ def card(
         **{"shared": shared, "manifest": manifest, "sources": sources, "scores": scores},
     )
     return str(ModelCard(re.sub(r"\n{3,}", "\n\n", text)))
-
-
-def template_digest() -> str:
-    """Twelve hexadecimal digits over the template, which is no module and so no part of a code digest."""
-    return sha256_of_file(TEMPLATE)[:12]
 
 
 def title_of(shared: dict[str, Any]) -> str:

@@ -65,11 +65,6 @@ def needs_of_package(resolved: Configuration, name: str, variant: str) -> Files:
     }
 
 
-def packages(resolved: Configuration) -> list[str]:
-    """The folder of each package that a configuration asks for: one a training."""
-    return [f"results/{run}/{variant}/package" for run, variant in lineage.trainings(resolved)]
-
-
 def publications(resolved: Configuration) -> dict[str, dict[str, Any]]:
     """For each package that is to be published, by its folder, the `repo` on the hub and whether it is `private`.
 
