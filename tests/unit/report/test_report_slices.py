@@ -89,9 +89,8 @@ def test_long_tables_are_cut_and_many_are_left_out_and_the_page_says_so(results,
 
 def test_a_run_without_weak_slices_has_no_figure(results, tmp_path, monkeypatch):
     flat = pd.DataFrame({"kind": ["windows"], "slice": ["1"], "count": [90], "f1": [50.0], "f1_low": [40.0]})
-    monkeypatch.setattr(
-        Answers, "slices", lambda self: flat.assign(f1_high=60.0, exact=1.0, exact_low=0.0, exact_high=2.0)
-    )
+    flat = flat.assign(f1_high=60.0, exact=1.0, exact_low=0.0, exact_high=2.0)
+    monkeypatch.setattr(slices, "read_table", lambda file: flat.copy())
     monkeypatch.setattr(Answers, "metrics", lambda self: {"f1": 50.0})
     body = slices.section(results, Figures(tmp_path)).body
     assert "No slice is worse than the average" in body and "<figure>" not in body and not list(tmp_path.iterdir())

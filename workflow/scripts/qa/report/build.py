@@ -19,6 +19,5 @@ def build(config: Configuration, target: str | Path, figures_folder: str | Path)
     results = Results(config)
     with written_aside(figures_folder, directory=True) as folder:
         figures = Figures(folder)
-        sections = [module.section(results, figures) for module in SECTIONS]
-        present = [section for section in sections if section is not None]
-        page.write(target, "Extractive question answering", overview.subtitle(results), present)
+        sections = filter(None, [module.section(results, figures) for module in SECTIONS])
+        page.write(target, "Extractive question answering", overview.subtitle(results), list(sections))

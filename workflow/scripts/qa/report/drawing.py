@@ -63,15 +63,6 @@ def legend(axes: Any, columns: int = 1) -> None:
         axes.figure.legend(handles, labels, loc="outside lower left", ncols=columns)
 
 
-def steps(axes: Any) -> None:
-    """Format the horizontal axis as optimizer steps."""
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
-
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    axes.set_xlabel("optimizer step")
-
-
 def thinned(data: pd.DataFrame, column: str, most: int = MOST_POINTS) -> pd.DataFrame:
     """At most `most` rows in their order: the first, the last, and the extremes of a column in each stretch of rows.
 

@@ -1,7 +1,7 @@
 """Learning curves: scores over the number of training questions, and what twice as many would bring."""
 
+import itertools
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
@@ -18,17 +18,13 @@ from qa.report.results import Results
 
 def section(results: Results, figures: Figures) -> page.Section | None:
     """The curve of each set of runs that differ in `training.questions` only, on each split; None without any."""
-    curves = [_curve(results, runs, split, number, figures) for number, (runs, split) in enumerate(_asked(results))]
+    curves: list[dict[str, Any]] = []
+    for runs, split in itertools.product(curves_of(results.config), results.splits):
+        if {answers.run for answers in results.of_split(split)} >= {run for run in runs if runs[run]}:
+            curves.append(_curve(results, runs, split, len(curves), figures))
     if not curves:
         return None
     return page.Section("learning", "Learning curves", page.render("learning_curve.html", curves=curves))
-
-
-def _asked(results: Results) -> Iterator[tuple[dict[str, int], str]]:
-    for runs in curves_of(results.config):
-        for split in results.splits:
-            if {answers.run for answers in results.of_split(split)} >= {run for run in runs if runs[run]}:
-                yield runs, split
 
 
 def curves_of(config: Configuration) -> list[dict[str, int]]:

@@ -14,7 +14,7 @@ from qa.evaluation import question_scores
 from qa.evaluation.risk_coverage import PROBABILITIES
 from qa.metrics import confidence, squad
 from qa.report.drawing import thinned
-from qa.report.results import Answers, Results
+from qa.report.results import Answers, Results, read_table
 
 BINS = 30
 NO_SPAN = 1e5  # a question without any span has a higher null score (see answers.NO_SPAN)
@@ -132,7 +132,7 @@ def risk_coverage(group: Group) -> pd.DataFrame:
     """`series` (see `_series`), `coverage` and `risk`, the share of wrong answers; in percent."""
     parts = []
     for answers in group.answers:
-        table = answers.risk_coverage()
+        table = read_table(answers.folder / "risk_coverage.csv")
         for which, label in _series(group.results, answers).items():
             part = table.loc[table["probabilities"] == which, ["coverage", "risk"]] * 100.0
             parts.append(thinned(part, "risk").assign(series=label))

@@ -4,13 +4,14 @@ from typing import Any
 
 import pandas as pd
 
+from qa.common.text import counted
 from qa.config import lineage
 from qa.evaluation.compare import NOTABLE
 from qa.evaluation.summarize import ABOUT_TRAINED_CONTEXTS, ALL_UNANSWERABLE, misaligned
 from qa.report import drawing, page
 from qa.report.figures import SOFT, Figures
 from qa.report.ranking import Ranking, rankings
-from qa.report.results import Answers, Results
+from qa.report.results import FOLDER, Answers, Results, read_table
 
 # Scores on SQuAD 2.0's validation set that others have published: exact match and F1 in percent. None is measured here.
 PUBLISHED_FOR = ("rajpurkar/squad_v2", "validation")
@@ -29,7 +30,7 @@ def subtitle(results: Results) -> str:
     """One line that counts what the page shows."""
     counts = {"run": len({a.run for a in results.answers}), "training": len(results.models)}
     counts |= {"split": len(results.splits), "answer set": len(results.answers)}
-    parts = [f"{count:,} {noun}{'s' * (count != 1)}" for noun, count in counts.items()]
+    parts = [counted(count, noun) for noun, count in counts.items()]
     limits: dict[str, int] = {}
     for name, run in results.config.all_runs.items():
         limits |= lineage.limits(results.config, name, run.evaluate_on)
@@ -45,7 +46,7 @@ def section(results: Results, figures: Figures) -> page.Section:
         "overview.html",
         splits=[_split(results, split, number, figures, ranked) for number, split in enumerate(results.splits)],
         sweeps=[_sweep(results, sweep, ranking) for sweep, ranking in ranked.items() if ranking],
-        stages=stages(results.resources()),
+        stages=stages(read_table(FOLDER / "resource_usage.csv")),
     )
     return page.Section("overview", "Overview", body)
 

@@ -220,7 +220,6 @@ def answer_columns(answers: Answers, questions: SplitQuestions) -> dict[str, Any
 
 def _nbest(answers: Answers, questions: SplitQuestions) -> dict[str, np.ndarray]:
     """`start`, `stop`, `probability` of all candidates; `bounds` (n + 1,) of each question's; `null_probability`."""
-
     file = answers.folder / "nbest.parquet"
     names = ("start", "stop", "probability")
     columns = ["id", "null_probability", *(f"candidates.list.element.{name}" for name in names)]

@@ -69,14 +69,6 @@ class Answers:
         """The answer to each question by id; "" is no answer."""
         return read_json(self.folder / "answers.json")
 
-    def slices(self) -> pd.DataFrame:
-        """The scores of each slice of the questions."""
-        return _table(self.folder / "slices.csv")
-
-    def risk_coverage(self) -> pd.DataFrame:
-        """The risk-coverage curves."""
-        return _table(self.folder / "risk_coverage.csv")
-
 
 @dataclass(frozen=True)
 class Results:
@@ -138,15 +130,11 @@ class Results:
 
     def comparison(self) -> pd.DataFrame:
         """The paired differences."""
-        return _table(FOLDER / "comparison.csv")
-
-    def resources(self) -> pd.DataFrame:
-        """One row for each attempt at a job."""
-        return _table(FOLDER / "resource_usage.csv")
+        return read_table(FOLDER / "comparison.csv")
 
     def history(self, model: Model) -> pd.DataFrame:
         """The logged steps of a training."""
-        return _table(model.folder / "training.csv")
+        return read_table(model.folder / "training.csv")
 
     def manifest(self, model: Model) -> dict[str, Any]:
         """The manifest of a model: inputs, settings, software and machine."""
@@ -162,6 +150,7 @@ class Results:
         return stages.windows_id(self.config.runs[models[0][0]]) if models else ""
 
 
-def _table(file: Path) -> pd.DataFrame:
+def read_table(file: Path) -> pd.DataFrame:
+    """A CSV file of the results."""
     # a run may be called NA, so only empty cells are missing values; a run or split may be called 2024
     return pd.read_csv(file, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(NAMES, str))

@@ -6,7 +6,7 @@ import pandas as pd
 
 from qa.report import drawing, page
 from qa.report.figures import SOFT, Figures
-from qa.report.results import Answers, Results
+from qa.report.results import Answers, Results, read_table
 
 MOST_DRAWN = 12  # slices in a figure
 MOST_ROWS = 40  # in a table
@@ -29,7 +29,7 @@ def costs(answers: Answers) -> pd.DataFrame:
     The cost of a slice is its count x (F1 of all questions - F1 of the slice) / 100. Its unit is questions: the F1
     that the slice loses against as many average questions. A slice that is better than average has a negative cost.
     """
-    table = answers.slices()
+    table = read_table(answers.folder / "slices.csv")
     table["cost"] = table["count"] * (answers.metrics()["f1"] - table["f1"]) / 100.0
     return table.sort_values("cost", ascending=False, kind="stable", ignore_index=True)
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from qa.config.schema import Run
 from qa.report import page
-from qa.report.drawing import MOST_POINTS, in_words, legend, line_style, steps, thinned
+from qa.report.drawing import MOST_POINTS, in_words, legend, line_style, thinned
 from qa.report.figures import SOFT, Figures, shortened
 from qa.report.results import Model, Results
 
@@ -174,6 +174,8 @@ def _figures_of(results: Results, models: Sequence[Model], figures: Figures) -> 
 
 
 def _draw(curve: Curve, axes: Any, data: pd.DataFrame) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     values = data.dropna(subset=["value"])
     scale = 1e5 if curve.columns == ("learning_rate",) else 1.0
     groups = list(values.groupby("series", sort=False))
@@ -183,7 +185,9 @@ def _draw(curve: Curve, axes: Any, data: pd.DataFrame) -> None:
     for number, step in enumerate(data.loc[data["value"].isna(), "step"].unique()):
         axes.axvline(step, color=SOFT, linewidth=1.4, linestyle=(0, (1, 2)), label="_" * (number > 0) + RESUMED)
     axes.set_xlim(left=0)
-    steps(axes)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.set_xlabel("optimizer step")
     axes.set_ylabel(curve.axis)
     if not curve.per_epoch or len(values) > 1:
         axes.set_ylim(bottom=min(0, scale * values["value"].min()) if curve.name != "calibration" else None)
