@@ -8,9 +8,9 @@ TRACE = 'Traceback (most recent call last):\n  File "/a/b.py", line 1, in f\n   
 def test_long_lines_of_a_log_are_shown_whole(tmp_path):
     path = tmp_path / "long.log"
     path.write_bytes(b"x" * 5000 + b"\n\n\xff odd bytes\n")
-    first, second = log_lines.last_lines(path)
+    first, second = log_lines.error_lines(path)
     assert first == "x" * 5000 and "odd bytes" in second
-    assert log_lines.last_lines(tmp_path / "nowhere.log") == []
+    assert log_lines.error_lines(tmp_path / "nowhere.log") == []
 
 
 def test_of_a_traceback_the_error_comes_first_and_then_only_its_last_place(tmp_path):
@@ -32,6 +32,6 @@ def test_of_a_traceback_the_error_comes_first_and_then_only_its_last_place(tmp_p
 def test_of_a_long_log_only_the_end_is_read_and_nothing_in_it_steers_the_terminal(tmp_path):
     path = tmp_path / "long.log"
     path.write_text("x\n" * log_lines.TAIL + "\x1b[31mred\x1b[0m\x07 10%|# \r 20%|## \nlast\n")
-    assert log_lines.last_lines(path, 3) == ["red  10%|#", " 20%|##", "last"]
+    assert log_lines.error_lines(path, 3) == ["red  10%|#", " 20%|##", "last"]
     path.write_text("")
-    assert log_lines.last_lines(path) == []
+    assert log_lines.error_lines(path) == []

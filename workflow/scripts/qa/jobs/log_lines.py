@@ -14,20 +14,18 @@ TRACEBACK = "Traceback (most recent call last):"
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")  # sequences of terminals, such as colours
 
 
-def last_lines(file: str | Path, count: int = LAST_LINES) -> list[str]:
-    """The last lines of a log that are not empty, as `plain` text; none if the file cannot be read."""
+def error_lines(file: str | Path, count: int = LAST_LINES) -> list[str]:
+    """The last lines of a log that are not empty, as `plain` text; none if the file cannot be read.
+
+    A traceback at the end is reduced to the error and the place that raised it.
+    """
     try:
         with open(file, "rb") as stream:
             stream.seek(-min(TAIL, stream.seek(0, os.SEEK_END)), os.SEEK_END)
             text = stream.read(TAIL).decode("utf-8", "replace")
     except OSError:
         return []
-    return [plain(line).rstrip() for line in text.splitlines() if line.strip()][-count:]
-
-
-def error_lines(file: str | Path, count: int = LAST_LINES) -> list[str]:
-    """The last lines of a log. A traceback at the end is reduced to the error and the place that raised it."""
-    lines = last_lines(file, TAIL)
+    lines = [plain(line).rstrip() for line in text.splitlines() if line.strip()]
     own = max((number for number, line in enumerate(lines) if STAMP.match(line)), default=-1) + 1
     if TRACEBACK in lines[own:]:
         trace = [line for line in lines[own:] if line.strip(" ^~")]

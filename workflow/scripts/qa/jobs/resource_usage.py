@@ -45,14 +45,12 @@ def _series(records: list[JobRecord], expected: Iterable[dict[str, str]] | None)
     for record in records:
         if sets is None or any(record.wildcards.items() <= names for names in sets):
             histories.setdefault(record.log, []).append(record)
-    return [_at_present_result(history) for history in histories.values()]
-
-
-def _at_present_result(history: list[JobRecord]) -> list[JobRecord]:
-    """Of one job's records, oldest first, those since the success before the last attempt, with its settings."""
-    successes = [number for number, record in enumerate(history[:-1]) if record.state == "completed"]
-    recent = history[successes[-1] + 1 :] if successes else history
-    return [record for record in recent if record.fingerprint_inputs == history[-1].fingerprint_inputs]
+    found = []
+    for history in histories.values():
+        successes = [number for number, record in enumerate(history[:-1]) if record.state == "completed"]
+        recent = history[successes[-1] + 1 :] if successes else history
+        found.append([record for record in recent if record.fingerprint_inputs == history[-1].fingerprint_inputs])
+    return found
 
 
 def _rows_of(history: list[JobRecord], starts: dict[str, list[Start]] | None) -> Iterator[dict[str, Any]]:

@@ -34,7 +34,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from qa.common import progress
 from qa.common.progress import ProgressState
@@ -46,7 +46,7 @@ from qa.jobs.slurm_accounting import Start
 
 SQUEUE = f"{slurm_accounting.SQUEUE}|%r|%Z|%k"  # and reason, working directory, comment
 QUEUES = (Path("logs/slurm"), Path(".snakemake/slurm_logs"))  # where the executor keeps SLURM's logs
-WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD"}
+WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD"}  # not started, or not again
 COMMENT = re.compile(r"rule_(?P<rule>.+?)(?:_wildcards_(?P<names>.*))?")
 VARIANT = re.compile(r"(.+?)_(seed-\d+(?:-latest)?|published|ensemble)(?:_(.*))?")
 GROUPS = {"running": ("running", "running?", "unknown", "starting", "suspended"), "queued": ("queued",)}
@@ -84,24 +84,13 @@ class JobStatus:
         return next(known, "completed" if self.state == "completed" else "failed")
 
 
-@dataclass(frozen=True)
-class QueueRow:
+class QueueRow(NamedTuple):
     """A row of squeue: a job of this folder, with the comment that the executor gave it."""
 
     job: str
     start: Start
     reason: str
     comment: str
-
-    @property
-    def waits(self) -> bool:
-        """Whether it has not started, or not again."""
-        return self.start.state in WAITING
-
-    @property
-    def alive(self) -> bool:
-        """Whether it has not ended."""
-        return self.start.state in slurm.ALIVE
 
 
 def of_folder(text: str, folder: Path) -> list[QueueRow]:
@@ -180,21 +169,21 @@ def _is_newer(row: QueueRow, latest: JobRecord | None, begun: JobStatus | None) 
 
     `latest`: the record of the last attempt at the same result; `begun`: what this very SLURM job has begun.
     """
-    if row.waits:
+    if row.start.state in WAITING:
         return True
     if row.start.state == "COMPLETED" or (begun and begun.state != "requeued"):
         return False
     started = row.start.started or row.start.ended
     later_attempt = latest is not None and started is not None and latest.began > started
-    return row.alive or not later_attempt
+    return row.start.state in slurm.ALIVE or not later_attempt
 
 
 def _of_row(row: QueueRow, latest: JobRecord | None) -> JobStatus:
     """A job by squeue: one that waits, that has no record yet, or that ended before it had one."""
     rule, names = (latest.rule, _names(latest)) if latest else _of_comment(row.comment)
-    if not row.alive:
+    if row.start.state not in slurm.ALIVE:
         job = JobStatus(rule, *names, row.start.state, row.start.ended, row.job)
-    elif row.waits:
+    elif row.start.state in WAITING:
         job = JobStatus(rule, *names, "queued", row.start.submitted, row.job, reason=row.reason)
     else:
         state = "suspended" if row.start.state == "SUSPENDED" else "starting"
