@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -293,13 +294,7 @@ def test_files_of_this_machine_are_counted_without_asking_any_hub(tmp_path, monk
 
 
 def with_space(monkeypatch, free: int):
-    real = os.statvfs
-
-    def statvfs(path):
-        fields = real(path)
-        return type("Status", (), {"f_bavail": free, "f_frsize": 1, "f_files": fields.f_files})
-
-    monkeypatch.setattr(space.os, "statvfs", statvfs)
+    monkeypatch.setattr(space.shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
 
 
 def training(model: Path, keep=2, **options) -> PlannedTraining:
@@ -345,6 +340,7 @@ def test_what_an_earlier_attempt_holds_is_not_needed_again(tmp_path, monkeypatch
 FULL = """
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from qa.preflight.plan import Plan
 from qa.preflight.space import check_space
 for finding in check_space(Plan({}), {}):

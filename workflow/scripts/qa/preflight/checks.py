@@ -45,7 +45,6 @@ PLUGIN = "snakemake-executor-plugin-slurm"
 def preflight(plan: Plan, thoroughly: bool = False) -> list[Finding]:
     """Run all checks. Of downloaded files they compare the sizes, and `thoroughly` every byte."""
     stated: dict[str, int] = {}
-
     checks = {
         "software": lambda: check_software(plan.packages, plan.requests is not None),
         "optional packages": lambda: check_optional_packages(plan),
@@ -66,9 +65,8 @@ def preflight(plan: Plan, thoroughly: bool = False) -> list[Finding]:
 def message(findings: list[Finding]) -> str:
     """The numbered problems, as the message of the error that ends the run."""
     problems = [finding.text for finding in findings if finding.kind == PROBLEM]
-    counted = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     lines = [f"  {number}. {text}" for number, text in enumerate(problems, 1)]
-    return "\n".join([f"Preflight found {counted}; nothing was queued:", *lines])
+    return "\n".join([f"Preflight found {counted(len(problems), 'problem')}; nothing was queued:", *lines])
 
 
 def check_software(packages: bool, slurm: bool) -> Iterator[Finding]:

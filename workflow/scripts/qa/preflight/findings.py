@@ -53,16 +53,17 @@ def at_once(calls: list[Callable[[], Any]], seconds: float) -> list[Any]:
     The threads are daemons, not a pool: at its exit, the interpreter waits for the threads of a pool.
     """
     results: list[Any] = [None] * len(calls)
-    done = [threading.Event() for _ in calls]
 
     def run(number: int) -> None:
         try:
             results[number] = calls[number]()
         except Exception as error:
             results[number] = error
-        done[number].set()
 
-    for number in range(len(calls)):
-        threading.Thread(target=run, args=(number,), daemon=True).start()
+    threads = [threading.Thread(target=run, args=(number,), daemon=True) for number in range(len(calls))]
+    for thread in threads:
+        thread.start()
     end = time.monotonic() + seconds
-    return [results[n] if event.wait(max(0.0, end - time.monotonic())) else None for n, event in enumerate(done)]
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+    return list(results)  # a call that still runs changes this copy no more

@@ -1,7 +1,7 @@
 """Whether the disk has room for what a run will write."""
 
 import errno
-import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,8 +36,7 @@ def check_space(plan: Plan, stated: dict[str, int]) -> Iterator[Finding]:
                 yield problem(f"{place}: {fault}")
                 break
         else:
-            status = os.statvfs(_existing(folders[0]))
-            free = status.f_bavail * status.f_frsize
+            free = shutil.disk_usage(_existing(folders[0])).free
             text = f"{where}: {readable_bytes(free)} free, about {readable_bytes(needed)} needed{trainings}"
             if free < needed:
                 yield problem(f"{text}: free some space, or keep fewer checkpoints")
