@@ -67,15 +67,6 @@ def config(arguments: Arguments) -> int:
     return 0
 
 
-def verify(arguments: Arguments) -> int:
-    """Compare results and downloads with their seals."""
-    parser = argparse.ArgumentParser(
-        prog="qa verify", description="Say whether results and downloads are still as they were written."
-    )
-    parser.add_argument("folders", nargs="*", metavar="FOLDER", help="default: resources and results")
-    return import_module("qa.common.checksums").main(parser.parse_args(arguments).folders)
-
-
 COMMANDS: dict[str, tuple[Callable[[Arguments], int], str]] = {
     "ask": (_main_of("qa.ask"), "ask a fine-tuned model questions about a text"),
     "serve": (_main_of("qa.serve.server"), "open a page to ask fine-tuned models in a browser"),
@@ -85,7 +76,7 @@ COMMANDS: dict[str, tuple[Callable[[Arguments], int], str]] = {
     "status": (_main_of("qa.jobs.status"), "say what runs, waits, failed and is done"),
     "usage": (_main_of("qa.jobs.resource_usage"), "compare the time and memory of jobs with their requests"),
     "table": (_main_of("qa.paper.table"), "write results for a paper: tables, methods, references, figures"),
-    "verify": (verify, "say whether results and downloads are as they were written"),
+    "verify": (_main_of("qa.common.checksums"), "say whether results and downloads are as they were written"),
 }
 OF_A_RUN = ("config", "preflight", "status", "table", "usage", "verify")  # useless without the workflow's environment
 

@@ -6,6 +6,7 @@ without a seal is taken as it is. `qa verify` compares all files that have one. 
 made of are in `.table.csv.sources`.
 """
 
+import argparse
 import shlex
 import sys
 import zlib
@@ -132,8 +133,13 @@ def _file(path: Path, name: str) -> Path:
     return path / name if path.is_dir() else path
 
 
-def main(folders: Sequence[str] = ()) -> int:
-    """Compare every sealed file below these folders and print which differ; the exit code, 1 if any differs."""
+def main(arguments: Sequence[str] = ()) -> int:
+    """Compare every sealed file below some folders and print which differ; the exit code, 1 if any differs."""
+    parser = argparse.ArgumentParser(
+        prog="qa verify", description="Say whether results and downloads are still as they were written."
+    )
+    parser.add_argument("folders", nargs="*", metavar="FOLDER", help="default: resources and results")
+    folders = parser.parse_args(arguments).folders
     missing = [folder for folder in folders if not Path(folder).is_dir()]
     folders = folders or FOLDERS
     seals = sorted(seal for folder in folders for seal in Path(folder).rglob(".*seal"))

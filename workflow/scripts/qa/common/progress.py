@@ -79,15 +79,11 @@ class Progress:
         now = time.monotonic()
         if now - Progress.last >= EVERY or (at_end and self.shown):
             Progress.last, self.shown = now, True
-            state = self._state(remark)
+            rate, written = self.rate, datetime.now(UTC).isoformat(timespec="seconds")
+            left = (self.total - done) / rate if rate and self.total else None
+            state = ProgressState(self.label, done, self.total, self.unit, rate, left, remark, written)
             log.info(state.line)
             _save(state)
-
-    def _state(self, remark: str) -> ProgressState:
-        rate = self.rate
-        left = (self.total - self.done) / rate if rate and self.total else None
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        return ProgressState(self.label, self.done, self.total, self.unit, rate, left, remark, now)
 
 
 def _save(state: ProgressState) -> None:
