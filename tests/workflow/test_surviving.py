@@ -138,7 +138,7 @@ def test_a_result_whose_record_snakemake_lost_is_noted_if_it_is_of_these_setting
     twin.path("results/summary.csv").unlink()
     done = twin.snakemake("results/summary.csv")
     assert done.returncode == 0, done.stdout
-    assert "train small seed-1: the result of process" in done.stdout
+    assert "train small seed-1: process" in done.stdout and "its result is used" in done.stdout
     assert "train" in twin.would_run(changed)
 
 
