@@ -74,7 +74,7 @@ def slurm(twin, tmp_path) -> Slurm:
 
 def test_a_real_run_says_once_that_nothing_stands_in_the_way(finished):
     text = finished.path("first-run.txt").read_text()
-    assert text.count("Preflight") == 1 and "Preflight: nothing stands in the way" in text
+    assert text.count("Preflight") == 1 and "Preflight: no problem found" in text
     assert text.index("Job stats") < text.index("Preflight") < text.index("Downloading")
 
 
@@ -96,7 +96,7 @@ def test_all_problems_are_shown_at_once_and_nothing_is_queued_or_run(slurm):
 
 def test_slurm_is_asked_for_exactly_what_is_submitted_afterwards(slurm):
     done = slurm.run("-R", "predict", "tokenize_and_label")
-    assert "Preflight: nothing stands in the way" in done.stdout, done.stdout
+    assert "Preflight: no problem found" in done.stdout, done.stdout
     tested = {tuple(shlex.split(line)[2:-1]) for line in slurm.asked("sbatch --test-only")}
     (first, *_) = submitted = [shlex.split(line.split(" --wrap")[0]) for line in slurm.asked("sbatch --parsable")]
     assert len(tested) == 3 and all("me@example.org" not in " ".join(options) for options in tested)
@@ -173,7 +173,7 @@ def test_qa_preflight_lists_what_is_right_and_runs_nothing(slurm):
     assert done.returncode == 0, done.stdout + done.stderr
     for words in ("ok: Python 3", "resources/models/one", "SLURM takes the jobs of train", "free, about"):
         assert words in done.stdout
-    assert "Nothing stands in the way, and nothing was queued.\n" in done.stdout
+    assert "No problem found; nothing was queued.\n" in done.stdout
     assert "Job stats" not in done.stdout + done.stderr
     assert not slurm.project.path("results/small").exists() and not slurm.asked("sbatch --parsable")
 

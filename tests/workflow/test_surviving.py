@@ -122,7 +122,7 @@ def test_ctrl_c_saves_the_training_and_the_next_call_goes_on_there(twin, changed
     assert len(printed.splitlines()) < 12 and "Traceback" not in printed and "Error" not in printed, printed
     done = twin.snakemake("models", config=config)
     assert done.returncode == 0, done.stdout
-    assert f"train small seed-1 goes on at step {step}," in done.stdout
+    assert f"train small seed-1 continues at step {step}," in done.stdout
     assert [attempt["resumed_at_step"] for attempt in attempts(twin)] == [0, int(step.replace(",", ""))]
 
 
@@ -134,11 +134,11 @@ def test_a_result_whose_record_snakemake_lost_is_noted_if_it_is_of_these_setting
     twin.path("results/summary.csv").unlink()
     changed["runs"]["small"]["training"] = {"max_steps": 3}
     done = twin.snakemake("results/summary.csv", config=twin.configure(changed, "other.yaml"))
-    assert "train small seed-1: nobody recorded its settings" in done.stdout
+    assert "train small seed-1: its settings are not recorded" in done.stdout
     twin.path("results/summary.csv").unlink()
     done = twin.snakemake("results/summary.csv")
     assert done.returncode == 0, done.stdout
-    assert "train small seed-1: the result of process" in done.stdout
+    assert "train small seed-1: process" in done.stdout and "its result is used" in done.stdout
     assert "train" in twin.would_run(changed)
 
 

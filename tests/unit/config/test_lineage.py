@@ -260,14 +260,14 @@ WRONG = {
     ),
     "a teacher that has seen what its pupil is judged on": (
         {"pupil": {"evaluate_on": ["mills/more"], "teacher": "both"}},
-        "config: runs.pupil.teacher: run `both` trains on mills/more, which this run is judged or calibrated on",
+        "config: runs.pupil.teacher: run `both` trains on mills/more, which this run is evaluated or calibrated on",
     ),
     "a teacher whose own teacher has seen what the pupil is judged on": (
         {
             "small": {"evaluate_on": ["mills/validation"], "teacher": "both"},
             "pupil": {"evaluate_on": ["mills/more"], "teacher": "small"},
         },
-        "config: runs.pupil.teacher: run `both` trains on mills/more, which this run is judged or calibrated on",
+        "config: runs.pupil.teacher: run `both` trains on mills/more, which this run is evaluated or calibrated on",
     ),
     "a teacher that has seen what calibrates its pupil": (
         {"pupil": {"decodings": ["calibrated"], "hold_out": 0.2, "teacher": "other"}},
@@ -395,7 +395,7 @@ WRONG = {
             "small": {"model": {"run": "both", "seed": 42}},
             "pupil": {"model": {"run": "small", "seed": 1}, "evaluate_on": ["mills/more"], "teacher": None},
         },
-        "config: runs.pupil.model: run `both` trains on mills/more, which this run is judged or calibrated on",
+        "config: runs.pupil.model: run `both` trains on mills/more, which this run is evaluated or calibrated on",
     ),
     "an early end without the best epoch": (
         {"small": {"training": {"early_stopping": 2}}},

@@ -328,7 +328,7 @@ def test_files_are_checked_and_merged_as_snakemake_does(tmp_path):
     run = settings.check([first, second]).runs["first"]
     assert (run.model, run.training.epochs, run.hold_out) == ("roberta-base", 1, 0.2)
     assert yaml.safe_load(settings.as_yaml(run.model_dump()))["training"]["batch_size"] == 16
-    for text, message in (("", "A minimal configuration"), ("[1]", "no keys at top level"), ("a: 1\na: 2", "line 2")):
+    for text, message in (("", "A minimal configuration"), ("[1]", "no keys at the top"), ("a: 1\na: 2", "line 2")):
         first.write_text(text)
         with pytest.raises(InputError, match=message):
             settings.check([first])

@@ -469,7 +469,7 @@ WRONG = {
         r"compare_to: no decoding `walkthrough` among those of run `other`: n_best",
     ),
     "unknown in a pair": ({"compare": [["small/n_best", "large/n_best"]]}, r"compare\.0\.1: no run `large`"),
-    "itself": ({"compare": [["small/n_best"] * 2]}, r"compare\.0: small/n_best against itself"),
+    "itself": ({"compare": [["small/n_best"] * 2]}, r"compare\.0: small/n_best is compared with itself"),
     "three": ({"compare": [["small/n_best"] * 3]}, r"compare\.0: .*write two"),
     "no text": ({"compare_to": 3}, r"compare_to: 3 is no text"),
 }

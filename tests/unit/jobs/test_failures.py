@@ -96,7 +96,7 @@ def test_rule_run_seed_job_state_and_the_logs_last_lines_are_told(known):
     assert "log: logs/train/other/seed-1.log" in text
     assert "| line 29" in text and "| line 20\n" in text and "| line 19\n" not in text
     assert "It reached its walltime: ask for more `runtime` than 1 h" in text
-    assert "goes on from the last checkpoint" in text
+    assert "continues from the last checkpoint" in text
 
 
 def test_a_job_that_finished_in_a_later_attempt_has_not_failed():
@@ -143,7 +143,7 @@ def test_a_training_that_stopped_itself_is_not_called_a_failure_of_slurm(known):
     known["14"] = [start("FAILED")]
     text = told(on_slurm(state="FAILED"))
     assert "train other, seed-1: interrupted, SLURM job 14 on gpu1, after 50 min of 1 h" in text
-    assert "the same command goes on" in text
+    assert "the same command continues" in text
 
 
 def test_after_ctrl_c_only_jobs_that_failed_by_themselves_are_failures():
@@ -243,7 +243,7 @@ TRACE = 'Traceback (most recent call last):\n  File "/a/b.py", line 1, in f\n   
         ("RuntimeError: CUDA error: an illegal memory access was encountered", "GPU or its driver failed"),
         ("ModuleNotFoundError: No module named 'qa'", "activate the environment"),
         ("pyarrow.lib.ArrowInvalid: Parquet magic bytes not found in footer", "is broken"),
-        ("FileNotFoundError: [Errno 2] No such file or directory: 'x'", "A file has gone"),
+        ("FileNotFoundError: [Errno 2] No such file or directory: 'x'", "A file is missing"),
     ],
 )
 def test_what_usually_helps_is_told_by_what_the_log_says(error, sentence):

@@ -118,7 +118,7 @@ def _announce_resume(job) -> None:
     if records and records[-1].fingerprint_inputs == job_records.fingerprint_inputs_of({**job.params}):
         with suppress(InputError):  # no checkpoint
             latest = latest_of(*Path(job.params.checkpoints).parts[-2:], Path(job.params.checkpoints).parents[1])
-            _print(f"{_name(records[-1])} goes on at step {step_of(Path(latest)):,}, from {latest}")
+            _print(f"{_name(records[-1])} continues at step {step_of(Path(latest)):,}, from {latest}")
 
 
 def _record_result(workflow, job) -> None:
@@ -128,9 +128,9 @@ def _record_result(workflow, job) -> None:
     if records and records[-1].fingerprint_inputs == job_records.fingerprint_inputs_of({**job.params}):
         workflow.async_run(workflow.persistence.finished(job))
         source = f"SLURM job {records[-1].job}" if records[-1].job else f"process {records[-1].process}"
-        _print(f"{name}: the result of {source} is taken, which ended after its Snakemake had gone")
+        _print(f"{name}: {source} ended after its Snakemake was killed; its result is used")
     else:
-        _print(f"{name}: nobody recorded its settings, so changes go unnoticed; to make it anew: -R {job.rule.name}")
+        _print(f"{name}: its settings are not recorded, so changes go unnoticed; to make it again: -R {job.rule.name}")
 
 
 def _name(record: job_records.JobRecord) -> str:

@@ -37,10 +37,10 @@ def before_jobs(workflow):
         raise InputError("\n".join([message(findings), *warnings]))
     if mode == "only":
         print("\n".join(["Preflight:", *(f"  {f.kind}: {f.text}" for f in findings)]), flush=True)
-        print("Nothing stands in the way, and nothing was queued.", flush=True)
+        print("No problem found; nothing was queued.", flush=True)
         sys.exit(0)
     seconds = f"{time.monotonic() - began:.1f} s"
-    print("\n".join([*warnings, f"Preflight: nothing stands in the way ({seconds})."]), file=sys.stderr, flush=True)
+    print("\n".join([*warnings, f"Preflight: no problem found ({seconds})."]), file=sys.stderr, flush=True)
 
 
 def plan_of(workflow) -> tuple[Plan, list[Finding]]:

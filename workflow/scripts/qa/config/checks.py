@@ -205,8 +205,8 @@ def calibrations(config: Configuration) -> Lines:
             if split.split("@")[0] in run.evaluate_on and split not in (run.calibrate_on or []):
                 yield (
                     f"runs.{name}.evaluate_on: {split} calibrates it, and "
-                    "a threshold that is chosen there would flatter the scores; name other splits, there or in "
-                    "calibrate_on"
+                    "a threshold chosen on evaluated questions makes the scores too high; name other splits, "
+                    "there or in calibrate_on"
                 )
 
 
@@ -220,12 +220,12 @@ def _calibrate_on(config: Configuration, name: str, run: AnyRun) -> Lines:
         if split in run.evaluate_on:
             yield (
                 f"runs.{name}.calibrate_on: {split} is evaluated on too, and "
-                "a threshold that is chosen there would flatter the scores"
+                "a threshold chosen on evaluated questions makes the scores too high; name other splits"
             )
         if split in trained:
             yield (
-                f"runs.{name}.calibrate_on: run `{trained[split]}` trains on {split}, and a model is too sure of "
-                "answers that it was trained on; name other splits, or leave calibrate_on out and set hold_out"
+                f"runs.{name}.calibrate_on: run `{trained[split]}` trains on {split}, and a model is too confident on "
+                "its training questions; name other splits, or leave calibrate_on out and set hold_out"
             )
 
 
@@ -258,8 +258,8 @@ def questions_of_sources(config: Configuration) -> Lines:
                     if split in judged or seen:
                         what = f"held-out questions of {split}" if seen else split
                         yield (
-                            f"runs.{name}.{key}: run `{source}` trains on {what}, which this run is judged or "
-                            "calibrated on, and would pass on what it saw there; give both the same hold_out, or name "
+                            f"runs.{name}.{key}: run `{source}` trains on {what}, which this run is evaluated or "
+                            "calibrated on, so its scores would be too high; give both the same hold_out, or name "
                             f"another {'teacher' if key == 'teacher' else 'run'}"
                         )
 

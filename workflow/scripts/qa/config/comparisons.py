@@ -41,7 +41,7 @@ def faults(config: Configuration) -> Iterator[str]:
 def _pair(where: str, texts: list[str], config: Configuration) -> tuple[Side, Side]:
     first, second = (_side(f"{where}.{place}", text, config) for place, text in enumerate(texts))
     if first == second:
-        raise InputError(f"{where}: {texts[0]} against itself; name two")
+        raise InputError(f"{where}: {texts[0]} is compared with itself; name two different sides")
     if not set(config.all_runs[first[0]].evaluate_on) & set(config.all_runs[second[0]].evaluate_on):
         raise InputError(f"{where}: {texts[0]} and {texts[1]} share no split; give their `evaluate_on` one")
     return first, second

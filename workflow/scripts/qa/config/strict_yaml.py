@@ -23,7 +23,7 @@ def read(file: Path) -> dict[str, Any]:
         raise InputError(f"config: {file}: no such file")
     config = _parsed(file)
     if not isinstance(config, dict | None):
-        raise InputError(f"config: {file}: holds no keys at top level")
+        raise InputError(f"config: {file}: has no keys at the top level")
     return config or {}
 
 

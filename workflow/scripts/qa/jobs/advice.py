@@ -12,8 +12,8 @@ from qa.jobs.job_records import JobRecord
 MEMORY = "It ran out of memory: ask for more {mem_mb}."
 MEMORY_HERE = "It ran out of memory: run fewer jobs at once, or smaller batches."
 WALLTIME = "It reached its walltime: ask for more {runtime}."
-NODE = "Not the job's fault, it was the node's or the scheduler's: give the same command again."
-SAVED = "What was saved stays: the same command goes on from the last checkpoint."
+NODE = "The node or the scheduler failed, not the job: give the same command again."
+SAVED = "The same command continues from the last checkpoint."
 # by the job's state: SLURM's word in capitals, or that of its record
 HELP = {
     "OUT_OF_MEMORY": MEMORY,
@@ -23,12 +23,12 @@ HELP = {
     "BOOT_FAIL": NODE,
     "PREEMPTED": NODE,
     "REVOKED": NODE,
-    "CANCELLED": "It was cancelled, by scancel or with Snakemake itself: give the same command again.",
-    "interrupted": "It stopped itself before its walltime, or when told to, and saved: the same command goes on.",
-    "stopped": "It was stopped with Ctrl-C: the same command goes on.",
-    "killed": "It was killed, and nobody knows how any more; if it was for memory: ask for more {mem_mb}.",
-    "killed here": "It was killed, most likely for memory (`dmesg` tells): run fewer jobs at once, or smaller batches.",
-    "unborn": "It ended before its stage began: modules, virtual environment, file system or memory of that node.",
+    "CANCELLED": "It was cancelled, by scancel or together with Snakemake: give the same command again.",
+    "interrupted": "It saved and stopped, before its walltime or on a signal: the same command continues it.",
+    "stopped": "It was stopped with Ctrl-C: the same command continues it.",
+    "killed": "It was killed, and the reason is not known. If memory was the reason, ask for more {mem_mb}.",
+    "killed here": "It was killed, most likely for memory (see `dmesg`): run fewer jobs at once, or smaller batches.",
+    "unborn": "It ended before its stage began: check modules, environment, file system and memory of that node.",
 }
 # by the last lines of its log; the first pattern that fits
 CAUSES = (
@@ -44,18 +44,18 @@ CAUSES = (
     ),
     (
         r"CUDA error|NCCL|uncorrectable ECC|CUDNN_STATUS",
-        "The GPU or its driver failed: give the same command again, and if it fails on one node only, leave that out.",
+        "The GPU or its driver failed: give the same command again; if it always fails on one node, exclude that node.",
     ),
     (r"ModuleNotFoundError|ImportError", "A package is missing or of another version: activate the environment again."),
     (
         r"ArrowInvalid|HeaderTooLarge|JSONDecodeError",
-        "A file that it reads is broken, after a full disk or a half-made copy: in results, resources/models or "
-        "resources/datasets remove it, it is made again; replace a file of your own.",
+        "A file that it reads is broken, perhaps by a full disk or an unfinished copy: replace a file of your own; "
+        "remove a file in results, resources/models or resources/datasets, and the workflow makes it again.",
     ),
     (
         r"FileNotFoundError",
-        "A file has gone (clusters purge scratch): give the same command again; if it fails again, remove the folder "
-        "that the file was in, if it is in results, resources/models or resources/datasets: it is made again.",
+        "A file is missing (clusters purge scratch): give the same command again. If it fails again, and the file was "
+        "in results, resources/models or resources/datasets, remove its folder, and the workflow makes it again.",
     ),
 )
 

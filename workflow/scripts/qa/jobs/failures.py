@@ -24,8 +24,8 @@ from qa.jobs.slurm_accounting import Start
 IN_FULL = 4  # failed jobs; each of the others has one line
 CLUSTER_STATE = re.compile(r"SLURM status is: '(\w+)'")
 GENERAL = "For further error details see the cluster/cloud log"  # what Snakemake appends to each executor's message
-STOPPED = "\nStopped by Ctrl-C. What is finished stays, and a training keeps what it saved: the same command goes on.\n"
-AGAIN = "What is finished stays: put the cause right and give the same command again."
+STOPPED = "\nStopped by Ctrl-C. Finished files and saved checkpoints are kept: the same command continues.\n"
+AGAIN = "Finished files are kept. Remove the cause, then give the same command again."
 
 
 @dataclass

@@ -249,7 +249,7 @@ def explained(request: JobRequest, words: str | None, nodes: list[Nodes] | None,
     if words is None or any(pattern in words for pattern in UNANSWERED):
         return warning(NO_ANSWER)
     if re.search(FULL, words):
-        return warning(f"{words}: the queue holds no more of your jobs now, so they wait until others have ended")
+        return warning(f"{words}: the queue takes no more of your jobs now; they wait until other jobs have ended")
     if any(pattern in words for pattern in LATER):
         return warning(f"{words}: they would wait until an administrator changes that")
     if "account" in words.lower().replace("accounting", ""):
