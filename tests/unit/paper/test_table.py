@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from qa.common import checksums
 from qa.common.errors import InputError
 from qa.common.files import write_json
 from qa.config import settings
@@ -208,6 +209,17 @@ def test_results_of_other_settings_are_refused(results):
     more = plain_config({"base": [1, 2, 3]})
     with pytest.raises(InputError, match="no such file: results/base/seed-3"):
         paper.check(Results(settings.resolve(more)))
+
+
+def test_a_table_that_somebody_edited_is_refused(results, tmp_path, monkeypatch):
+    monkeypatch.chdir(shutil.copytree(Path.cwd(), tmp_path / "copy"))
+    table = Path("results/comparison.csv")
+    checksums.seal([table])
+    paper.check(results)
+    edited = pd.read_csv(table).assign(f1_p_holm=0.001)  # as a spreadsheet saves it
+    edited.to_csv(table, index=False)
+    with pytest.raises(InputError, match=r"comparison.csv: comparison.csv has .* rm -r .* and run the workflow; to"):
+        paper.check(results)
 
 
 def test_results_of_other_downloads_than_the_configuration_names_are_refused(results, tmp_path, monkeypatch):

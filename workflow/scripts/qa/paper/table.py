@@ -20,6 +20,7 @@ from qa.evaluation import compare, question_scores, summarize
 from qa.evaluation.compare import NOTABLE
 from qa.paper import methods
 from qa.paper.references import References, label, latex
+from qa.plan import rule_inputs
 from qa.report import build, overview, questions
 from qa.report.drawing import in_words
 from qa.report.figures import PdfFigures
@@ -71,13 +72,13 @@ def _known(asked: list[str] | None, known: Any, what: str) -> list[str]:
 
 
 def check(results: Results) -> None:
-    """Raise InputError where a result is missing, older than its sources, or of another configuration."""
+    """Raise InputError where a result is missing, damaged, older than its sources, or of another configuration."""
     scored = list(lineage.scored(results.config))
     pairs, paired = comparisons.compared(results.config, scored)
     scores = [str(answers.folder / "metrics.json") for answers in results.answers]
     compared = [str(FOLDER.joinpath(*answered) / "question_scores.parquet") for answered in paired]
     summary, comparison = FOLDER / "summary.csv", FOLDER / "comparison.csv"
-    needed = [*scores, str(summary), str(comparison)]
+    needed = rule_inputs.reported(results.config)
     if missing := [file for file in needed if not Path(file).exists()]:
         raise InputError(
             f"no such file: {some(missing, 2)}; run the workflow with this configuration first, or name that of the "
@@ -90,6 +91,7 @@ def check(results: Results) -> None:
         raise InputError(
             f"{FOLDER}/comparison.csv: of an older version, without {some(sorted(older), 2)}; run the workflow"
         )
+    checksums.check(needed, "run the workflow")
     _check_sources(results)
     for model in results.models:
         _check_training(results, model)
