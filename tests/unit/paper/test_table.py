@@ -13,7 +13,7 @@ import yaml
 
 from qa.common import checksums
 from qa.common.errors import InputError
-from qa.common.files import write_json
+from qa.common.files import sha256_of_file, write_json
 from qa.config import settings
 from qa.config.sections import Dataset
 from qa.hub.download import fetch_dataset
@@ -244,3 +244,25 @@ def test_results_of_other_downloads_than_the_configuration_names_are_refused(res
     Path(splits["train"]).write_text("asked otherwise")
     with pytest.raises(InputError, match="made/train.json: changed since the results were made of it"):
         paper.check(results)
+
+
+def test_results_of_changed_calibration_questions_and_local_models_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plain = plain_config(runs := {"base": [1]})
+    plain["datasets"]["held"] = {"splits": {"dev": "held.json", "test": "held.json"}}
+    plain["runs"]["base"] |= {"calibrate_on": ["held/dev"], "validate_on": "held/test"}
+    plain["models"]["tiny"] = {"path": "mine"}
+    results = Results(make_results(tmp_path, 20, runs, plain=plain))
+    for file in (weights := Path("mine/model.safetensors"), questions := Path("held.json")):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("as it was")
+    fetch_dataset({"splits": plain["datasets"]["held"]["splits"]}, Path("resources/datasets/held"))
+    files = {weights.name: {"sha256": sha256_of_file(weights)}}
+    write_json("resources/models/tiny/source.json", {"kind": "model", "path": "mine", "files": files})
+    paper.check(results)
+    for file in (weights, questions):
+        kept = file.read_text()
+        file.write_text("as it is")
+        with pytest.raises(InputError, match=f"{file}: changed since the results were made of it"):
+            paper.check(results)
+        file.write_text(kept)

@@ -107,20 +107,22 @@ def check(results: Results) -> None:
 
 def _check_sources(results: Results) -> None:
     """Compare models and datasets with what was downloaded. A folder that was removed says nothing."""
-    runs, splits = results.config.runs.values(), {answers.split for answers in results.answers}
-    splits |= {split for run in runs for split in run.train_on or []}
-    names = {("models", run.pretrained) for run in runs} | {("datasets", split.split("/")[0]) for split in splits}
-    for kind, name in sorted(names):
+    runs = results.config.all_runs.values()
+    keys = ("train_on", "validate_on", "calibrate_on", "evaluate_on")
+    splits = {split for run in runs for key in keys for split in listed(getattr(run, key, None) or [])}
+    names = {("models", run.pretrained) for run in results.config.runs.values()}
+    for kind, name in sorted(names | {("datasets", split.split("/")[0]) for split in splits}):
         record, now = Path("resources", kind, name, "source.json"), stages.source(getattr(results.config, kind)[name])
         if not record.exists():
             continue
         made, files = read_json(record), now.pop("splits", {})
+        for place, entry in {} if made.keys() & {"repo", "package"} else made["files"].items():
+            file = entry.get("from") or f"{made['path']}/{place}"
+            if (path := Path(file).expanduser()).exists() and sha256_of_file(path) != entry["sha256"]:
+                raise InputError(f"{file}: changed since the results were made of it; run the workflow")
         if files and "repo" not in now:  # where they are patterns
             now["splits"] = {split: listed(named) for split, named in files.items()}
             own = {place: entry["from"] for place, entry in made["files"].items()}
-            for file, entry in zip(own.values(), made["files"].values(), strict=True):
-                if Path(file).exists() and sha256_of_file(Path(file)) != entry["sha256"]:
-                    raise InputError(f"{file}: changed since the results were made of it; run the workflow")
             made["splits"] = {split: [own[place] for place in places] for split, places in made["splits"].items()}
         _refuse_other(f"{record}: downloaded", {key: made.get(key) for key in now}, now)
 
