@@ -108,6 +108,16 @@ def test_the_methods_name_every_device_that_a_training_took_its_steps_on(results
     assert training.row(results, results.models[0])["device"] == "1 × Old GPU, then 1 × New GPU"
 
 
+def test_the_methods_tell_of_the_datasets_that_a_run_uses_only(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plain = plain_config(runs := {"base": [1]})
+    plain["datasets"]["held"] = {"splits": {"dev": "held.json"}, "limit": 300}
+    plain["datasets"]["few"] = {"splits": {"train": "made/train.json"}, "limit": 200, "f1_by": "characters"}
+    plain["runs"]["base"]["calibrate_on"] = ["held/dev"]
+    common = methods.describe(Results(make_results(tmp_path, 20, runs, plain=plain)), References())[0]
+    assert "Of each split of `held`, at most 300 questions were used." in common and "`few`" not in common
+
+
 def test_settings_that_differ_between_runs_are_said_of_each_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plain = plain_config(runs := {"one": [1], "two": [1], "three": [1]})

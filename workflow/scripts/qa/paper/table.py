@@ -107,11 +107,8 @@ def check(results: Results) -> None:
 
 def _check_sources(results: Results) -> None:
     """Compare models and datasets with what was downloaded. A folder that was removed says nothing."""
-    runs = results.config.all_runs.values()
-    keys = ("train_on", "validate_on", "calibrate_on", "evaluate_on")
-    splits = {split for run in runs for key in keys for split in listed(getattr(run, key, None) or [])}
-    names = {("models", run.pretrained) for run in results.config.runs.values()}
-    for kind, name in sorted(names | {("datasets", split.split("/")[0]) for split in splits}):
+    models = {("models", run.pretrained) for run in results.config.runs.values()}
+    for kind, name in sorted(models | {("datasets", name) for name in lineage.datasets(results.config)}):
         record, now = Path("resources", kind, name, "source.json"), stages.source(getattr(results.config, kind)[name])
         if not record.exists():
             continue
