@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -276,3 +277,15 @@ def test_results_of_changed_calibration_questions_and_local_models_are_refused(t
         with pytest.raises(InputError, match=f"{file}: changed since the results were made of it"):
             paper.check(results)
         file.write_text(kept)
+
+
+def test_answers_of_another_file_than_the_scored_one_are_refused_however_old_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    results = Results(make_results(tmp_path, 20, {"base": [1]}, external=("theirs",)))
+    (file := Path("theirs.json")).write_text("scored")
+    checksums.record_sources(f"results/theirs/external/{SPLIT}/as_given/answers.json", [file])
+    paper.check(results)
+    file.write_text("others")
+    os.utime(file, (0, 0))  # as a copy that keeps its time stamp
+    with pytest.raises(InputError, match="theirs.json: changed since run `theirs` was made of it"):
+        paper.check(results)
