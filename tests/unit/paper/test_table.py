@@ -233,6 +233,14 @@ def test_a_table_that_somebody_edited_is_refused(results, tmp_path, monkeypatch)
         paper.check(results)
 
 
+def test_a_file_that_a_figure_needs_is_missed_by_its_name(results, tmp_path, monkeypatch):
+    monkeypatch.chdir(shutil.copytree(Path.cwd(), tmp_path / "copy"))
+    Path("my.yaml").write_text(yaml.safe_dump(plain_config({"base": [1, 2], "large": [1]})))
+    Path(f"results/base/seed-1/{SPLIT}/n_best/slices.csv").unlink()
+    with pytest.raises(InputError, match=r"no such file: results/.*/slices.csv; run the workflow without a target"):
+        paper.main(["my.yaml"])
+
+
 def test_results_of_other_downloads_than_the_configuration_names_are_refused(results, tmp_path, monkeypatch):
     monkeypatch.chdir(shutil.copytree(Path.cwd(), tmp_path / "copy"))
     plain = plain_config({"base": [1, 2], "large": [1]})

@@ -58,6 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise InputError(f"{missing[0]}: no such file; name the configuration files of the results")
     results = Results(settings.check(files))
     check(results)
+    if missing := [file for file in rule_inputs.reported(results.config) if not Path(file).exists()]:  # for figures
+        raise InputError(f"no such file: {some(missing, 2)}; run the workflow without a target")
     decodings = _known(options.decoding, {answers.decoding for answers in results.answers}, "decoding")
     tables = [table(results, split, decodings) for split in _known(options.split, results.splits, "split")]
     shown = write(results, [each for each in tables if each], Path(options.out))
@@ -78,7 +80,7 @@ def check(results: Results) -> None:
     scores = [str(answers.folder / "metrics.json") for answers in results.answers]
     compared = [str(FOLDER.joinpath(*answered) / "question_scores.parquet") for answered in paired]
     summary, comparison = FOLDER / "summary.csv", FOLDER / "comparison.csv"
-    needed = rule_inputs.reported(results.config)
+    needed = [*scores, str(summary), str(comparison)]
     if missing := [file for file in needed if not Path(file).exists()]:
         raise InputError(
             f"no such file: {some(missing, 2)}; run the workflow with this configuration first, or name that of the "
@@ -91,7 +93,7 @@ def check(results: Results) -> None:
         raise InputError(
             f"{FOLDER}/comparison.csv: of an older version, without {some(sorted(older), 2)}; run the workflow"
         )
-    checksums.check(needed, "run the workflow")
+    checksums.check(rule_inputs.reported(results.config), "run the workflow")
     _check_sources(results)
     for model in results.models:
         _check_training(results, model)
