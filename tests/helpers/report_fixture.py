@@ -188,6 +188,7 @@ def _answered(found: Candidates, records: Path, folder: Path, config: schema.Con
         learnt |= {"articles": 20, "unanswerable": 33.0, "unanswerable_prior": None, **half}
         learnt |= {"at_threshold_0": half, "temperature_fit": fit, "intervals": {"null_threshold": [-2.125, 0.5]}}
         write_json(folder.parents[2] / "calibration" / f"{folder.name}.json", learnt)
+        (folder.parents[2] / "calibration" / f"{folder.name}.parquet").touch()
     decision = decide(found, threshold, temperature)
     write_answers(found, decision, decision.null_probability, records, _files(folder))
     _scored(folder, config)

@@ -289,6 +289,14 @@ WRONG = {
         },
         "config: runs.team.calibrate_on: run `first` trains on mills/more",
     ),
+    "an ensemble calibrated on held-out questions that a teacher of one of its runs trains on": (
+        {
+            "all": {"model": "one", "train_on": "mills/train", "hold_out": 0},
+            "other": {"teacher": "all"},
+        },
+        "config: runs.team.ensemble: run `other` learns from `all`, which trains on held-out questions of mills/train "
+        "that calibrate the ensemble; give both the same hold_out, or name calibrate_on",
+    ),
     "an unknown split calibrates": (
         {"small": {"calibrate_on": ["mills/nowhere"]}},
         "config: runs.small.calibrate_on: no `nowhere` among dev, more, train",

@@ -123,6 +123,13 @@ def test_a_card_names_the_runs_that_the_model_was_trained_in_before():
     assert "resources/datasets/first" in card_facts.needs_of_package(resolve(config), "r", "seed-3")["datasets"]
 
 
+def test_a_card_calls_held_out_questions_calibrating_only_where_a_threshold_is_calibrated():
+    share = "squad2/train (the share held out of it, 5% by whole articles or contexts)"
+    assert f"- calibrated on {share}" in described()
+    fixed = described(changed("decodings.n_best.null_threshold", 0.0))
+    assert f"- kept from training: {share}" in fixed and "- calibrated on" not in fixed
+
+
 def test_a_card_without_scores_has_no_model_index_and_is_the_same_each_time():
     text = described(scores=[], calibrations={})
     assert "model-index" not in text and "Not scored yet" in text and text == described(scores=[], calibrations={})

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -11,8 +12,9 @@ import pandas as pd
 import pytest
 import yaml
 
+from qa.common import checksums
 from qa.common.errors import InputError
-from qa.common.files import write_json
+from qa.common.files import sha256_of_file, write_json
 from qa.config import settings
 from qa.config.sections import Dataset
 from qa.hub.download import fetch_dataset
@@ -105,6 +107,16 @@ def test_the_methods_name_every_device_that_a_training_took_its_steps_on(results
     common = methods.describe(results, References())[0]
     assert "attention dropout 0; padded rows)" in common and "on 1 × Old GPU and 1 × New GPU." in common
     assert training.row(results, results.models[0])["device"] == "1 × Old GPU, then 1 × New GPU"
+
+
+def test_the_methods_tell_of_the_datasets_that_a_run_uses_only(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plain = plain_config(runs := {"base": [1]})
+    plain["datasets"]["held"] = {"splits": {"dev": "held.json"}, "limit": 300}
+    plain["datasets"]["few"] = {"splits": {"train": "made/train.json"}, "limit": 200, "f1_by": "characters"}
+    plain["runs"]["base"]["calibrate_on"] = ["held/dev"]
+    common = methods.describe(Results(make_results(tmp_path, 20, runs, plain=plain)), References())[0]
+    assert "Of each split of `held`, at most 300 questions were used." in common and "`few`" not in common
 
 
 def test_settings_that_differ_between_runs_are_said_of_each_run(tmp_path, monkeypatch):
@@ -210,6 +222,25 @@ def test_results_of_other_settings_are_refused(results):
         paper.check(Results(settings.resolve(more)))
 
 
+def test_a_table_that_somebody_edited_is_refused(results, tmp_path, monkeypatch):
+    monkeypatch.chdir(shutil.copytree(Path.cwd(), tmp_path / "copy"))
+    table = Path("results/comparison.csv")
+    checksums.seal([table])
+    paper.check(results)
+    edited = pd.read_csv(table).assign(f1_p_holm=0.001)  # as a spreadsheet saves it
+    edited.to_csv(table, index=False)
+    with pytest.raises(InputError, match=r"comparison.csv: comparison.csv has .* rm -r .* and run the workflow; to"):
+        paper.check(results)
+
+
+def test_a_file_that_a_figure_needs_is_missed_by_its_name(results, tmp_path, monkeypatch):
+    monkeypatch.chdir(shutil.copytree(Path.cwd(), tmp_path / "copy"))
+    Path("my.yaml").write_text(yaml.safe_dump(plain_config({"base": [1, 2], "large": [1]})))
+    Path(f"results/base/seed-1/{SPLIT}/n_best/slices.csv").unlink()
+    with pytest.raises(InputError, match=r"no such file: results/.*/slices.csv; run the workflow without a target"):
+        paper.main(["my.yaml"])
+
+
 def test_results_of_other_downloads_than_the_configuration_names_are_refused(results, tmp_path, monkeypatch):
     monkeypatch.chdir(shutil.copytree(Path.cwd(), tmp_path / "copy"))
     plain = plain_config({"base": [1, 2], "large": [1]})
@@ -231,4 +262,38 @@ def test_results_of_other_downloads_than_the_configuration_names_are_refused(res
     refused("made/source.json: downloaded with splits .*", "datasets", splits=splits | {"train": "made/other.json"})
     Path(splits["train"]).write_text("asked otherwise")
     with pytest.raises(InputError, match="made/train.json: changed since the results were made of it"):
+        paper.check(results)
+
+
+def test_results_of_changed_calibration_questions_and_local_models_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plain = plain_config(runs := {"base": [1]})
+    plain["datasets"]["held"] = {"splits": {"dev": "held.json", "test": "held.json"}}
+    plain["runs"]["base"] |= {"calibrate_on": ["held/dev"], "validate_on": "held/test"}
+    plain["models"]["tiny"] = {"path": "mine"}
+    results = Results(make_results(tmp_path, 20, runs, plain=plain))
+    for file in (weights := Path("mine/model.safetensors"), questions := Path("held.json")):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("as it was")
+    fetch_dataset({"splits": plain["datasets"]["held"]["splits"]}, Path("resources/datasets/held"))
+    files = {weights.name: {"sha256": sha256_of_file(weights)}}
+    write_json("resources/models/tiny/source.json", {"kind": "model", "path": "mine", "files": files})
+    paper.check(results)
+    for file in (weights, questions):
+        kept = file.read_text()
+        file.write_text("as it is")
+        with pytest.raises(InputError, match=f"{file}: changed since the results were made of it"):
+            paper.check(results)
+        file.write_text(kept)
+
+
+def test_answers_of_another_file_than_the_scored_one_are_refused_however_old_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    results = Results(make_results(tmp_path, 20, {"base": [1]}, external=("theirs",)))
+    (file := Path("theirs.json")).write_text("scored")
+    checksums.record_sources(f"results/theirs/external/{SPLIT}/as_given/answers.json", [file])
+    paper.check(results)
+    file.write_text("others")
+    os.utime(file, (0, 0))  # as a copy that keeps its time stamp
+    with pytest.raises(InputError, match="theirs.json: changed since run `theirs` was made of it"):
         paper.check(results)

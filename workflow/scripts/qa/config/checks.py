@@ -264,6 +264,22 @@ def questions_of_sources(config: Configuration) -> Lines:
                         )
 
 
+def questions_of_members(config: Configuration) -> Lines:
+    """Ensembles that are calibrated on questions which a run trains on that one of their runs learns from."""
+    for name, ensemble in config.ensembles.items():
+        calibrated = any(config.decodings[decoding].is_calibrated for decoding in ensemble.decodings)
+        models = [] if ensemble.calibrate_on or not calibrated else lineage.parts(config, name, ENSEMBLE)
+        for run in dict.fromkeys(run for run, _ in models):
+            share, splits = lineage.held_out_share(config.runs[run]), config.runs[run].train_on or []
+            for source in lineage.with_sources(config, [run])[1:]:
+                seen = [split for split in config.runs[source].train_on or [] if split in splits]
+                if seen and lineage.held_out_share(config.runs[source]) != share:
+                    yield (
+                        f"runs.{name}.ensemble: run `{run}` learns from `{source}`, which trains on held-out questions "
+                        f"of {seen[0]} that calibrate the ensemble; give both the same hold_out, or name calibrate_on"
+                    )
+
+
 def publications(config: Configuration) -> Lines:
     """Seeds to publish that a run does not have, and two runs for one repository."""
     repos: dict[str, str] = {}
@@ -285,7 +301,7 @@ ALL = (
     (ensembles,),
     (teachers, earlier_runs),
     (circles,),
-    (calibrations, kept_epochs, questions_of_sources, publications, comparisons.faults),
+    (calibrations, kept_epochs, questions_of_sources, questions_of_members, publications, comparisons.faults),
 )
 
 

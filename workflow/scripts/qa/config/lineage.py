@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from qa.common.errors import InputError
+from qa.config.fields import listed
 from qa.config.schema import AnyRun, Configuration, Ensemble, External, Run
 from qa.config.sections import EarlierRun
 
@@ -164,6 +165,14 @@ def with_sources(config: Configuration, names: Iterable[str]) -> list[str]:
     for name in found:
         found += [run for runs in sources(config, name).values() for run in runs if run not in found]
     return found
+
+
+def datasets(config: Configuration) -> list[str]:
+    """The datasets whose questions train, validate, calibrate or judge a run, in the order of the configuration."""
+    keys = ("train_on", "validate_on", "calibrate_on", "evaluate_on")
+    named = (listed(getattr(run, key, None) or []) for run in config.all_runs.values() for key in keys)
+    used = {split.split("/")[0] for splits in named for split in splits}
+    return [name for name in config.datasets if name in used]
 
 
 def limits(config: Configuration, name: str, evaluated: Iterable[str]) -> dict[str, int]:

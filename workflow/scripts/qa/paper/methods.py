@@ -111,7 +111,7 @@ def _of_all(results: Results, references: References) -> dict[str, Any]:
             }
             for split, each in metrics.items()
         ],
-        "datasets": config.datasets,
+        "datasets": {name: config.datasets[name] for name in lineage.datasets(config)},
         "interval": metrics[results.splits[0]][0]["interval"],
         "units": in_words(_distinct(each[0]["interval"]["resampled"] for each in metrics.values())),
         "compared": len(compared),

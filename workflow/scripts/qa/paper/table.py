@@ -20,10 +20,11 @@ from qa.evaluation import compare, question_scores, summarize
 from qa.evaluation.compare import NOTABLE
 from qa.paper import methods
 from qa.paper.references import References, label, latex
+from qa.plan import rule_inputs
 from qa.report import build, overview, questions
 from qa.report.drawing import in_words
 from qa.report.figures import PdfFigures
-from qa.report.results import FOLDER, Model, Results
+from qa.report.results import FOLDER, Answers, Model, Results
 
 RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 MADE = "Written by `qa table`. The next call replaces this file."
@@ -57,6 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise InputError(f"{missing[0]}: no such file; name the configuration files of the results")
     results = Results(settings.check(files))
     check(results)
+    if missing := [file for file in rule_inputs.reported(results.config) if not Path(file).exists()]:  # for figures
+        raise InputError(f"no such file: {some(missing, 2)}; run the workflow without a target")
     decodings = _known(options.decoding, {answers.decoding for answers in results.answers}, "decoding")
     tables = [table(results, split, decodings) for split in _known(options.split, results.splits, "split")]
     shown = write(results, [each for each in tables if each], Path(options.out))
@@ -71,7 +74,7 @@ def _known(asked: list[str] | None, known: Any, what: str) -> list[str]:
 
 
 def check(results: Results) -> None:
-    """Raise InputError where a result is missing, older than its sources, or of another configuration."""
+    """Raise InputError where a result is missing, damaged, older than its sources, or of another configuration."""
     scored = list(lineage.scored(results.config))
     pairs, paired = comparisons.compared(results.config, scored)
     scores = [str(answers.folder / "metrics.json") for answers in results.answers]
@@ -90,35 +93,42 @@ def check(results: Results) -> None:
         raise InputError(
             f"{FOLDER}/comparison.csv: of an older version, without {some(sorted(older), 2)}; run the workflow"
         )
+    checksums.check(rule_inputs.reported(results.config), "run the workflow")
     _check_sources(results)
     for model in results.models:
         _check_training(results, model)
     for answers in results.answers:
         run = results.config.all_runs[answers.run]
-        given = [run.answers[answers.split]] if isinstance(run, External) else []
-        if changed := checksums.changed_sources(answers.folder / "answers.json", given):
-            raise InputError(f"{changed[0]}: changed since run `{answers.run}` was made of it; run the workflow")
+        if isinstance(run, External):
+            _check_given(Path(run.answers[answers.split]).expanduser(), answers)
         now = stages.answered_with(results.config, answers.run, answers.variant, answers.split, answers.decoding)
         made = question_scores.answered_with(answers.folder / "question_scores.parquet")
         _refuse_other(f"{answers.folder}: answered", made, now)
 
 
+def _check_given(file: Path, answers: Answers) -> None:
+    """Compare another system's file, which may keep an old time stamp, with the one that was scored."""
+    recorded = answers.folder / ".answers.json.sources"
+    made = read_json(recorded) if recorded.exists() else {}
+    if file.exists() and (str(file) not in made or checksums.difference(file, made[str(file)])):
+        raise InputError(f"{file}: changed since run `{answers.run}` was made of it; run the workflow")
+
+
 def _check_sources(results: Results) -> None:
     """Compare models and datasets with what was downloaded. A folder that was removed says nothing."""
-    runs, splits = results.config.runs.values(), {answers.split for answers in results.answers}
-    splits |= {split for run in runs for split in run.train_on or []}
-    names = {("models", run.pretrained) for run in runs} | {("datasets", split.split("/")[0]) for split in splits}
-    for kind, name in sorted(names):
+    models = {("models", run.pretrained) for run in results.config.runs.values()}
+    for kind, name in sorted(models | {("datasets", name) for name in lineage.datasets(results.config)}):
         record, now = Path("resources", kind, name, "source.json"), stages.source(getattr(results.config, kind)[name])
         if not record.exists():
             continue
         made, files = read_json(record), now.pop("splits", {})
+        for place, entry in {} if made.keys() & {"repo", "package"} else made["files"].items():
+            file = entry.get("from") or f"{made['path']}/{place}"
+            if (path := Path(file).expanduser()).exists() and sha256_of_file(path) != entry["sha256"]:
+                raise InputError(f"{file}: changed since the results were made of it; run the workflow")
         if files and "repo" not in now:  # where they are patterns
             now["splits"] = {split: listed(named) for split, named in files.items()}
             own = {place: entry["from"] for place, entry in made["files"].items()}
-            for file, entry in zip(own.values(), made["files"].values(), strict=True):
-                if Path(file).exists() and sha256_of_file(Path(file)) != entry["sha256"]:
-                    raise InputError(f"{file}: changed since the results were made of it; run the workflow")
             made["splits"] = {split: [own[place] for place in places] for split, places in made["splits"].items()}
         _refuse_other(f"{record}: downloaded", {key: made.get(key) for key in now}, now)
 
