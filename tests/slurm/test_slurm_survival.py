@@ -227,7 +227,7 @@ def test_the_next_call_says_what_it_waits_for_and_what_it_takes(orphaned):
     lines = orphaned.printed().splitlines()
     waits = next(line for line in lines if "waiting for" in line)
     assert running in waits and ended not in waits
-    assert any("taken" in line and ended in line for line in lines)
+    assert any("its result is used" in line and ended in line for line in lines)
 
 
 def test_nothing_is_left_to_do_after_it(orphaned):

@@ -113,6 +113,12 @@ def test_several_seeds_against_one_are_said_as_that(tmp_path, caplog):
     assert "  3  " in message and not caplog.text and "Warning" not in message
 
 
+def test_pairs_with_the_same_numbers_of_seeds_are_one_warning_whatever_their_references():
+    seeds = {"run": "team", "decoding": "n_best", "reference_decoding": "n_best", "seeds": 1, "reference_seeds": 3}
+    (message,) = comparison.warnings([seeds | {"reference_run": run} for run in ("old", "new")])
+    assert message.startswith("team/n_best against old/n_best, team/n_best against new/n_best: 1 against 3 seeds (")
+
+
 def test_with_several_seeds_on_both_sides_there_is_an_interval_and_a_test_over_seeds_too(tmp_path):
     golds = {f"q{n}": "x" for n in range(60)}
     share = {"new": (40, 55, 30), "old": (35, 25, 45), "once": (1,)}  # questions that each seed answers

@@ -119,16 +119,16 @@ def _remedy(units: int, resampled: str, rows: int) -> str:
 
 
 def _unequal_seeds(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    found: dict[tuple[str, int, int], list[str]] = {}
+    found: dict[tuple[int, int], list[str]] = {}
     for row in rows:
         seeds, others = int(row["seeds"]), int(row["reference_seeds"])
         if seeds != others and min(seeds, others) == 1:
             reference = f"{row['reference_run']}/{row['reference_decoding']}"
-            found.setdefault((reference, seeds, others), []).append(f"{row['run']}/{row['decoding']}")
+            found.setdefault((seeds, others), []).append(f"{row['run']}/{row['decoding']} against {reference}")
     return [
-        f"{some(dict.fromkeys(sides), 3)} against {reference}: {seeds} against {others} seeds (an ensemble counts as "
-        "one); one seed may be a lucky or an unlucky one, and no p-value says so; give both at least two seeds"
-        for (reference, seeds, others), sides in found.items()
+        f"{some(dict.fromkeys(pairs), 3)}: {seeds} against {others} seeds (an ensemble counts as one); one seed may be "
+        "a lucky or an unlucky one, and no p-value says so; give both at least two seeds"
+        for (seeds, others), pairs in found.items()
     ]
 
 
