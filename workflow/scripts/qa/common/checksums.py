@@ -55,15 +55,16 @@ def record_sources(table: str | Path, files: Iterable[str | Path]) -> None:
     write_json(_beside(Path(table), "sources"), {str(file): sums(file) for file in files})
 
 
-def changed_sources(table: str | Path, files: Iterable[str | Path]) -> list[str]:
-    """The existing `files` that are newer than a table and hold other bytes than it was made of.
+def changed_sources(table: str | Path, files: Iterable[str | Path], of_any_age: bool = False) -> list[str]:
+    """The existing `files` that hold other bytes than a table was made of, and are newer than it or `of_any_age`.
 
     As Snakemake does, it takes a newer file of the same bytes for the same file.
     """
     written, recorded = Path(table).stat().st_mtime_ns, _beside(Path(table), "sources")
-    newer = [str(file) for file in files if Path(file).exists() and Path(file).stat().st_mtime_ns > written]
-    known = read_json(recorded) if newer and recorded.exists() else {}
-    return [file for file in newer if file not in known or difference(Path(file), known[file])]
+    present = [Path(file) for file in files if Path(file).exists()]
+    asked = [str(file) for file in present if of_any_age or file.stat().st_mtime_ns > written]
+    known = read_json(recorded) if asked and recorded.exists() else {}
+    return [file for file in asked if file not in known or difference(Path(file), known[file])]
 
 
 def fault_of(path: str | Path, sizes_only: bool = False) -> str:

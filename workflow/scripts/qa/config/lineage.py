@@ -168,7 +168,7 @@ def with_sources(config: Configuration, names: Iterable[str]) -> list[str]:
 
 
 def datasets(config: Configuration) -> list[str]:
-    """The datasets whose questions train, validate, calibrate or judge a run, in the order of the configuration."""
+    """The datasets whose questions train, validate, calibrate or evaluate a run, in the order of the configuration."""
     keys = ("train_on", "validate_on", "calibrate_on", "evaluate_on")
     named = (listed(getattr(run, key, None) or []) for run in config.all_runs.values() for key in keys)
     used = {split.split("/")[0] for splits in named for split in splits}

@@ -24,7 +24,7 @@ from qa.plan import rule_inputs
 from qa.report import build, overview, questions
 from qa.report.drawing import in_words
 from qa.report.figures import PdfFigures
-from qa.report.results import FOLDER, Answers, Model, Results
+from qa.report.results import FOLDER, Model, Results
 
 RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 MADE = "Written by `qa table`. The next call replaces this file."
@@ -99,19 +99,12 @@ def check(results: Results) -> None:
         _check_training(results, model)
     for answers in results.answers:
         run = results.config.all_runs[answers.run]
-        if isinstance(run, External):
-            _check_given(Path(run.answers[answers.split]).expanduser(), answers)
+        given = [Path(run.answers[answers.split]).expanduser()] if isinstance(run, External) else []
+        if changed := checksums.changed_sources(answers.folder / "answers.json", given, of_any_age=True):
+            raise InputError(f"{changed[0]}: changed since run `{answers.run}` was made of it; run the workflow")
         now = stages.answered_with(results.config, answers.run, answers.variant, answers.split, answers.decoding)
         made = question_scores.answered_with(answers.folder / "question_scores.parquet")
         _refuse_other(f"{answers.folder}: answered", made, now)
-
-
-def _check_given(file: Path, answers: Answers) -> None:
-    """Compare another system's file, which may keep an old time stamp, with the one that was scored."""
-    recorded = answers.folder / ".answers.json.sources"
-    made = read_json(recorded) if recorded.exists() else {}
-    if file.exists() and (str(file) not in made or checksums.difference(file, made[str(file)])):
-        raise InputError(f"{file}: changed since run `{answers.run}` was made of it; run the workflow")
 
 
 def _check_sources(results: Results) -> None:
